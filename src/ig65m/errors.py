@@ -1,0 +1,29 @@
+"""The errors that callers may catch: each is one of ours (IgError) and one of Python's own kinds."""
+
+
+class IgError(Exception):
+    """Base of every error that ig65m raises on purpose; the message says what came, what was expected, what to do."""
+
+
+class CheckpointError(IgError, ValueError):
+    """A checkpoint is unreadable, unsafe, incomplete, or not of the network it is used for."""
+
+
+class ModelError(IgError, ValueError):
+    """No such model, or a model used in a way that it does not allow."""
+
+
+class VideoError(IgError, ValueError):
+    """A video cannot be read; `last_good_time` is the end in seconds of what was decoded before, None if nothing was."""
+
+    def __init__(self, message: str, *, last_good_time: float | None = None) -> None:
+        super().__init__(message)
+        self.last_good_time = last_good_time
+
+
+class UsageError(IgError, ValueError):
+    """Arguments that contradict each other or that lie outside what is allowed."""
+
+
+class DownloadError(IgError, OSError):
+    """Weights could not be fetched, or what came is not what was published."""

@@ -1,0 +1,49 @@
+"""Convolutions of the residual nets, in the sub-module order of torchvision's VideoResNet (its state-dict keys)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Conv3d(nn.Conv3d):
+    """3-D convolution without bias, padded so that stride 1 keeps the size."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
+        stride = (1, *self.stride[1:]) if keep_time else self.stride
+        return F.conv3d(x, self.weight, None, stride, self.padding)  # type: ignore[arg-type]
+
+
+def batch_norm(channels: int) -> nn.BatchNorm3d:
+    """Batch norm as in VMZ: eps 1e-3. Caffe2's momentum 0.9 is the share of the *old* value; PyTorch's is that of the new."""
+    return nn.BatchNorm3d(channels, eps=1e-3, momentum=0.1)
+
+
+def middle_channels(inputs: int, outputs: int) -> int:
+    """Width between the two halves of a (2+1)-D convolution that has as many weights as the 3x3x3 one it replaces.
+
+    Tran et al., "A Closer Look at Spatiotemporal Convolutions", section 3.5, with t = d = 3. VMZ computes it for every
+    convolution, torchvision once a block: in a down-sampling block 64 -> 128 VMZ has 230 and 288, torchvision 230 twice.
+    """
+    return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+
+
+class Conv2Plus1d(nn.Sequential):
+    """A 1x3x3 convolution over space, batch norm, ReLU, and a 3x1x1 convolution over time."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        middle = middle_channels(inputs, outputs)
+        super().__init__(
+            Conv3d(inputs, middle, (1, 3, 3), (1, stride, stride)),
+            batch_norm(middle),
+            nn.ReLU(inplace=True),
+            Conv3d(middle, outputs, (3, 1, 1), (stride, 1, 1)),
+        )
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
+        space, norm, relu, time = self
+        return time(relu(norm(space(x))), keep_time)

@@ -1,0 +1,184 @@
+"""The residual networks of VMZ: one family, told apart by data (`ResNetSpec`)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ig65m.errors import ModelError
+from ig65m.models.layers import Conv2Plus1d, Conv3d, batch_norm
+
+# Blocks in each of the four stages, by depth (VMZ's table).
+BLOCKS: dict[int, tuple[int, int, int, int]] = {
+    10: (1, 1, 1, 1),
+    16: (2, 2, 2, 1),
+    18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+# Widths of the stages before the channel multiplier; in a bottleneck block the 3x3x3 part has the inner width.
+INNER_WIDTHS = (64, 128, 256, 512)
+STEM_WIDTHS = (45, 64)  # whatever the multiplier
+
+
+@dataclass(frozen=True)
+class ResNetSpec:
+    """What tells one residual network from another.
+
+    `depth` counts layers as VMZ does (a key of BLOCKS); `channel_multiplier` scales every width behind the stem.
+    """
+
+    depth: int
+    classes: int
+    channel_multiplier: float = 1.0
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.depth not in BLOCKS:
+            raise ModelError(f"depth {self.depth} is none of VMZ's; expected one of {', '.join(map(str, BLOCKS))}")
+        if self.classes < 1 or self.in_channels < 1 or self.inner_widths[0] < 1:
+            raise ModelError(f"a network needs at least one class, input channel and inner channel; got {self}")
+
+    @property
+    def bottleneck(self) -> bool:
+        """Whether blocks are 1x1x1, 3x3x3, 1x1x1 rather than two 3x3x3 convolutions."""
+        return self.depth > 18 and self.depth != 34
+
+    @property
+    def inner_widths(self) -> tuple[int, ...]:
+        """Channels of each stage's 3x3x3 convolutions."""
+        return tuple(int(width * self.channel_multiplier) for width in INNER_WIDTHS)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels that each stage puts out; the last is the length of a feature vector."""
+        expansion = 4 if self.depth > 34 else 1
+        return tuple(int(width * expansion * self.channel_multiplier) for width in INNER_WIDTHS)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut, which projects where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(Conv2Plus1d(inputs, outputs, stride), batch_norm(outputs), nn.ReLU(inplace=True))
+        self.conv2 = nn.Sequential(Conv2Plus1d(outputs, outputs), batch_norm(outputs))
+        self.downsample = _projection(inputs, outputs, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
+        out = self.conv2(_strided(self.conv1, x, keep_time))
+        return self.relu(out + _shortcut(self.downsample, x, keep_time))
+
+
+class Bottleneck(nn.Module):
+    """A 1x1x1 convolution to the inner width, a 3x3x3 one (which strides), a 1x1x1 one to the outer width; a shortcut."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(Conv3d(inputs, inner, (1, 1, 1)), batch_norm(inner), nn.ReLU(inplace=True))
+        self.conv2 = nn.Sequential(Conv2Plus1d(inner, inner, stride), batch_norm(inner), nn.ReLU(inplace=True))
+        self.conv3 = nn.Sequential(Conv3d(inner, outputs, (1, 1, 1)), batch_norm(outputs))
+        self.downsample = _projection(inputs, outputs, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
+        out = self.conv3(_strided(self.conv2, self.conv1(x), keep_time))
+        return self.relu(out + _shortcut(self.downsample, x, keep_time))
+
+
+def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    if inputs == outputs and stride == 1:
+        return None
+    return nn.Sequential(Conv3d(inputs, outputs, (1, 1, 1), (stride, stride, stride)), batch_norm(outputs))
+
+
+def _shortcut(projection: nn.Sequential | None, x: Tensor, keep_time: bool) -> Tensor:
+    return x if projection is None else _strided(projection, x, keep_time)
+
+
+def _strided(sequence: nn.Sequential, x: Tensor, keep_time: bool) -> Tensor:
+    """Run a sequence whose first module is the one that strides."""
+    conv, *rest = sequence
+    x = conv(x, keep_time)
+    for module in rest:
+        x = module(x)
+    return x
+
+
+class ResNet(nn.Module):
+    """A VMZ residual network; state-dict keys are those of torchvision's VideoResNet.
+
+    It takes clips of any length and size. For T frames it is the network that VMZ builds for clips of T frames, which
+    gives up the temporal stride of the fifth stage under 8 frames and that of the fourth under 4.
+    """
+
+    def __init__(self, spec: ResNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        middle, width = STEM_WIDTHS
+        self.stem = nn.Sequential(
+            Conv3d(spec.in_channels, middle, (1, 7, 7), (1, 2, 2)),
+            batch_norm(middle),
+            nn.ReLU(inplace=True),
+            Conv3d(middle, width, (3, 1, 1)),
+            batch_norm(width),
+            nn.ReLU(inplace=True),
+        )
+        stages = []
+        for index, (blocks, inner, outputs) in enumerate(zip(BLOCKS[spec.depth], spec.inner_widths, spec.widths, strict=True)):
+            stage = nn.Sequential()
+            for block in range(blocks):
+                stride = 2 if index > 0 and block == 0 else 1
+                stage.append(Bottleneck(width, inner, outputs, stride) if spec.bottleneck else BasicBlock(width, outputs, stride))
+                width = outputs
+            stages.append(stage)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.fc = nn.Linear(width, spec.classes)
+        _initialize(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised clips (N, 3, T, H, W) -> feature maps (N, C, T', H', W') of the last stage.
+
+        T' = ceil(T / 8) from 8 frames up, H' = ceil(H / 16), W' = ceil(W / 16).
+
+        Raises ModelError if `x` is not 5-D or has another number of channels.
+        """
+        if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
+            raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
+        frames = x.shape[2]
+        x = self.stem(x)  # (N, 64, T, H/2, W/2)
+        x = self.layer1(x)
+        x = self.layer2(x)  # (N, C/4, T/2, H/4, W/4)
+        x = _strided(self.layer3, x, keep_time=frames < 4)  # (N, C/2, T/4, H/8, W/8)
+        return _strided(self.layer4, x, keep_time=frames < 8)  # (N, C, T/8, H/16, W/16)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes)."""
+        pooled = features.mean(dim=(2, 3, 4))
+        return pooled if pre_logits else self.fc(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised clips (N, 3, T, H, W) -> logits (N, classes)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _initialize(model: nn.Module) -> None:
+    """VMZ's filling for training from scratch: MSRA (He, fan-out) convolutions; batch norms start as identities."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)
+
+
+def empty(spec: ResNetSpec) -> ResNet:
+    """A network without storage (on the meta device), for its names and shapes or to be filled by `load_state_dict(assign=True)`."""
+    with torch.device("meta"):
+        return ResNet(spec)

@@ -1,0 +1,124 @@
+"""Small frozen values that the rooms hand to each other; times are in seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.errors import UsageError
+
+Resampling = Literal["fast_bilinear", "area", "float_bilinear"]
+Status = Literal["ok", "partial", "failed"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its pictures: part of its card.
+
+    `resize` is (height, width), the aspect ratio ignored; `crop` is (height, width), cut from the middle. `mean` and `std`
+    are of RGB on 0..255. `resampling` says who resizes: libswscale with its flag FAST_BILINEAR or AREA, straight from the
+    decoded pixel format (BT.601 matrix) to RGB bytes with the crop's corner rounded down; or "float_bilinear", in float
+    without antialiasing, the corner rounded half to even, as ig65m-pytorch did.
+    """
+
+    resize: tuple[int, int]
+    crop: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resampling: Resampling = "fast_bilinear"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A video in memory: RGB pictures (T, H, W, 3) uint8, `fps` a second, the first at time 0."""
+
+    array: NDArray[np.uint8]
+    fps: float
+
+    def __post_init__(self) -> None:
+        if self.array.dtype != np.uint8 or self.array.ndim != 4 or self.array.shape[-1] != 3 or 0 in self.array.shape:
+            raise UsageError(
+                f"frames in memory must be RGB bytes of shape (T, H, W, 3), got {self.array.dtype} {self.array.shape}"
+            )
+        if not 0 < self.fps < float("inf"):
+            raise UsageError(f"fps must be a positive number, got {self.fps}")
+
+
+@dataclass(frozen=True)
+class ClipSpan:
+    """From the start of a clip's first frame to the end of its last one, in presentation times of the stream."""
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not self.start <= self.end:
+            raise UsageError(f"a span must not end before it starts, got {self.start} to {self.end}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames ready for a network but for normalisation: (T, H, W, 3) RGB on 0..255, uint8 (float32 if resized in float)."""
+
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
+    span: ClipSpan
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class and its probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """The best labels of one clip, best first."""
+
+    start: float
+    end: float
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a video gave nothing or not all: the stage that failed, the message, the end of the last good frame or None."""
+
+    stage: str
+    message: str
+    last_good_time: float | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a video shows: `labels` from the mean over clips of the softmax, `clips` each by itself."""
+
+    path: str
+    status: Status
+    labels: tuple[Label, ...]
+    clips: tuple[ClipPrediction, ...]
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a video: `array` (clips, C) float32, or (clips, C, T', H', W') un-pooled, and a span for each clip.
+
+    `logits` is (clips, classes) float32 where they were asked for. `model` identifies what computed them: name, sha256
+    of the weights, preprocessing, sampling, pooling.
+    """
+
+    path: str
+    status: Status
+    array: NDArray[np.float32]
+    spans: tuple[ClipSpan, ...]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    logits: NDArray[np.float32] | None = None
+    error: Failure | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.array) != len(self.spans):
+            raise UsageError(f"{len(self.array)} rows of features but {len(self.spans)} spans")
