@@ -7,7 +7,9 @@ from torch import Tensor, nn
 class Conv3d(nn.Conv3d):
     """3-D convolution without bias, padded so that stride 1 keeps the size."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
+    ) -> None:
         padding = tuple(k // 2 for k in kernel)
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
 
