@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,16 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resampling: Resampling = "fast_bilinear"
+
+    def __post_init__(self) -> None:
+        if self.resampling not in get_args(Resampling):
+            raise UsageError(f"resampling {self.resampling!r} is none of {', '.join(get_args(Resampling))}")
+        if any(len(size) != 2 or not 1 <= min(size) <= max(size) <= 4096 for size in (self.resize, self.crop)):
+            raise UsageError(f"sizes must be (height, width) of 1 to 4096, got {self.resize} and {self.crop}")
+        if self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]:
+            raise UsageError(f"the crop {self.crop} is larger than the resized picture {self.resize}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UsageError(f"mean and std must be three numbers each, std positive; got {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True)

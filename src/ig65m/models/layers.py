@@ -10,13 +10,14 @@ class Conv3d(nn.Conv3d):
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
     ) -> None:
-        padding = tuple(k // 2 for k in kernel)
+        time, height, width = kernel
+        padding = (time // 2, height // 2, width // 2)
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
         stride = (1, *self.stride[1:]) if keep_time else self.stride
-        return F.conv3d(x, self.weight, None, stride, self.padding)  # type: ignore[arg-type]
+        return F.conv3d(x, self.weight, None, stride, self.padding)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm3d:
@@ -48,4 +49,5 @@ class Conv2Plus1d(nn.Sequential):
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
         space, norm, relu, time = self
-        return time(relu(norm(space(x))), keep_time)
+        out: Tensor = time(relu(norm(space(x))), keep_time)
+        return out

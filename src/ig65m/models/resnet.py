@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
@@ -18,12 +19,11 @@ class BasicBlock(nn.Module):
         self.conv1 = nn.Sequential(Conv2Plus1d(inputs, outputs, stride), batch_norm(outputs), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(Conv2Plus1d(outputs, outputs), batch_norm(outputs))
         self.downsample = _projection(inputs, outputs, stride)
-        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
         out = self.conv2(_strided(self.conv1, x, keep_time))
-        return self.relu(out + _shortcut(self.downsample, x, keep_time))
+        return F.relu(out + _shortcut(self.downsample, x, keep_time))
 
 
 class Bottleneck(nn.Module):
@@ -35,12 +35,11 @@ class Bottleneck(nn.Module):
         self.conv2 = nn.Sequential(Conv2Plus1d(inner, inner, stride), batch_norm(inner), nn.ReLU(inplace=True))
         self.conv3 = nn.Sequential(Conv3d(inner, outputs, (1, 1, 1)), batch_norm(outputs))
         self.downsample = _projection(inputs, outputs, stride)
-        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
         out = self.conv3(_strided(self.conv2, self.conv1(x), keep_time))
-        return self.relu(out + _shortcut(self.downsample, x, keep_time))
+        return F.relu(out + _shortcut(self.downsample, x, keep_time))
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
@@ -118,7 +117,7 @@ class ResNet(nn.Module):
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes)."""
         pooled = features.mean(dim=(2, 3, 4))
-        return pooled if pre_logits else self.fc(pooled)
+        return pooled if pre_logits else F.linear(pooled, self.fc.weight, self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> logits (N, classes)."""

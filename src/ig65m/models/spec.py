@@ -32,11 +32,15 @@ class ResNetSpec:
     channel_multiplier: float = 1.0
     in_channels: int = 3
 
+    def __str__(self) -> str:
+        width = "" if self.channel_multiplier == 1 else f" of {self.channel_multiplier:g} times the width"
+        return f"R(2+1)D-{self.depth}{width} with {self.classes} classes"
+
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
             raise ModelError(f"depth {self.depth} is none of VMZ's; expected one of {', '.join(map(str, BLOCKS))}")
         if self.classes < 1 or self.in_channels < 1 or self.inner_widths[0] < 1:
-            raise ModelError(f"a network needs at least one class, input channel and inner channel; got {self}")
+            raise ModelError(f"a network needs at least one class, one input channel and one channel in each stage; got {self}")
 
     @property
     def bottleneck(self) -> bool:
@@ -49,7 +53,11 @@ class ResNetSpec:
         return tuple(int(width * self.channel_multiplier) for width in INNER_WIDTHS)
 
     @property
+    def expansion(self) -> int:
+        """Outer over inner width; 26 layers are bottleneck blocks with the widths of the shallow nets."""
+        return 4 if self.depth > 34 else 1
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Channels that each stage puts out; the last is the length of a feature vector."""
-        expansion = 4 if self.depth > 34 else 1
-        return tuple(int(width * expansion * self.channel_multiplier) for width in INNER_WIDTHS)
+        return tuple(int(width * self.expansion * self.channel_multiplier) for width in INNER_WIDTHS)

@@ -1,0 +1,116 @@
+"""Tensors by state-dict key -> the network that they are: each tensor used once, no parameter left unset."""
+
+import math
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ig65m.errors import CheckpointError, ModelError
+from ig65m.models.resnet import ResNet, empty
+from ig65m.models.spec import BLOCKS, INNER_WIDTHS, ResNetSpec
+
+_STAGE = re.compile(r"layer(\d+)\.(\d+)\.")
+
+
+def infer_spec(tensors: Mapping[str, Tensor]) -> ResNetSpec:
+    """The network that tensors in VideoResNet's naming belong to: depth, channel multiplier, classes, input channels.
+
+    Raises CheckpointError if they belong to none that is known here.
+    """
+    try:
+        stem, head = tensors["stem.0.weight"], tensors["fc.weight"]
+    except KeyError as missing:
+        raise CheckpointError(f"there is no tensor {missing}: these are not the weights of an R(2+1)D network") from None
+    bottleneck = "layer1.0.conv3.0.weight" in tensors
+    inner_key = "conv2.0.3.weight"  # the temporal half of the block's last 3x3x3 convolution
+    inner = [_rows(tensors, f"layer{stage}.0.{inner_key}") for stage in (1, 2, 3, 4)]
+    blocks = _blocks(tensors)
+    outputs = head.shape[1] if head.dim() == 2 else 0
+    for depth in BLOCKS:
+        spec = ResNetSpec(depth=depth, classes=1)
+        if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck and outputs == inner[-1] * spec.expansion:
+            return ResNetSpec(
+                depth=depth,
+                classes=head.shape[0],
+                channel_multiplier=_multiplier(inner),
+                in_channels=stem.shape[1] if stem.dim() == 5 else 0,
+            )
+    kind = "bottleneck" if bottleneck else "simple"
+    raise CheckpointError(
+        f"stages of {blocks} {kind} blocks with {outputs} features are of no depth known here ({list(BLOCKS)})"
+    )
+
+
+def build(tensors: Mapping[str, Tensor]) -> ResNet:
+    """Tensors in VideoResNet's naming -> their network in eval mode; the batch norms' counters may be missing (then 0).
+
+    The tensors become the network's own, without a copy where they are float32.
+
+    Raises CheckpointError naming the tensors that are missing, left over, mis-shaped or not finite.
+    """
+    try:
+        model = empty(infer_spec(tensors))
+    except ModelError as error:
+        raise CheckpointError(str(error)) from None
+    expected = model.state_dict()
+    state = {}
+    for key, like in expected.items():
+        if key.endswith("num_batches_tracked"):
+            state[key] = tensors.get(key, torch.zeros((), dtype=torch.int64))
+        elif key in tensors:
+            state[key] = _checked(key, tensors[key], like)
+    if missing := [key for key in expected if key not in state]:
+        raise CheckpointError(f"{_some(missing)} missing from the weights of a {model.spec}")
+    if extra := [key for key in tensors if key not in expected]:
+        raise CheckpointError(f"{_some(extra)} left over: a {model.spec} has no such tensor")
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def _checked(key: str, tensor: Tensor, like: Tensor) -> Tensor:
+    if tensor.shape != like.shape:
+        raise CheckpointError(f"{key} has the shape {tuple(tensor.shape)}; expected {tuple(like.shape)}")
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{key} holds {tensor.dtype}; expected floating-point numbers")
+    tensor = tensor.to(torch.float32)
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"{key} holds numbers that are not finite")
+    if key.endswith("running_var") and bool((tensor < 0).any()):
+        raise CheckpointError(f"{key} holds a negative variance")
+    return tensor
+
+
+def _rows(tensors: Mapping[str, Tensor], key: str) -> int:
+    if key not in tensors or tensors[key].dim() < 1:
+        raise CheckpointError(f"there is no tensor {key!r}: these are not the weights of an R(2+1)D network")
+    return tensors[key].shape[0]
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Number of blocks in each stage."""
+    counts: dict[int, int] = {}
+    for key in tensors:
+        if match := _STAGE.match(key):
+            stage, block = int(match[1]), int(match[2])
+            counts[stage] = max(counts.get(stage, 0), block + 1)
+    return tuple(counts[stage] for stage in sorted(counts))
+
+
+def _multiplier(inner: list[int]) -> float:
+    """The shortest decimal m with int(m * base) == width for every stage's base width.
+
+    Worked example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave m in [0.2988, 0.3008): 0.3.
+    """
+    low = max(width / base for width, base in zip(inner, INNER_WIDTHS, strict=True))
+    for digits in range(1, 12):
+        candidate: float = math.ceil(low * 10**digits) / 10**digits
+        if all(int(base * candidate) == width for width, base in zip(inner, INNER_WIDTHS, strict=True)):
+            return candidate
+    raise CheckpointError(f"stages of widths {inner} are not {list(INNER_WIDTHS)} times one channel multiplier")
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(keys[:4])
+    return f"{shown} and {len(keys) - 4} more are" if len(keys) > 4 else f"{shown} {'is' if len(keys) == 1 else 'are'}"

@@ -1,0 +1,93 @@
+"""A checkpoint of someone else's -> our three files, proven to be the same function."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ig65m.errors import CheckpointError, UsageError
+from ig65m.export import export_onnx, onnx_difference
+from ig65m.models.resnet import ResNet
+from ig65m.zoo.cards import Card
+from ig65m.zoo.files import save_pth, save_safetensors
+from ig65m.zoo.load import load_model
+
+TOLERANCE = 1e-4
+SUFFIXES = (".safetensors", ".pth", ".onnx")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and the largest relative difference of ONNX Runtime to PyTorch on random clips."""
+
+    card: Card
+    files: tuple[Path, ...]
+    difference: float
+
+
+def convert(
+    checkpoint: Path,
+    out: Path,
+    *,
+    frames: int | None = None,
+    classes: int | None = None,
+    labels: tuple[str, ...] | None = None,
+    overwrite: bool = False,
+) -> Conversion:
+    """Convert `checkpoint` to OUT.safetensors, OUT.pth and OUT.onnx; nothing is left behind unless all three are proven.
+
+    The two weight files are read back and must give the very same logits; the ONNX file must agree with PyTorch to
+    TOLERANCE, on random clips of the network's own shape and of another. `frames` is the clip length to record, and
+    `classes` a number to check.
+
+    Raises CheckpointError if the checkpoint cannot be converted or a file is not the same function, UsageError if the
+    arguments contradict it or files are in the way.
+    """
+    model = load_model(checkpoint)
+    card: Card = model.card
+    if classes is not None and classes != card.spec.classes:
+        raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out to take its own")
+    if frames is not None and card.frames not in (None, frames):
+        raise UsageError(f"{checkpoint} is for clips of {card.frames} frames, not {frames}; leave --frames out")
+    name = out.name.removesuffix(out.suffix) if out.suffix in SUFFIXES else out.name
+    model.card = replace(card, name=name, frames=frames or card.frames, labels=labels or card.labels, embedded=False)
+    files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
+    if (present := [str(file) for file in files if file.exists()]) and not overwrite:
+            raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".ig65m-convert-", dir=out.parent) as folder:
+        written = tuple(Path(folder) / file.name for file in files)
+        save_safetensors(model.state_dict(), model.card, written[0])
+        save_pth(model.state_dict(), model.card, written[1])
+        export_onnx(model, written[2])
+        difference = _prove(model, written)
+        for source, target in zip(written, files, strict=True):
+            source.replace(target)
+    return Conversion(model.card, files, difference)
+
+
+def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
+    """Check the files against `model`; the largest relative difference of the ONNX one."""
+    weights, state_dict, graph = files
+    frames = model.card.frames or 8
+    generator = torch.Generator().manual_seed(0)
+    height, width = model.card.preprocessing.crop
+    other = frames if frames < 8 else frames + 3
+    clips = [
+        torch.randn(2, model.spec.in_channels, frames, height, width, generator=generator),
+        torch.randn(1, model.spec.in_channels, other, height - 15, width + 10, generator=generator),
+    ]
+    for file in (weights, state_dict):
+        again = load_model(file)
+        if again.card != model.card or any(
+            not torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items()
+        ):
+            raise CheckpointError(f"{file.name} does not read back as what was written; is the disk sound?")
+    difference = max(onnx_difference(model, graph, clip) for clip in clips)
+    if not difference <= TOLERANCE:
+        raise CheckpointError(
+            f"ONNX Runtime differs from PyTorch by {difference:.1e} of the largest output, more than {TOLERANCE:.0e}; "
+            "no file was kept"
+        )
+    return difference

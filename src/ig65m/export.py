@@ -1,0 +1,103 @@
+"""A network -> ONNX: one self-contained file, with what a program needs to know to use it."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from ig65m.atomic import finished_file
+from ig65m.models.resnet import ResNet
+from ig65m.zoo.cards import Card
+
+OPSET = 20
+
+
+class _WithFeatures(nn.Module):
+    """The network with two outputs: logits and the features before the last layer."""
+
+    def __init__(self, model: ResNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.model.forward_features(clips)
+        return self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+
+
+def export_onnx(model: ResNet, path: Path) -> None:
+    """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits` and `features`.
+
+    N, T, H and W are free, T from 8 up: shorter clips are another graph, so a network whose card says fewer frames is
+    written for just that many. Batch norms are folded into the convolutions. The metadata hold the card (`ig65m`) and,
+    for programs that do not know it, `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `origin`.
+    """
+    card: Card = model.card
+    short = card.frames is not None and card.frames < 8
+    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if short else 16, 64, 64)
+    free = {0: torch.export.Dim("batch"), 3: torch.export.Dim("height"), 4: torch.export.Dim("width")}
+    if not short:
+        free[2] = torch.export.Dim("frames", min=8)
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            _WithFeatures(model).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["clips"],
+            output_names=["logits", "features"],
+            dynamic_shapes=(free,),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    for node in graph.graph.node:
+        del node.metadata_props[:]  # the exporter's notes, paths of this machine's source files among them
+    onnx.helper.set_model_props(graph, _metadata(card))
+    onnx.checker.check_model(graph)
+    with finished_file(path) as temporary:
+        onnx.save_model(graph, temporary)
+
+
+def onnx_difference(model: ResNet, path: Path, clips: Tensor) -> float:
+    """Largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest output."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    got = session.run(["logits", "features"], {"clips": clips.numpy()})
+    with torch.inference_mode():
+        wanted = _WithFeatures(model)(clips)
+    return max(
+        float((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(got, wanted, strict=True)
+    )
+
+
+def _metadata(card: Card) -> dict[str, str]:
+    facts = {
+        "ig65m": card.to_json(),
+        "mean": json.dumps(card.preprocessing.mean),
+        "std": json.dumps(card.preprocessing.std),
+        "labels": json.dumps(card.labels) if card.labels else None,
+        "frames": str(card.frames) if card.frames else None,
+        "origin": card.origin,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's remarks on itself (deprecations, that torchvision is absent) from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,167 @@
+"""One record per checkpoint: what network it is, what it wants to see, what it says, where it comes from."""
+
+import json
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from ig65m.errors import CheckpointError, ModelError, UsageError
+from ig65m.models.spec import ResNetSpec
+from ig65m.types import Preprocessing
+from ig65m.zoo.labels import built_in
+
+MEAN: Final = (110.201, 100.64, 95.9966)
+STD: Final = (58.1489, 56.4701, 55.3324)
+
+# As VMZ's Caffe2 reader fed the R(2+1)D networks: 171x128 whatever the aspect ratio, the middle 112x112.
+VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=MEAN, std=STD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of one checkpoint.
+
+    `frames` is the clip length it was trained on, None if unknown. `labels` are the classes in order, None where no list
+    was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ.
+    `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits where no more was
+    published. `caffe2` is VMZ's own file.
+    """
+
+    name: str
+    spec: ResNetSpec
+    preprocessing: Preprocessing = VMZ
+    frames: int | None = None
+    frame_step: int = 1
+    labels: tuple[str, ...] | None = None
+    pretraining: str | None = None
+    finetuning: str | None = None
+    top1: float | None = None
+    top5: float | None = None
+    embedded: bool = False
+    url: str | None = None
+    sha256: str | None = None
+    caffe2: str | None = None
+    licence: str | None = None
+    paper: str | None = None
+    origin: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != self.spec.classes:
+            raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
+        if (self.frames is not None and self.frames < 1) or self.frame_step < 1:
+            raise UsageError(f"clips of {self.frames} frames, {self.frame_step} apart; both must be at least 1")
+
+    def label(self, index: int) -> str:
+        """The name of a class; `class N` where no list was published."""
+        return self.labels[index] if self.labels else f"class {index}"
+
+    def to_json(self) -> str:
+        """The card as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Card":
+        """The card that `to_json` wrote. Raises CheckpointError if it is not one."""
+        try:
+            values = {key: _frozen(value) for key, value in json.loads(text).items()}
+            values["spec"] = ResNetSpec(**values["spec"])
+            values["preprocessing"] = Preprocessing(**values["preprocessing"])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"the description of the model cannot be read: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as tuples, one level down into objects."""
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+_RELEASE = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
+_DROPBOX = "https://www.dropbox.com/s/"
+
+
+def _ig65m_34(name: str, frames: int, classes: int, file: str, caffe2: str, **facts: Any) -> Card:
+    return Card(
+        name=name,
+        spec=ResNetSpec(depth=34, classes=classes),
+        frames=frames,
+        pretraining="IG-65M",
+        url=_RELEASE + file,
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        caffe2=_DROPBOX + caffe2,
+        licence="Apache-2.0",
+        paper="https://arxiv.org/abs/1905.00561",
+        origin="VMZ (Facebook Research), converted by moabitcoin/ig65m-pytorch",
+        **facts,
+    )
+
+
+def _cards() -> dict[str, Card]:
+    kinetics = built_in("kinetics400")
+    cards = [
+        _ig65m_34(
+            "r2plus1d_34_8_ig65m",
+            8,
+            487,
+            "r2plus1d_34_clip8_ig65m_from_scratch-9bae36ae.pth",
+            "6xwyu1az6oy4ts7/r2plus1d_34_clip8_ig65m_from_scratch_f79708462.pkl?dl=1",
+        ),
+        _ig65m_34(
+            "r2plus1d_34_32_ig65m",
+            32,
+            359,
+            "r2plus1d_34_clip32_ig65m_from_scratch-449a7af9.pth",
+            "eimo232tqw8mwi9/r2plus1d_34_clip32_ig65m_from_scratch_f102649996.pkl?dl=1",
+        ),
+        _ig65m_34(
+            "r2plus1d_34_8_kinetics",
+            8,
+            400,
+            "r2plus1d_34_clip8_ft_kinetics_from_ig65m-0aa0550b.pth",
+            "p81twy88kwrrcop/r2plus1d_34_clip8_ft_kinetics_from_ig65m_%20f128022400.pkl?dl=1",
+            finetuning="Kinetics-400",
+            labels=kinetics,
+            top1=74.9,
+            top5=91.8,
+        ),
+        _ig65m_34(
+            "r2plus1d_34_32_kinetics",
+            32,
+            400,
+            "r2plus1d_34_clip32_ft_kinetics_from_ig65m-ade133f1.pth",
+            "z41ff7vs0bzf6b8/r2plus1d_34_clip32_ft_kinetics_from_ig65m_%20f106169681.pkl?dl=1",
+            finetuning="Kinetics-400",
+            labels=kinetics,
+            top1=80.0,
+            top5=94.2,
+        ),
+        Card(
+            name="r2plus1d_10_camera_motion",
+            spec=ResNetSpec(depth=10, classes=9, channel_multiplier=0.25),
+            preprocessing=Preprocessing(resize=(64, 64), crop=(64, 64), mean=MEAN, std=STD, resampling="area"),
+            frames=8,
+            frame_step=2,
+            labels=built_in("camera_motion"),
+            pretraining="synthetic camera moves",
+            embedded=True,
+            licence="MIT",
+            paper="https://arxiv.org/abs/1711.11248",
+            origin="trained by ig65m.train",
+        ),
+    ]
+    return {card.name: card for card in cards}
+
+
+CARDS: Final = _cards()
+EMBEDDED: Final = "r2plus1d_10_camera_motion"
+
+
+def find_card(name: str) -> Card:
+    """The card of that name. Raises ModelError, naming the nearest, if there is none."""
+    if name not in CARDS:
+        near = get_close_matches(name, CARDS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CARDS)}"
+        raise ModelError(f"no model or file named {name!r}; {hint}")
+    return CARDS[name]
