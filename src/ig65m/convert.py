@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ig65m.errors import CheckpointError, UsageError
+from ig65m.errors import ProofError, UsageError
 from ig65m.export import export_onnx, onnx_difference
 from ig65m.models.resnet import ResNet
 from ig65m.zoo.cards import Card
@@ -41,8 +41,8 @@ def convert(
     TOLERANCE, on random clips of the network's own shape and of another. `frames` is the clip length to record, and
     `classes` a number to check.
 
-    Raises CheckpointError if the checkpoint cannot be converted or a file is not the same function, UsageError if the
-    arguments contradict it or files are in the way.
+    Raises CheckpointError if the checkpoint cannot be converted, ProofError if a file is not the same function,
+    UsageError if the arguments contradict the checkpoint or files are in the way.
     """
     model = load_model(checkpoint)
     card: Card = model.card
@@ -54,7 +54,7 @@ def convert(
     model.card = replace(card, name=name, frames=frames or card.frames, labels=labels or card.labels, embedded=False)
     files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
     if (present := [str(file) for file in files if file.exists()]) and not overwrite:
-            raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
+        raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ig65m-convert-", dir=out.parent) as folder:
         written = tuple(Path(folder) / file.name for file in files)
@@ -83,10 +83,10 @@ def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
         if again.card != model.card or any(
             not torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items()
         ):
-            raise CheckpointError(f"{file.name} does not read back as what was written; is the disk sound?")
+            raise ProofError(f"{file.name} does not read back as what was written; is the disk sound?")
     difference = max(onnx_difference(model, graph, clip) for clip in clips)
     if not difference <= TOLERANCE:
-        raise CheckpointError(
+        raise ProofError(
             f"ONNX Runtime differs from PyTorch by {difference:.1e} of the largest output, more than {TOLERANCE:.0e}; "
             "no file was kept"
         )

@@ -27,3 +27,7 @@ class UsageError(IgError, ValueError):
 
 class DownloadError(IgError, OSError):
     """Weights could not be fetched, or what came is not what was published."""
+
+
+class ProofError(IgError, RuntimeError):
+    """What was computed is not what it was checked against: a fault of this program or of the machine."""

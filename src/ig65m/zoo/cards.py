@@ -165,3 +165,8 @@ def find_card(name: str) -> Card:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CARDS)}"
         raise ModelError(f"no model or file named {name!r}; {hint}")
     return CARDS[name]
+
+
+def list_models() -> list[str]:
+    """The names that `load_model` knows."""
+    return list(CARDS)

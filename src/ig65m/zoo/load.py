@@ -67,3 +67,12 @@ def file_sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(model: ResNet) -> str:
+    """Hexadecimal sha256 of a network's weights: names and float32 values in the order of the names, whatever the file."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""ig65m classify"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from ig65m.cli import options as opt
+from ig65m.types import Prediction
+
+
+def classify(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of images.", show_default=False)],
+    model: opt.Model = None,
+    labels: Annotated[Path | None, typer.Option(help="A JSON array of the classes' names, in place of the model's.")] = None,
+    top_k: Annotated[int, typer.Option(help="Labels to give, the best first.")] = 5,
+    frames: opt.FramesOption = None,
+    frame_step: opt.FrameStep = None,
+    stride: opt.Stride = None,
+    fps: opt.Fps = None,
+    start: opt.Start = None,
+    end: opt.End = None,
+    tail: opt.TailOption = "pad",
+    preprocessing: opt.PreprocessingOption = None,
+    batch_size: opt.BatchSize = 4,
+    device: opt.Device = "cpu",
+    image_fps: opt.ImageFps = 25.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """What videos show: labels with times, per clip and per video.
+
+    Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
+    """
+    from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
+    from ig65m.zoo.load import load_model
+
+    network = load_model(model or DEFAULT_CLASSIFIER)
+    failed = False
+    with opt.Meter(len(videos)) as meter:
+        predictions = classify_many(
+            videos,
+            model=network,
+            labels=labels,
+            top_k=top_k,
+            frames=frames,
+            frame_step=frame_step,
+            stride=stride,
+            fps=fps,
+            start=start,
+            end=end,
+            tail=cast(Any, tail),
+            preprocessing=preprocessing,
+            batch_size=batch_size,
+            device=device,
+            image_fps=image_fps,
+            on_clip=meter.on_clip,
+        )
+        done = []
+        for prediction in predictions:
+            meter.video_done()
+            failed |= prediction.error is not None
+            if as_json:
+                done.append(prediction)
+            else:
+                _print_table(prediction)
+    if as_json:
+        print(json.dumps(_as_json(network.card.name, done), indent=1))
+    if failed:
+        raise typer.Exit(3)
+
+
+def _as_json(model: str, predictions: Iterable[Prediction]) -> dict[str, Any]:
+    def video(prediction: Prediction) -> dict[str, Any]:
+        record = asdict(prediction)
+        return {key: record[key] for key in ("path", "status", "error", "labels", "clips")}
+
+    return {"model": model, "videos": [video(prediction) for prediction in predictions]}
+
+
+def _print_table(prediction: Prediction) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(prediction.path, "bold"))
+    if prediction.labels:
+        console.print(
+            "whole video: " + ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels), markup=False
+        )
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("from (s)", "to (s)", "score"):
+            table.add_column(name, justify="right")
+        table.add_column("label")
+        for clip in prediction.clips:
+            best = clip.labels[0]
+            table.add_row(f"{clip.start:.2f}", f"{clip.end:.2f}", f"{best.score:.2f}", Text(best.label))
+        console.print(table)
+    if prediction.error is not None:
+        opt.report(prediction.status, prediction.error)

@@ -1,0 +1,48 @@
+"""ig65m convert"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A VMZ .pkl (or a .pth in VideoResNet's layout).", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="Where to: OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False)
+    ],
+    frames: Annotated[int | None, typer.Option(help="Clip length to record; a checkpoint does not tell it.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes to check; default: the checkpoint's.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Classes to record: a JSON array's file, or kinetics400.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are already there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """A Caffe2 checkpoint of VMZ to safetensors, PyTorch and ONNX, each checked to be the same function.
+
+    Example: ig65m convert r2plus1d_34_clip32_ft_kinetics_from_ig65m.pkl r2plus1d --frames 32 --labels kinetics400
+    """
+    from ig65m.convert import convert as run
+    from ig65m.zoo.labels import read_labels
+
+    done = run(
+        checkpoint,
+        out,
+        frames=frames,
+        classes=classes,
+        labels=read_labels(labels) if labels else None,
+        overwrite=overwrite,
+    )
+    if as_json:
+        record = {
+            "files": [str(file) for file in done.files],
+            "difference": done.difference,
+            "card": json.loads(done.card.to_json()),
+        }
+        print(json.dumps(record, indent=1))
+        return
+    length = f"clips of {done.card.frames} frames" if done.card.frames else "clip length unknown (say it with --frames)"
+    print(f"{done.card.spec}, {length}")
+    for file in done.files:
+        print(f"wrote {file}")
+    print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")

@@ -1,0 +1,77 @@
+"""Options that classify and extract share."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ig65m.types import ClipSpan, Failure, Frames
+
+Model = Annotated[str | None, typer.Option(help="A model's name (`ig65m models`) or file (.safetensors, .pth, .pkl).")]
+FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames in a clip; default: the model's.")]
+FrameStep = Annotated[int | None, typer.Option(help="Frames from one frame of a clip to the next; default: the model's.")]
+Stride = Annotated[int | None, typer.Option(help="Frames from one clip's start to the next; default: the clip's span.")]
+Fps = Annotated[float | None, typer.Option(help="Choose frames by time, so many a second; default: every frame.")]
+Start = Annotated[float | None, typer.Option(help="Seconds of the stream to start at.")]
+End = Annotated[float | None, typer.Option(help="Seconds of the stream to end at.")]
+TailOption = Annotated[str, typer.Option("--tail", help="A last short clip: 'pad' it with its last frame, or 'drop' it.")]
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option("--preprocessing", help="Who resizes: 'vmz' or 'ig65m-pytorch' (the original's way); default: the model's."),
+]
+BatchSize = Annotated[int, typer.Option(help="Clips that go through the network together.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+ImageFps = Annotated[float, typer.Option(help="Frames a second of a folder of images.")]
+
+
+def report(status: str, failure: Failure) -> None:
+    """Say on stderr what went wrong with a video; the message names it."""
+    until = "" if failure.last_good_time is None else f" (good until {failure.last_good_time:.2f} s)"
+    print(f"ig65m: {status}{until}: {failure.message}", file=sys.stderr)
+
+
+def source_name(source: object) -> str:
+    """What to call an input in messages."""
+    return "frames in memory" if isinstance(source, Frames) else str(source)
+
+
+class Meter:
+    """Progress on stderr: videos done of all, clips done, the time reached; silent where stderr is no terminal."""
+
+    def __init__(self, videos: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("videos"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[clips]} clips, {task.fields[at]}"),
+        )
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.task = self.progress.add_task("videos", total=videos, clips=0, at="")
+        self.clips = 0
+
+    def __enter__(self) -> "Meter":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    @property
+    def on_clip(self) -> Callable[[object, ClipSpan], None]:
+        """Told of each clip that is done."""
+
+        def note(source: object, span: ClipSpan) -> None:
+            self.clips += 1
+            self.progress.update(self.task, clips=self.clips, at=f"{source_name(source)} at {span.end:.1f} s")
+
+        return note
+
+    def video_done(self) -> None:
+        """Told of each video that is done."""
+        self.progress.advance(self.task)

@@ -1,0 +1,154 @@
+"""Videos -> clips -> batches -> results: decoding runs beside the network, clips of several videos share batches."""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.errors import IgError, VideoError
+from ig65m.types import Clip, ClipSpan, Failure, Frames, Status
+
+Source = Path | str | Frames
+Engine = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+ReadClips = Callable[[Source], Generator[Clip, None, None]]
+
+
+@dataclass
+class VideoResult:
+    """What the network said of one video's clips, in order: a row of features and of logits for each span."""
+
+    source: Source
+    spans: list[ClipSpan] = field(default_factory=list)
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+    logits: list[NDArray[np.float32]] = field(default_factory=list)
+    error: Failure | None = None
+
+    @property
+    def status(self) -> Status:
+        """ok; partial if an error left some clips; failed if it left none."""
+        if self.error is None:
+            return "ok"
+        return "partial" if self.spans else "failed"
+
+
+@dataclass(frozen=True)
+class _End:
+    """The last word on a video; `error` if it broke off."""
+
+    error: Failure | None
+
+
+class _Stopped(Exception):
+    """The consumer has gone away."""
+
+
+class _Reader(threading.Thread):
+    """Decodes videos one after the other into a bounded queue of (number of the video, clip or end)."""
+
+    def __init__(self, sources: Iterable[Source], read_clips: ReadClips, room: int) -> None:
+        super().__init__(name="ig65m-reader", daemon=True)
+        self.sources = sources
+        self.read_clips = read_clips
+        self.queue: queue.Queue[tuple[Source, Clip | _End] | BaseException | None] = queue.Queue(room)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        try:
+            for source in self.sources:
+                self._read(source)
+            self._put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:  # a fault of the program: it is raised where the results are consumed
+            self._put(error)
+
+    def _read(self, source: Source) -> None:
+        failure = None
+        try:
+            with closing(self.read_clips(source)) as clips:
+                for clip in clips:
+                    self._put((source, clip))
+        except (IgError, OSError) as error:
+            last_good_time = error.last_good_time if isinstance(error, VideoError) else None
+            failure = Failure("decode", str(error), last_good_time)
+        self._put((source, _End(failure)))
+
+    def _put(self, item: tuple[Source, Clip | _End] | BaseException | None) -> None:
+        while not self.stopping.is_set():
+            try:
+                return self.queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def items(self) -> Iterator[tuple[Source, Clip | _End]]:
+        while (item := self.queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.join()
+
+
+def run(
+    sources: Iterable[Source],
+    read_clips: ReadClips,
+    engine: Engine,
+    *,
+    batch_size: int,
+    on_clip: Callable[[Source, ClipSpan], None] | None = None,
+) -> Iterator[VideoResult]:
+    """A result for each source, in their order, as soon as its last clip is through; memory holds a few batches.
+
+    A video that cannot be read, or breaks off, becomes a result with an error; the others go on. `on_clip` is told of
+    each clip when the network is done with it.
+    """
+    reader = _Reader(sources, read_clips, room=2 * batch_size)
+    reader.start()
+    open_results: list[VideoResult] = []  # of the videos whose end has not been reached or not been given out
+    ended: list[bool] = []
+    waiting: list[tuple[VideoResult, Clip]] = []
+
+    def flush() -> None:
+        if not waiting:
+            return
+        features, logits = engine(np.stack([clip.pixels for _, clip in waiting]))
+        for (result, clip), row, scores in zip(waiting, features, logits, strict=True):
+            result.spans.append(clip.span)
+            result.features.append(row)
+            result.logits.append(scores)
+            if on_clip is not None:
+                on_clip(result.source, clip.span)
+        waiting.clear()
+
+    def finished() -> Iterator[VideoResult]:
+        held = {id(result) for result, _ in waiting}
+        while ended and ended[0] and id(open_results[0]) not in held:
+            ended.pop(0)
+            yield open_results.pop(0)
+
+    try:
+        for source, item in reader.items():
+            if not ended or ended[-1]:
+                open_results.append(VideoResult(source))
+                ended.append(False)
+            if isinstance(item, _End):
+                open_results[-1].error = item.error
+                ended[-1] = True
+            else:
+                waiting.append((open_results[-1], item))
+                if len(waiting) == batch_size:
+                    flush()
+            yield from finished()
+        flush()
+        yield from finished()
+    finally:
+        reader.stop()

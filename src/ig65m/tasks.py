@@ -1,0 +1,241 @@
+"""What the pipeline is for: labels and features, of one video or of many."""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, TypedDict, TypeVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.engines.pytorch import Pooling, PyTorchEngine
+from ig65m.errors import ModelError, UsageError, VideoError
+from ig65m.models.resnet import ResNet
+from ig65m.pipeline import Source, VideoResult, run
+from ig65m.types import Clip, ClipPrediction, ClipSpan, Features, Frames, Label, Prediction, Preprocessing, Resampling
+from ig65m.video.clips import read_clips
+from ig65m.video.sampling import Sampling, Tail
+from ig65m.zoo.cards import Card
+from ig65m.zoo.labels import read_labels
+from ig65m.zoo.load import load_model, weights_sha256
+
+DEFAULT_CLASSIFIER: Final = "r2plus1d_34_32_kinetics"
+DEFAULT_EXTRACTOR: Final = "r2plus1d_34_32_ig65m"
+
+# What --preprocessing may name beside the card's own: who resizes.
+PREPROCESSINGS: Final[dict[str, Resampling]] = {"vmz": "fast_bilinear", "ig65m-pytorch": "float_bilinear"}
+
+
+R = TypeVar("R", Prediction, Features)
+
+
+class Options(TypedDict, total=False):
+    """What classify and extract have in common.
+
+    model: a name, a model file, or a network of load_model. frames, frame_step: of a clip; default: the card's.
+    stride: frames from one clip's start to the next, default: the clip's span. fps: frames a second to choose by time,
+    default: every frame. start, end: in seconds of the stream. tail: "pad" or "drop". preprocessing: "vmz" or
+    "ig65m-pytorch", default: the card's. batch_size: clips. device: "cpu", "cuda", "cuda:1". image_fps: frames a second
+    of a folder of images.
+    """
+
+    model: str | os.PathLike[str] | ResNet
+    frames: int | None
+    frame_step: int | None
+    stride: int | None
+    fps: float | None
+    start: float | None
+    end: float | None
+    tail: Tail
+    preprocessing: str | None
+    batch_size: int
+    device: str
+    image_fps: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Options made good: everything that a run over videos needs."""
+
+    model: ResNet
+    sampling: Sampling
+    preprocessing: Preprocessing
+    batch_size: int
+    device: str
+    image_fps: float
+
+    @property
+    def card(self) -> Card:
+        card: Card = self.model.card
+        return card
+
+    def run(
+        self, sources: Iterable[Source], pooling: Pooling, on_clip: Callable[[Source, ClipSpan], None] | None
+    ) -> Iterator[VideoResult]:
+        engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device)
+
+        def read(source: Source) -> Generator[Clip, None, None]:
+            return read_clips(source, self.sampling, self.preprocessing, image_fps=self.image_fps)
+
+        return run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip)
+
+
+def _job(default_model: str, options: Options) -> _Job:
+    chosen = options.get("model", default_model)
+    model = chosen if isinstance(chosen, ResNet) else load_model(os.fspath(chosen))
+    card: Card = model.card
+    if card is None:
+        raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
+    frames = options.get("frames") or card.frames
+    if frames is None:
+        raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")
+    named = options.get("preprocessing")
+    if named is not None and named not in PREPROCESSINGS:
+        raise UsageError(f"preprocessing {named!r} is none of {', '.join(PREPROCESSINGS)}; leave it out for the model's own")
+    batch_size = options.get("batch_size", 4)
+    if batch_size < 1:
+        raise UsageError(f"the batch size must be at least 1, got {batch_size}")
+    return _Job(
+        model=model,
+        sampling=Sampling(
+            frames=frames,
+            frame_step=options.get("frame_step") or card.frame_step,
+            stride=options.get("stride"),
+            fps=options.get("fps"),
+            start=options.get("start"),
+            end=options.get("end"),
+            tail=options.get("tail", "pad"),
+        ),
+        preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
+        batch_size=batch_size,
+        device=options.get("device", "cpu"),
+        image_fps=options.get("image_fps", 25.0),
+    )
+
+
+def classify(
+    video: Source | NDArray[np.uint8],
+    *,
+    top_k: int = 5,
+    labels: str | os.PathLike[str] | None = None,
+    **options: Unpack[Options],
+) -> Prediction:
+    """What one video shows, per clip and as the mean over its clips.
+
+    `video` is a file, a folder of images, `Frames`, or an array (T, H, W, 3) uint8 whose rate is `fps`. `labels` is a JSON
+    file that replaces the card's labels, or a built-in list's name.
+
+    Raises VideoError if nothing of the video can be read; one that breaks off gives status "partial". ModelError,
+    UsageError, CheckpointError, DownloadError as their docstrings say.
+    """
+    source = _source(video, options)
+    return _read_at_all(next(classify_many([source], top_k=top_k, labels=labels, **options)))
+
+
+def classify_many(
+    videos: Iterable[Source],
+    *,
+    top_k: int = 5,
+    labels: str | os.PathLike[str] | None = None,
+    on_clip: Callable[[Source, ClipSpan], None] | None = None,
+    **options: Unpack[Options],
+) -> Iterator[Prediction]:
+    """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
+    job = _job(DEFAULT_CLASSIFIER, options)
+    card = job.card
+    if labels is not None:
+        card = replace(card, labels=read_labels(os.fspath(labels)))
+    if top_k < 1:
+        raise UsageError(f"top-k must be at least 1, got {top_k}")
+    return (_prediction(result, card, top_k) for result in job.run(videos, Pooling(), on_clip))
+
+
+def extract(
+    video: Source | NDArray[np.uint8],
+    *,
+    pooling: Pooling | None = None,
+    logits: bool = False,
+    **options: Unpack[Options],
+) -> Features:
+    """Features of one video: a row a clip, from before the last layer; `logits` adds what the last layer makes of them.
+
+    `video` and errors are as in `classify`. `pooling` says how the feature maps become a row (default: the mean).
+    """
+    source = _source(video, options)
+    return _read_at_all(next(extract_many([source], pooling=pooling, logits=logits, **options)))
+
+
+def extract_many(
+    videos: Iterable[Source],
+    *,
+    pooling: Pooling | None = None,
+    logits: bool = False,
+    on_clip: Callable[[Source, ClipSpan], None] | None = None,
+    **options: Unpack[Options],
+) -> Iterator[Features]:
+    """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
+    job = _job(DEFAULT_EXTRACTOR, options)
+    pooling = pooling or Pooling()
+    identity = {
+        "name": job.card.name,
+        "sha256": weights_sha256(job.model),
+        "preprocessing": asdict(job.preprocessing),
+        "sampling": asdict(job.sampling),
+        "pooling": asdict(pooling),
+    }
+    return (_features(result, identity, job.card, logits) for result in job.run(videos, pooling, on_clip))
+
+
+def _source(video: Source | NDArray[np.uint8], options: Options) -> Source:
+    """An array with the option fps is frames in memory of that rate; everything else stands for itself."""
+    if not isinstance(video, np.ndarray):
+        return video
+    fps = options.pop("fps", None)
+    if fps is None:
+        raise UsageError("an array of frames has no times of its own; give its rate with fps=")
+    return Frames(video, fps)
+
+
+def _read_at_all(result: R) -> R:
+    if result.status == "failed" and result.error is not None:
+        raise VideoError(result.error.message, last_good_time=result.error.last_good_time)
+    return result
+
+
+def _path(source: Source) -> str:
+    return "" if isinstance(source, Frames) else str(source)
+
+
+def _prediction(result: VideoResult, card: Card, top_k: int) -> Prediction:
+    scores = [softmax(row) for row in result.logits]
+    clips = tuple(
+        ClipPrediction(span.start, span.end, _best(row, card, top_k)) for span, row in zip(result.spans, scores, strict=True)
+    )
+    labels = _best(np.mean(scores, axis=0), card, top_k) if scores else ()
+    return Prediction(_path(result.source), result.status, labels, clips, result.error)
+
+
+def _best(scores: NDArray[Any], card: Card, top_k: int) -> tuple[Label, ...]:
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return tuple(Label(card.label(int(index)), float(scores[index])) for index in order)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of one row of logits, in float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    scores: NDArray[np.float64] = powers / powers.sum()
+    return scores
+
+
+def _features(result: VideoResult, identity: dict[str, Any], card: Card, logits: bool) -> Features:
+    array = np.stack(result.features) if result.features else np.zeros((0, card.spec.widths[-1]), np.float32)
+    rows = np.stack(result.logits) if result.logits else np.zeros((0, card.spec.classes), np.float32)
+    return Features(
+        path=_path(result.source),
+        status=result.status,
+        array=array,
+        spans=tuple(result.spans),
+        model=identity,
+        logits=rows if logits else None,
+        error=result.error,
+    )
