@@ -3,13 +3,14 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ig65m.errors import CheckpointError, ModelError
 from ig65m.models.resnet import ResNet, empty
-from ig65m.models.spec import BLOCKS, INNER_WIDTHS, ResNetSpec
+from ig65m.models.spec import BLOCKS, ResNetSpec
 
 _STAGE = re.compile(r"layer(\d+)\.(\d+)\.")
 
@@ -30,13 +31,9 @@ def infer_spec(tensors: Mapping[str, Tensor]) -> ResNetSpec:
     outputs = head.shape[1] if head.dim() == 2 else 0
     for depth in BLOCKS:
         spec = ResNetSpec(depth=depth, classes=1)
-        if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck and outputs == inner[-1] * spec.expansion:
-            return ResNetSpec(
-                depth=depth,
-                classes=head.shape[0],
-                channel_multiplier=_multiplier(inner),
-                in_channels=stem.shape[1] if stem.dim() == 5 else 0,
-            )
+        if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck and outputs // inner[-1] == spec.expansion:
+            spec = replace(spec, classes=head.shape[0], in_channels=stem.shape[1] if stem.dim() == 5 else 0)
+            return replace(spec, channel_multiplier=_multiplier(spec, inner, outputs))
     kind = "bottleneck" if bottleneck else "simple"
     raise CheckpointError(
         f"stages of {blocks} {kind} blocks with {outputs} features are of no depth known here ({list(BLOCKS)})"
@@ -83,7 +80,7 @@ def _checked(key: str, tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _rows(tensors: Mapping[str, Tensor], key: str) -> int:
-    if key not in tensors or tensors[key].dim() < 1:
+    if key not in tensors or tensors[key].dim() < 1 or not len(tensors[key]):
         raise CheckpointError(f"there is no tensor {key!r}: these are not the weights of an R(2+1)D network")
     return tensors[key].shape[0]
 
@@ -98,17 +95,20 @@ def _blocks(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(counts[stage] for stage in sorted(counts))
 
 
-def _multiplier(inner: list[int]) -> float:
-    """The shortest decimal m with int(m * base) == width for every stage's base width.
+def _multiplier(spec: ResNetSpec, inner: list[int], outputs: int) -> float:
+    """The shortest decimal that makes the inner widths and the number of features what they are, rounded down as VMZ does.
 
-    Worked example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave m in [0.2988, 0.3008): 0.3.
+    Worked example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave [0.2988, 0.3008): 0.3.
     """
-    low = max(width / base for width, base in zip(inner, INNER_WIDTHS, strict=True))
+    low = max(outputs / spec.widths[-1], *(width / base for width, base in zip(inner, spec.inner_widths, strict=True)))
     for digits in range(1, 12):
         candidate: float = math.ceil(low * 10**digits) / 10**digits
-        if all(int(base * candidate) == width for width, base in zip(inner, INNER_WIDTHS, strict=True)):
+        scaled = replace(spec, channel_multiplier=candidate)
+        if list(scaled.inner_widths) == inner and scaled.widths[-1] == outputs:
             return candidate
-    raise CheckpointError(f"stages of widths {inner} are not {list(INNER_WIDTHS)} times one channel multiplier")
+    raise CheckpointError(
+        f"stages of widths {inner} and {outputs} features are not those of {spec} times one channel multiplier"
+    )
 
 
 def _some(keys: list[str]) -> str:

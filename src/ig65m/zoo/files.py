@@ -1,7 +1,5 @@
 """Our model files: weights and the card that describes them, in one file each."""
 
-import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +54,9 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, KeyError, AttributeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a PyTorch state dict that loads without executing code: {reason}") from None
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

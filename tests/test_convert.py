@@ -1,0 +1,108 @@
+"""ig65m convert: three files, proven; nothing is left where something is wrong."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import ig65m.convert
+from ig65m.convert import convert
+from ig65m.errors import CheckpointError, ProofError, UsageError
+from ig65m.zoo.load import load_model
+
+LABELS = tuple(f"label {n}" for n in range(11))
+
+
+def test_the_onnx_file_stands_alone(tiny, tmp_path):
+    done = convert(tiny, tmp_path / "tiny", frames=8, labels=LABELS)
+    assert done.difference < 1e-5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx", "tiny.pth", "tiny.safetensors"]
+    graph = onnx.load(done.files[2], load_external_data=False)
+    onnx.checker.check_model(graph, full_check=True)
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(facts["labels"]) == list(LABELS)
+    np.testing.assert_allclose(json.loads(facts["mean"]), [110.201, 100.64, 95.9966])
+    np.testing.assert_allclose(json.loads(facts["std"]), [58.1489, 56.4701, 55.3324])
+    assert facts["frames"] == "8"
+    assert facts["origin"] == "converted from tiny_r2plus1d_10.pkl"
+    assert not any(node.op_type == "BatchNormalization" for node in graph.graph.node)
+    assert str(ig65m.convert.__file__).encode() not in done.files[2].read_bytes()
+
+
+def test_every_axis_of_the_onnx_file_is_free(tiny, tmp_path):
+    done = convert(tiny, tmp_path / "tiny")
+    session = onnxruntime.InferenceSession(done.files[2], providers=["CPUExecutionProvider"])
+    model = load_model(tiny)
+    for shape in ((1, 3, 8, 112, 112), (3, 3, 11, 50, 90), (2, 3, 32, 33, 31)):
+        clips = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            wanted = model(clips).numpy()
+        got = session.run(["logits"], {"clips": clips.numpy()})[0]
+        assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("frames", [2, 6])
+def test_a_network_for_short_clips_is_exported_for_those(tiny, tmp_path, frames):
+    done = convert(tiny, tmp_path / "short", frames=frames)
+    assert done.difference < 1e-5
+    (clips,) = onnx.load(done.files[2]).graph.input
+    assert [axis.dim_value for axis in clips.type.tensor_type.shape.dim] == [0, 3, frames, 0, 0]
+
+
+def test_what_the_checkpoint_does_not_tell_stays_unknown(tiny, tmp_path):
+    card = convert(tiny, tmp_path / "tiny").card
+    assert (card.frames, card.labels, card.spec.classes) == (None, None, 11)
+
+
+def test_arguments_that_contradict_the_checkpoint_are_refused(tiny, tmp_path):
+    with pytest.raises(UsageError, match="11 classes, not 400"):
+        convert(tiny, tmp_path / "tiny", classes=400)
+    with pytest.raises(UsageError, match="2 labels for the 11 classes"):
+        convert(tiny, tmp_path / "tiny", labels=("a", "b"))
+    with pytest.raises(UsageError, match="at least 1"):
+        convert(tiny, tmp_path / "tiny", frames=-1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_in_the_way_are_kept(tiny, tmp_path):
+    (tmp_path / "tiny.pth").write_text("precious")
+    with pytest.raises(UsageError, match=r"tiny\.pth"):
+        convert(tiny, tmp_path / "tiny")
+    assert (tmp_path / "tiny.pth").read_text() == "precious"
+
+
+def test_a_graph_that_is_another_function_is_not_kept(tiny, tmp_path, monkeypatch):
+    def wrong(model, path):
+        other = load_model(tiny)
+        other.card = model.card
+        with torch.no_grad():
+            other.fc.bias[3] += 0.01
+        real(other, path)
+
+    real = ig65m.convert.export_onnx
+    monkeypatch.setattr(ig65m.convert, "export_onnx", wrong)
+    with pytest.raises(ProofError, match="differs from PyTorch"):
+        convert(tiny, tmp_path / "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_checkpoint_leaves_nothing(tiny, tmp_path):
+    cut = tmp_path / "cut.pkl"
+    cut.write_bytes(tiny.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="cut short"):
+        convert(cut, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [cut]
+
+
+def test_optical_flow_checkpoints_keep_their_two_channels(tiny, tmp_path):
+    with tiny.open("rb") as file:
+        checkpoint = pickle.load(file, encoding="latin1")
+    checkpoint["blobs"]["conv1_middle_w"] = checkpoint["blobs"]["conv1_middle_w"][:, :2]
+    path = tmp_path / "flow.pkl"
+    path.write_bytes(pickle.dumps(checkpoint, protocol=2))
+    assert convert(path, tmp_path / "flow").card.spec == replace(load_model(tiny).spec, in_channels=2)

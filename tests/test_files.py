@@ -1,0 +1,172 @@
+"""Model files: what goes in comes out, strictly, with the card; what does not fit is refused by name."""
+
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ig65m.checkpoints.fit import build, infer_spec
+from ig65m.errors import CheckpointError, ModelError
+from ig65m.models.resnet import ResNet
+from ig65m.models.spec import BLOCKS, ResNetSpec
+from ig65m.zoo.cards import CARDS, Card
+from ig65m.zoo.files import save_pth, save_safetensors
+from ig65m.zoo.load import load_model, weights_sha256
+from tests.videoresnet import random_model
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return random_model(classes=400)
+
+
+@pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
+def test_a_published_pth_loads_strictly_and_is_the_same_function(reference, tmp_path, zip_format):
+    path = tmp_path / "r2plus1d_34.pth"
+    torch.save(reference.state_dict(), path, _use_new_zipfile_serialization=zip_format)
+    model = load_model(path)
+    assert model.spec == ResNetSpec(depth=34, classes=400)
+    assert model.card.frames is None
+    assert list(model.state_dict()) == list(reference.state_dict())
+    assert not model.training
+    clip = torch.randn(1, 3, 8, 56, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(clip), reference(clip), rtol=1e-5, atol=1e-6)
+
+
+def test_our_pth_loads_strictly_in_the_original_and_keeps_its_card(reference, tmp_path):
+    model = build(reference.state_dict())
+    card = replace(CARDS["r2plus1d_34_8_kinetics"], name="mine")
+    path = tmp_path / "mine.pth"
+    save_pth(model.state_dict(), card, path)
+    reference.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    assert load_model(path).card == card
+
+
+def test_safetensors_describe_themselves(tiny, tmp_path):
+    model = load_model(tiny)
+    card = replace(model.card, frames=16, frame_step=2, labels=tuple(f"label {n}" for n in range(11)))
+    path = tmp_path / "tiny.safetensors"
+    save_safetensors(model.state_dict(), card, path)
+    again = load_model(path)
+    assert again.card == card
+    assert weights_sha256(again) == weights_sha256(model)
+    assert load_file(path).keys() == model.state_dict().keys()  # any reader of safetensors finds plain tensors
+
+
+def test_batch_norm_counters_may_be_missing(tiny):
+    state = load_model(tiny).state_dict()
+    bare = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    again = build(bare).state_dict()
+    assert all(torch.equal(again[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("depth", BLOCKS)
+@pytest.mark.parametrize("multiplier", [0.125, 0.3, 1.0])
+def test_every_depth_and_multiplier_is_inferred_from_the_tensors(depth, multiplier):
+    spec = ResNetSpec(depth=depth, classes=5, channel_multiplier=multiplier)
+    with torch.device("meta"):
+        assert infer_spec(ResNet(spec).state_dict()) == spec
+
+
+def damaged(state, change):
+    state = dict(state)
+    change(state)
+    return state
+
+
+DAMAGE = {
+    "missing": (lambda state: state.pop("layer1.0.conv1.1.weight"), r"layer1\.0\.conv1\.1\.weight is missing"),
+    "extra": (lambda state: state.update({"layer9.w": torch.zeros(1)}), r"layer9\.w is left over"),
+    "mis-shaped": (lambda state: state.update({"stem.1.bias": torch.zeros(44)}), r"stem\.1\.bias has the shape \(44,\)"),
+    "not finite": (lambda state: state["stem.0.weight"].view(-1)[3:4].fill_(torch.nan), "not finite"),
+    "variance": (lambda state: state["stem.1.running_var"][5:6].fill_(-1), "negative variance"),
+    "whole numbers": (lambda state: state.update({"fc.bias": torch.zeros(11, dtype=torch.int32)}), "floating-point"),
+    "no stem": (lambda state: state.pop("stem.0.weight"), r"stem\.0\.weight"),
+    "no head": (lambda state: state.pop("fc.weight"), r"fc\.weight"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_weights_that_do_not_fit_are_refused_by_name(name, tiny, tmp_path):
+    change, message = DAMAGE[name]
+    state = damaged({key: tensor.clone() for key, tensor in load_model(tiny).state_dict().items()}, change)
+    path = tmp_path / "damaged.pth"
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(path)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "mis-shaped", "whole numbers"])
+def test_blobs_that_do_not_fit_are_refused_by_name(change, tiny, tmp_path):
+    with tiny.open("rb") as file:
+        blobs = pickle.load(file, encoding="latin1")["blobs"]
+    name = "comp_2_conv_1_middle_w"
+    if change == "missing":
+        del blobs[name]
+    elif change == "extra":
+        name = "comp_2_conv_1_middle_x"
+        blobs[name] = blobs["conv1_w"]
+    elif change == "mis-shaped":
+        blobs[name] = blobs[name][:5]
+        name = "layer3.0.conv1.0.0.weight"
+    else:
+        blobs[name] = blobs[name].astype("i4")
+    path = tmp_path / "damaged.pkl"
+    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+    with pytest.raises(CheckpointError, match="layer3" if change == "missing" else name):
+        load_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".pkl"])
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no zip", b"text\n", bytes(100)])
+def test_what_is_no_model_file_is_refused(suffix, data, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="model"):
+        load_model(path)
+
+
+class Executes:
+    def __reduce__(self):
+        return exec, ("open('executed', 'w')",)
+
+
+def test_a_pth_executes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": Executes()}, "bad.pth")
+    with pytest.raises(CheckpointError, match="without executing"):
+        load_model("bad.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_header_that_is_no_card_is_refused(tiny, tmp_path):
+    model = load_model(tiny)
+    card = json.loads(model.card.to_json())
+    for lie in ("{", "[]", json.dumps(card | {"frames": "8"}), json.dumps(card | {"nonsense": 1}), "[" * 100_000):
+        path = tmp_path / "lie.safetensors"
+        save_file(model.state_dict(), path, metadata={"ig65m": lie})
+        with pytest.raises(CheckpointError, match="description"):
+            load_model(path)
+
+
+def test_a_card_of_another_network_is_refused(tiny, tmp_path):
+    model = load_model(tiny)
+    path = tmp_path / "other.safetensors"
+    save_safetensors(model.state_dict(), Card(name="other", spec=replace(model.spec, classes=12)), path)
+    with pytest.raises(CheckpointError, match="12 classes"):
+        load_model(path)
+
+
+def test_unknown_names_are_answered_with_the_nearest(tmp_path):
+    with pytest.raises(ModelError, match="did you mean r2plus1d_34_32_kinetics"):
+        load_model("r2plus1d_34_32_kinetic")
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "none.pth")
+    other = tmp_path / "weights.caffemodel"
+    other.touch()
+    with pytest.raises(ModelError, match=r"\.safetensors"):
+        load_model(other)
