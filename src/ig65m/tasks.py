@@ -86,7 +86,8 @@ def _job(default_model: str, options: Options) -> _Job:
     card: Card = model.card
     if card is None:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
-    frames = options.get("frames") or card.frames
+    frames, frame_step = options.get("frames"), options.get("frame_step")
+    frames = card.frames if frames is None else frames
     if frames is None:
         raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")
     named = options.get("preprocessing")
@@ -99,7 +100,7 @@ def _job(default_model: str, options: Options) -> _Job:
         model=model,
         sampling=Sampling(
             frames=frames,
-            frame_step=options.get("frame_step") or card.frame_step,
+            frame_step=card.frame_step if frame_step is None else frame_step,
             stride=options.get("stride"),
             fps=options.get("fps"),
             start=options.get("start"),

@@ -84,20 +84,22 @@ def save(features: Features, path: Path) -> None:
 
 
 def names_in_folder(videos: list[str]) -> list[str]:
-    """A file name without suffix for each video: its stem; with its folders in front where stems are the same."""
-    names = [Path(video).stem or "video" for video in videos]
-    parents = [list(Path(video).resolve().parts[-2:0:-1]) for video in videos]
-    while True:
-        twice = {index for index, name in enumerate(names) if names.count(name) > 1}
-        longer = [index for index in twice if parents[index]]
-        if not longer:
-            break
-        for index in longer:
-            names[index] = f"{parents[index].pop(0)}-{names[index]}"
-    if twice:
-        videos_twice = ", ".join(videos[index] for index in sorted(twice))
-        raise UsageError(f"these inputs would be written to the same file: {videos_twice}")
-    return names
+    """A different file name for each video: its stem, with folders in front and then its suffix behind as far as needed.
+
+    Raises UsageError if a video is there twice.
+    """
+    paths = [Path(video).resolve() for video in videos]
+    for names in ([path.stem for path in paths], [path.name for path in paths]):
+        parents = [list(path.parts[-2:0:-1]) for path in paths]
+        while twice := [index for index, name in enumerate(names) if names.count(name) > 1]:
+            longer = [index for index in twice if parents[index]]
+            if not longer:
+                break
+            for index in longer:
+                names[index] = f"{parents[index].pop(0)}-{names[index]}"
+        if not twice:
+            return names
+    raise UsageError(f"the same input is given twice: {', '.join(videos[index] for index in twice)}")
 
 
 def output_files(videos: list[str], output: Path, file_format: str, *, overwrite: bool) -> list[Path]:

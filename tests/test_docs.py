@@ -1,0 +1,50 @@
+"""The documentation is true: its commands run, its links lead somewhere, every command is in the README."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import ig65m.cli
+from ig65m.zoo.load import load_model
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLE = (ROOT / "docs" / "from-ig65m-pytorch.md").read_text("utf-8").partition("What differs")[0]
+OURS = [command for row in TABLE.splitlines() for command in re.findall(r"`(ig65m [^`]*)`", row.rpartition(" | ")[2])]
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_the_commands_for_people_from_ig65m_pytorch_run(command, tiny, bigbuckbunny, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny, "WEIGHTS.pkl")
+    shutil.copy(bigbuckbunny, "VIDEO.mp4")
+    torch.save(load_model(tiny).state_dict(), "MODEL.pth")
+    Path("LABELS.json").write_text(str([f"name {n}" for n in range(11)]).replace("'", '"'))
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as stop:
+        ig65m.cli.main()
+    assert not stop.value.code
+    assert ("FEATURES.npy" in command) == Path("FEATURES.npy").exists()
+    assert ("OUT" in command) == Path("OUT.onnx").exists()
+
+
+def test_the_table_has_commands():
+    assert len(OURS) >= 7
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_command_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for command in ("models", "convert", "classify", "extract"):
+        assert f"ig65m {command}" in readme

@@ -1,0 +1,98 @@
+"""Features on disk, read back by numpy, json and pyarrow alone."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ig65m.errors import UsageError
+from ig65m.store.formats import names_in_folder, output_files, save
+from ig65m.types import ClipSpan, Failure, Features
+
+ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
+SPANS = (ClipSpan(0.0, 0.32), ClipSpan(0.32, 0.64), ClipSpan(0.64, 0.7))
+LOGITS = np.arange(6, dtype=np.float32).reshape(3, 2)
+FEATURES = Features("a.mp4", "ok", ARRAY, SPANS, {"name": "tiny", "sha256": "00"}, LOGITS)
+
+
+def test_npy_has_a_description_beside_it(tmp_path):
+    save(FEATURES, tmp_path / "a.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), ARRAY)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.logits.npy"), LOGITS)
+    info = json.loads((tmp_path / "a.json").read_text())
+    assert info["spans"] == [[0.0, 0.32], [0.32, 0.64], [0.64, 0.7]]
+    assert info["model"] == {"name": "tiny", "sha256": "00"}
+    assert (info["path"], info["status"], info["error"], info["shape"]) == ("a.mp4", "ok", None, [4])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.logits.npy", "a.npy"]
+
+
+def test_npz_holds_everything(tmp_path):
+    save(FEATURES, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        np.testing.assert_array_equal(file["features"], ARRAY)
+        np.testing.assert_array_equal(file["spans"], [[0.0, 0.32], [0.32, 0.64], [0.64, 0.7]])
+        np.testing.assert_array_equal(file["logits"], LOGITS)
+        assert json.loads(str(file["info"]))["model"]["name"] == "tiny"
+
+
+def test_parquet_is_a_row_a_clip(tmp_path):
+    save(FEATURES, tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.column("features").type.list_size == 4
+    assert table.to_pydict() == {
+        "start": [0.0, 0.32, 0.64],
+        "end": [0.32, 0.64, 0.7],
+        "features": ARRAY.tolist(),
+        "logits": LOGITS.tolist(),
+    }
+    assert json.loads(table.schema.metadata[b"ig65m"])["shape"] == [4]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
+def test_unpooled_and_empty_features_are_written_too(tmp_path, suffix):
+    maps = np.arange(48, dtype=np.float32).reshape(3, 4, 1, 2, 2)
+    save(Features("a", "partial", maps, SPANS, error=Failure("decode", "broke off", 0.7)), tmp_path / f"a{suffix}")
+    save(Features("b", "ok", np.zeros((0, 4), np.float32), ()), tmp_path / f"b{suffix}")
+    if suffix == ".parquet":
+        rows = pq.read_table(tmp_path / "a.parquet").column("features").to_pylist()
+        np.testing.assert_array_equal(np.array(rows).reshape(maps.shape), maps)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    save(FEATURES, tmp_path / "a.npz")
+    before = (tmp_path / "a.npz").read_bytes()
+
+    def full(file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        save(FEATURES, tmp_path / "a.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+    assert (tmp_path / "a.npz").read_bytes() == before
+
+
+def test_names_in_a_folder_never_collide():
+    assert names_in_folder(["x/a.mp4", "x/b.mp4"]) == ["a", "b"]
+    names = names_in_folder(["/v/x/a.mp4", "/v/y/a.mp4", "/w/y/a.mp4", "/v/b.avi"])
+    assert names == ["x-a", "v-y-a", "w-y-a", "b"]
+    assert names_in_folder(["/v/a.mp4", "/v/a.mkv"]) == ["a.mp4", "a.mkv"]
+    with pytest.raises(UsageError, match="twice"):
+        names_in_folder(["/v/a.mp4", "/v/a.mp4"])
+
+
+def test_where_features_go(tmp_path):
+    assert output_files(["a.mp4"], tmp_path / "f.npz", "npy", overwrite=False) == [tmp_path / "f.npz"]
+    assert output_files(["a.mp4", "b.mp4"], tmp_path, "npy", overwrite=False) == [tmp_path / "a.npy", tmp_path / "b.npy"]
+    with pytest.raises(UsageError, match="2 inputs"):
+        output_files(["a.mp4", "b.mp4"], tmp_path / "f.npz", "npy", overwrite=False)
+    with pytest.raises(UsageError, match=r"\.npy, \.npz, \.parquet"):
+        output_files(["a.mp4"], tmp_path / "f.csv", "npy", overwrite=False)
+    with pytest.raises(UsageError, match="'csv'"):
+        output_files(["a.mp4"], tmp_path, "csv", overwrite=False)
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(UsageError, match=r"a\.npy already there"):
+        output_files(["a.mp4"], tmp_path, "npy", overwrite=False)
+    assert output_files(["a.mp4"], tmp_path, "npy", overwrite=True) == [tmp_path / "a.npy"]
