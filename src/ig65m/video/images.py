@@ -1,0 +1,66 @@
+"""A folder of images as a video."""
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import cast
+
+import av
+
+from ig65m.errors import UsageError, VideoError
+from ig65m.video.frame import Frame, orientation_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+_CODECS = (
+    (re.compile(rb"\xff\xd8\xff"), "mjpeg"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "png"),
+    (re.compile(rb"BM"), "bmp"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "webp"),
+)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The folder's images in natural order, frame2 before frame10; what is hidden or no image is left out.
+
+    Raises VideoError if there is none.
+    """
+    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if not paths:
+        raise VideoError(f"{folder}: a folder without images; expected files ending {', '.join(SUFFIXES)}")
+    return sorted(paths, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    # "shot2_10" -> [(0, "shot"), (2, ""), (0, "_"), (10, "")]
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.stem.lower())
+    return [(int(part), "") if part[0].isdigit() and part.isascii() else (0, part) for part in parts], path.name
+
+
+def read_images(folder: Path, *, fps: float) -> Generator[Frame, None, None]:
+    """The images of a folder, `fps` a second, the first at time 0; they may differ in size.
+
+    Raises VideoError if there is none, or at the first that cannot be decoded; UsageError if `fps` is not positive.
+    """
+    if not 0 < fps < float("inf"):
+        raise UsageError(f"images need a positive number of frames a second, got {fps}")
+    for i, path in enumerate(list_images(folder)):
+        try:
+            picture = _decode(path.read_bytes())
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(
+                f"{path}: not a readable image ({error}); repair it or take it out of the folder",
+                last_good_time=i / fps if i else None,
+            ) from error
+        yield Frame(i / fps, (i + 1) / fps, picture, orientation_of(picture))
+
+
+def _decode(data: bytes) -> av.VideoFrame:
+    codec = next((name for magic, name in _CODECS if magic.match(data)), None)
+    if codec is None:
+        raise OSError("neither JPEG, PNG, BMP nor WebP")
+    decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(codec, "r"))
+    pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
+    if not pictures:
+        raise OSError("no picture in it")
+    return pictures[0]

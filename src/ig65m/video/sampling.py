@@ -1,0 +1,161 @@
+"""Which frames make which clip: pure arithmetic on counts and times, no video needed.
+
+Frames become ticks (those in the range asked for, re-timed if a rate was asked for), ticks become clips. Clip i takes the
+ticks i·hop + j·frame_step for j = 0 .. frames-1.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, get_args
+
+from ig65m.errors import UsageError
+
+Tail = Literal["pad", "drop"]
+
+TOLERANCE = 1e-3
+"""Seconds by which two times may differ and be the same: Matroska rounds every time to a whole millisecond."""
+
+
+class Timed(Protocol):
+    """What is on display from `time` to `end`, in seconds."""
+
+    @property
+    def time(self) -> float: ...
+
+    @property
+    def end(self) -> float: ...
+
+
+TimedT = TypeVar("TimedT", bound=Timed)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How clips are chosen from a video.
+
+    frames: in one clip. frame_step: ticks from one of its frames to the next. stride: ticks from a clip's start to the
+    next one's, None for the clip's span. fps: ticks a second, each showing the frame on display then; None makes every
+    frame one tick. start, end: presentation times in seconds; frames with start <= time < end are taken. tail: what
+    becomes of a last clip that is short of frames; "drop" still gives one clip of a video that is shorter than that.
+
+    Raises UsageError if a value is out of range.
+    """
+
+    frames: int
+    frame_step: int = 1
+    stride: int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    tail: Tail = "pad"
+
+    def __post_init__(self) -> None:
+        for name, count in (("frames", self.frames), ("frame_step", self.frame_step), ("stride", self.stride)):
+            if count is not None and count < 1:
+                raise UsageError(f"{name} must be at least 1, got {count}")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise UsageError(f"fps must be a positive number, got {self.fps}")
+        for name, time in (("start", self.start), ("end", self.end)):
+            if time is not None and not math.isfinite(time):
+                raise UsageError(f"{name} must be a finite number of seconds, got {time}")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError(f"start must be before end, got {self.start} s and {self.end} s")
+        if self.tail not in get_args(Tail):
+            raise UsageError(f"tail must be one of {', '.join(get_args(Tail))}, got {self.tail!r}")
+
+    @property
+    def span(self) -> int:
+        """Ticks from a clip's first frame to its last, both counted."""
+        return (self.frames - 1) * self.frame_step + 1
+
+    @property
+    def hop(self) -> int:
+        """Ticks from one clip's start to the next one's."""
+        return self.span if self.stride is None else self.stride
+
+
+def ticks(frames: Iterable[TimedT], sampling: Sampling) -> Iterator[TimedT]:
+    """The frames that clips are counted in; `frames` come in order of time, and are read no further than the end asked for.
+
+    With a rate, tick k is at t0 + k/fps, t0 the time of the first frame taken, up to the end of the last one. It is the
+    last frame with a time not after that (give or take TOLERANCE), so a frame may come several times or never.
+    """
+    chosen = _within(frames, sampling.start, sampling.end)
+    return chosen if sampling.fps is None else _retimed(chosen, sampling.fps, sampling.end)
+
+
+def _within(frames: Iterable[TimedT], start: float | None, end: float | None) -> Iterator[TimedT]:
+    for frame in frames:
+        if end is not None and frame.time >= end - TOLERANCE:
+            return
+        if start is None or frame.time >= start - TOLERANCE:
+            yield frame
+
+
+def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterator[TimedT]:
+    tolerance = min(TOLERANCE, 0.25 / fps)
+    shown, t0, k = None, 0.0, 0
+    for frame in frames:
+        if shown is None:
+            t0 = frame.time
+        else:
+            while t0 + k / fps < frame.time - tolerance:
+                yield shown
+                k += 1
+        shown = frame
+    if shown is None:
+        return
+    stop = shown.end if end is None else min(shown.end, end)
+    while k == 0 or t0 + k / fps < stop - tolerance:
+        yield shown
+        k += 1
+
+
+def clip_starts(count: int, sampling: Sampling) -> list[int]:
+    """The first tick of each clip of `count` ticks; only the last clip may lack frames.
+
+    Worked example, 8 frames of a span 8: 20 ticks give 0, 8, 16 (four real frames in the last); with tail "drop" 0, 8;
+    5 ticks give 0 either way.
+    """
+    starts = list(range(0, count - sampling.span + 1, sampling.hop))
+    tail = _tail_start(count, sampling)
+    return starts if tail is None else [*starts, tail]
+
+
+def _tail_start(count: int, sampling: Sampling) -> int | None:
+    """Where the short last clip starts: it must show a tick that no full clip reached."""
+    if count == 0:
+        return None
+    if count < sampling.span:
+        return 0
+    last = (count - sampling.span) // sampling.hop * sampling.hop
+    reached, start = last + sampling.span, last + sampling.hop
+    return start if sampling.tail == "pad" and start < count and reached < count else None
+
+
+def needed(tick: int, sampling: Sampling) -> bool:
+    """Whether tick number `tick` is in some clip of an endless video; the others need no resizing and no memory."""
+    places = range(tick, tick - sampling.span, -sampling.frame_step)
+    return any(start >= 0 and start % sampling.hop == 0 for start in places)
+
+
+def windows(items: Iterable[T], sampling: Sampling) -> Iterator[tuple[list[T], int]]:
+    """For each clip its `frames` items and how many of them are real; a short clip repeats its last one.
+
+    Items come one for each tick. A clip is given as soon as its last item came, and no more than one span is held.
+    """
+    kept: dict[int, T] = {}
+    count = start = 0
+    for tick, item in enumerate(items):
+        count = tick + 1
+        if needed(tick, sampling):
+            kept[tick] = item
+        if count == start + sampling.span:
+            yield [kept[i] for i in range(start, count, sampling.frame_step)], sampling.frames
+            start += sampling.hop
+            kept = {i: value for i, value in kept.items() if i >= start}
+    if _tail_start(count, sampling) is not None:
+        short = [kept[i] for i in range(start, count, sampling.frame_step)]
+        yield short + short[-1:] * (sampling.frames - len(short)), len(short)

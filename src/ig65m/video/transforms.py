@@ -1,0 +1,129 @@
+"""Frames -> pictures of the size that a network wants, as its card says."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import cast
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from ig65m.errors import VideoError
+from ig65m.types import Preprocessing, Resampling
+from ig65m.video.frame import Frame
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+def crop_box(preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Top, left, height and width in pixels of the crop within the resized picture.
+
+    Out of 128x171, 112x112 is cut at row 8 and column 29, or 30 for "float_bilinear": 29.5 rounded half to even.
+    """
+    (height, width), (rows, columns) = preprocessing.resize, preprocessing.crop
+    corner = round if preprocessing.resampling == "float_bilinear" else int
+    return corner((height - rows) / 2), corner((width - columns) / 2), rows, columns
+
+
+class Scaler:
+    """What libswscale keeps from one frame to the next: one for each thread."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._forgetting: tuple[tuple[int, int, str], Graph] | None = None
+
+    def to_rgb(self, picture: av.VideoFrame, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
+        """(height, width, 3), as libswscale does it that nobody tells of colours: VMZ and OpenCV call it so.
+
+        That is with the BT.601 matrix, limited range but for grey and the yuvj formats, and chroma in the middle of its
+        luma, whatever the stream's tags say. One thread: the picture made is small, and decoding has threads of its own.
+        """
+        rgb = self._reformatter.reformat(
+            self._without_siting(picture),
+            width,
+            height,
+            "rgb24",
+            src_colorspace=Colorspace.ITU601,
+            src_color_range=ColorRange.MPEG,
+            interpolation=interpolation,
+            threads=1,
+        )
+        return cast(NDArray[np.uint8], rgb.to_ndarray())
+
+    def _without_siting(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The same pixels, its tag of where chroma lies removed: PyAV has no other way to, and libswscale goes by it."""
+        kind = picture.width, picture.height, picture.format.name
+        if self._forgetting is None or self._forgetting[0] != kind:
+            graph = Graph()
+            source = graph.add_buffer(width=kind[0], height=kind[1], format=picture.format, time_base=Fraction(1, 1000))
+            graph.link_nodes(source, graph.add("setparams", "chroma_location=unspecified"), graph.add("buffersink")).configure()
+            self._forgetting = kind, graph
+        _, graph = self._forgetting
+        graph.push(picture)
+        return cast(av.VideoFrame, graph.pull())
+
+
+def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None = None) -> Pixels:
+    """The frame upright, resized and cropped: (H, W, 3) RGB on 0..255, uint8, or float32 for "float_bilinear".
+
+    A `scaler` that is kept from frame to frame saves setting one up each time.
+
+    Raises VideoError if the frame's pixel format cannot be converted.
+    """
+    top, left, height, width = crop_box(preprocessing)
+    try:
+        resized = _RESAMPLERS[preprocessing.resampling](frame, preprocessing.resize, scaler or Scaler())
+    except (av.FFmpegError, ValueError) as error:
+        picture = frame.picture
+        raise VideoError(
+            f"cannot convert a {picture.width}x{picture.height} picture of pixel format {picture.format.name} ({error})",
+            last_good_time=frame.time,
+        ) from error
+    return cast(Pixels, np.ascontiguousarray(resized[top : top + height, left : left + width]))
+
+
+def _swscale(frame: Frame, size: tuple[int, int], scaler: Scaler, how: Interpolation) -> NDArray[np.uint8]:
+    """Straight from the decoded pixel format to the small picture, which is then turned upright."""
+    height, width = size[::-1] if frame.orientation.transpose else size
+    return frame.orientation.turn(scaler.to_rgb(frame.picture, height, width, how))
+
+
+def _fast_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
+    return _swscale(frame, size, scaler, Interpolation.FAST_BILINEAR)
+
+
+def _area(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
+    return _swscale(frame, size, scaler, Interpolation.AREA)
+
+
+def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
+    """RGB bytes of full size as OpenCV's VideoCapture makes them, then torch's F.interpolate(mode="bilinear")."""
+    picture = frame.picture
+    rgb = frame.orientation.turn(scaler.to_rgb(picture, picture.height, picture.width, Interpolation.BICUBIC))
+    above, below, down = _taps(rgb.shape[0], size[0])
+    before, after, right = _taps(rgb.shape[1], size[1])
+    right = right[:, None]
+    upper, lower = (rgb[rows[:, None], before] * (1 - right) + rgb[rows[:, None], after] * right for rows in (above, below))
+    down = down[:, None, None]
+    return cast(Pixels, upper * (1 - down) + lower * down)
+
+
+def _taps(length: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `wanted` samples the two of `length` that it lies between, and the share of the second.
+
+    Pixel centres are aligned, edges repeated, neighbours skipped where the picture shrinks; source: align_corners=False of
+    torch.nn.functional.interpolate, in float32 as there.
+    """
+    scale = np.float32(length) / np.float32(wanted)
+    places = np.maximum(scale * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0))
+    first = places.astype(np.intp)
+    return first, np.minimum(first + 1, length - 1), places - first.astype(np.float32)
+
+
+_RESAMPLERS: dict[Resampling, Callable[[Frame, tuple[int, int], Scaler], Pixels]] = {
+    "fast_bilinear": _fast_bilinear,
+    "area": _area,
+    "float_bilinear": _float_bilinear,
+}
