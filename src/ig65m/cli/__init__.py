@@ -40,16 +40,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit with 0 all done, 1 a fault of the program, 2 wrong use, 3 some inputs failed."""
+    """Run the command line; exit with 0 all done, 1 a fault of the program, 2 wrong use, 3 some inputs failed, 130 Ctrl-C."""
     debug = "--debug" in sys.argv[1:2]
     try:
         app()
-    except KeyboardInterrupt:
-        print("ig65m: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
     except (IgError, OSError) as error:
         if debug:
             raise

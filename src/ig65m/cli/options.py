@@ -51,7 +51,13 @@ class Meter:
             TimeElapsedColumn(),
             TextColumn("{task.fields[clips]} clips, {task.fields[at]}"),
         )
-        self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self.progress = Progress(
+            *columns,
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # results go above the bar on a terminal, and to their own file elsewhere
+        )
         self.task = self.progress.add_task("videos", total=videos, clips=0, at="")
         self.clips = 0
 

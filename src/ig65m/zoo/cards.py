@@ -24,7 +24,7 @@ class Card:
     `frames` is the clip length it was trained on, None if unknown. `labels` are the classes in order, None where no list
     was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ.
     `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits where no more was
-    published. `caffe2` is VMZ's own file.
+    published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Card:
     embedded: bool = False
     url: str | None = None
     sha256: str | None = None
+    onnx: str | None = None
     caffe2: str | None = None
     licence: str | None = None
     paper: str | None = None
@@ -82,7 +83,7 @@ _RELEASE = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0
 _DROPBOX = "https://www.dropbox.com/s/"
 
 
-def _ig65m_34(name: str, frames: int, classes: int, file: str, caffe2: str, **facts: Any) -> Card:
+def _ig65m_34(name: str, frames: int, classes: int, file: str, onnx: str, caffe2: str, **facts: Any) -> Card:
     return Card(
         name=name,
         spec=ResNetSpec(depth=34, classes=classes),
@@ -90,6 +91,7 @@ def _ig65m_34(name: str, frames: int, classes: int, file: str, caffe2: str, **fa
         pretraining="IG-65M",
         url=_RELEASE + file,
         sha256=file.removesuffix(".pth").rpartition("-")[2],
+        onnx=f"{_RELEASE}{file.rpartition('-')[0]}-{onnx}.pb",
         caffe2=_DROPBOX + caffe2,
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/1905.00561",
@@ -106,6 +108,7 @@ def _cards() -> dict[str, Card]:
             8,
             487,
             "r2plus1d_34_clip8_ig65m_from_scratch-9bae36ae.pth",
+            "748ab053",
             "6xwyu1az6oy4ts7/r2plus1d_34_clip8_ig65m_from_scratch_f79708462.pkl?dl=1",
         ),
         _ig65m_34(
@@ -113,6 +116,7 @@ def _cards() -> dict[str, Card]:
             32,
             359,
             "r2plus1d_34_clip32_ig65m_from_scratch-449a7af9.pth",
+            "e304d648",
             "eimo232tqw8mwi9/r2plus1d_34_clip32_ig65m_from_scratch_f102649996.pkl?dl=1",
         ),
         _ig65m_34(
@@ -120,6 +124,7 @@ def _cards() -> dict[str, Card]:
             8,
             400,
             "r2plus1d_34_clip8_ft_kinetics_from_ig65m-0aa0550b.pth",
+            "625d61b3",
             "p81twy88kwrrcop/r2plus1d_34_clip8_ft_kinetics_from_ig65m_%20f128022400.pkl?dl=1",
             finetuning="Kinetics-400",
             labels=kinetics,
@@ -131,6 +136,7 @@ def _cards() -> dict[str, Card]:
             32,
             400,
             "r2plus1d_34_clip32_ft_kinetics_from_ig65m-ade133f1.pth",
+            "10f4c3bf",
             "z41ff7vs0bzf6b8/r2plus1d_34_clip32_ft_kinetics_from_ig65m_%20f106169681.pkl?dl=1",
             finetuning="Kinetics-400",
             labels=kinetics,
