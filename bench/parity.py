@@ -9,7 +9,7 @@ import argparse
 import json
 import pickle
 import platform
-import sys
+import runpy
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from ig65m.convert import convert
 from ig65m.zoo.load import load_model
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
-sys.path.insert(0, str(GOLDEN))
+BLOBS = runpy.run_path(str(GOLDEN / "blobs.py"))
 
 
 def difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
@@ -34,16 +34,14 @@ def difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
     """Convert one golden network and compare."""
-    import blobs
-
     card = json.loads((GOLDEN / f"{name}.json").read_text())
     answers = np.load(GOLDEN / f"{name}.npz")
     checkpoint = GOLDEN / f"{name}.pkl"
     if not checkpoint.exists():
         checkpoint = folder / f"{name}.pkl"
-        checkpoint.write_bytes(pickle.dumps(blobs.checkpoint(card), protocol=2))
+        checkpoint.write_bytes(pickle.dumps(BLOBS["checkpoint"](card), protocol=2))
     files = convert(checkpoint, folder / name, frames=card["frames"]).files
-    clip = blobs.clip(card)
+    clip: NDArray[np.float32] = BLOBS["clip"](card)
     with torch.inference_mode():
         logits = load_model(files[0])(torch.from_numpy(clip)).numpy()
     session = onnxruntime.InferenceSession(files[2], providers=["CPUExecutionProvider"])
