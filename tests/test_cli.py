@@ -52,6 +52,12 @@ def test_classify_prints_the_contracts_json(run, tiny_model, bigbuckbunny, tmp_p
     assert code == 0
     (video,) = json.loads(out)["videos"]
     assert json.loads(out)["model"] == "tiny"
+    assert (
+        json.loads(
+            run("classify", "--json", "--model", tiny_model, "--end", 0.3, f"{bigbuckbunny.parent}/./{bigbuckbunny.name}")[1]
+        )["videos"][0]["path"]
+        == f"{bigbuckbunny.parent}/./{bigbuckbunny.name}"
+    )
     assert list(video) == ["path", "status", "error", "labels", "clips"]
     assert (video["path"], video["status"], video["error"]) == (str(bigbuckbunny), "ok", None)
     assert [(clip["start"], clip["end"]) for clip in video["clips"]] == [(0.0, 0.32), (0.32, 0.64)]
@@ -156,6 +162,12 @@ def test_convert(run, tiny, tmp_path):
     assert code == 2
     assert "broken.pkl" in err
     assert not list(tmp_path.glob("other*"))
+
+
+def test_debug_shows_where_and_keeps_the_exit_code(run, bigbuckbunny):
+    code, _, err = run("--debug", "classify", bigbuckbunny, "--model", "none.pth")
+    assert code == 2
+    assert "Traceback" in err
 
 
 def test_a_fault_of_the_program_exits_with_1(run, tiny_model, bigbuckbunny, monkeypatch):

@@ -44,6 +44,8 @@ def test_every_axis_of_the_onnx_file_is_free(tiny, tmp_path):
             wanted = model(clips).numpy()
         got = session.run(["logits"], {"clips": clips.numpy()})[0]
         assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):  # another graph: no wrong numbers
+        session.run(["logits"], {"clips": np.zeros((1, 3, 7, 32, 32), np.float32)})
 
 
 @pytest.mark.parametrize("frames", [2, 6])
@@ -64,8 +66,13 @@ def test_arguments_that_contradict_the_checkpoint_are_refused(tiny, tmp_path):
         convert(tiny, tmp_path / "tiny", classes=400)
     with pytest.raises(UsageError, match="2 labels for the 11 classes"):
         convert(tiny, tmp_path / "tiny", labels=("a", "b"))
-    with pytest.raises(UsageError, match="at least 1"):
-        convert(tiny, tmp_path / "tiny", frames=-1)
+    for frames in (0, -1):
+        with pytest.raises(UsageError, match="from 1 to 10000"):
+            convert(tiny, tmp_path / "tiny", frames=frames)
+    with pytest.raises(UsageError, match="0 labels"):
+        convert(tiny, tmp_path / "tiny", labels=())
+    with pytest.raises(UsageError, match="names no file"):
+        convert(tiny, tmp_path / "..")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,6 +81,10 @@ def test_files_in_the_way_are_kept(tiny, tmp_path):
     with pytest.raises(UsageError, match=r"tiny\.pth"):
         convert(tiny, tmp_path / "tiny")
     assert (tmp_path / "tiny.pth").read_text() == "precious"
+    (tmp_path / "other.onnx").mkdir()
+    with pytest.raises(UsageError, match=r"other\.onnx is a folder"):
+        convert(tiny, tmp_path / "other", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.onnx", "tiny.pth"]
 
 
 def test_a_graph_that_is_another_function_is_not_kept(tiny, tmp_path, monkeypatch):

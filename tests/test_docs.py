@@ -48,3 +48,30 @@ def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
     for command in ("models", "convert", "classify", "extract"):
         assert f"ig65m {command}" in readme
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def test_the_readmes_ten_lines_run(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (code,) = blocks("README.md", "python")
+    exec(code, {})
+    out = capsys.readouterr().out
+    assert "static" in out
+    assert "(18, 128)" in out
+
+
+def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys):
+    shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
+    here = [line for line in commands if "camera_motion" in line or line == "ig65m models"]
+    assert len(here) == 3
+    for line in here:
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        with pytest.raises(SystemExit) as stop:
+            ig65m.cli.main()
+        assert not stop.value.code, line
+    assert Path("features.npz").exists()

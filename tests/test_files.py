@@ -79,12 +79,17 @@ def damaged(state, change):
 
 
 DAMAGE = {
-    "missing": (lambda state: state.pop("layer1.0.conv1.1.weight"), r"layer1\.0\.conv1\.1\.weight is missing"),
-    "extra": (lambda state: state.update({"layer9.w": torch.zeros(1)}), r"layer9\.w is left over"),
+    "missing": (lambda state: state.pop("layer1.0.conv1.1.weight"), r"missing .*layer1\.0\.conv1\.1\.weight"),
+    "extra": (lambda state: state.update({"layer9.w": torch.zeros(1)}), r"left over, .*layer9\.w"),
     "mis-shaped": (lambda state: state.update({"stem.1.bias": torch.zeros(44)}), r"stem\.1\.bias has the shape \(44,\)"),
     "not finite": (lambda state: state["stem.0.weight"].view(-1)[3:4].fill_(torch.nan), "not finite"),
     "variance": (lambda state: state["stem.1.running_var"][5:6].fill_(-1), "negative variance"),
     "whole numbers": (lambda state: state.update({"fc.bias": torch.zeros(11, dtype=torch.int32)}), "floating-point"),
+    "counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(7)}), "expected one int64"),
+    "one number stretched": (lambda state: state.update({"fc.weight": torch.ones(1, 1).expand(11, 64)}), "fewer numbers"),
+    "sparse": (lambda state: state.update({"fc.weight": state["fc.weight"].to_sparse()}), "dense"),
+    "escapes": (lambda state: state.update({"\x1b[2Jx" * 50: torch.zeros(1)}), r"'\\x1b\[2Jx"),
+    "a huge number": (lambda state: state.update({f"layer1.{'9' * 5000}.x": torch.zeros(1)}), "left over"),
     "no stem": (lambda state: state.pop("stem.0.weight"), r"stem\.0\.weight"),
     "no head": (lambda state: state.pop("fc.weight"), r"fc\.weight"),
 }
@@ -97,6 +102,17 @@ def test_weights_that_do_not_fit_are_refused_by_name(name, tiny, tmp_path):
     path = tmp_path / "damaged.pth"
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=message):
+        load_model(path)
+
+
+@pytest.mark.parametrize("extra", ["last_out_L999", "comp_00_conv_1_middle", "last_out_L12"])
+def test_no_parameter_has_two_blobs(extra, tiny, tmp_path):
+    with tiny.open("rb") as file:
+        blobs = pickle.load(file, encoding="latin1")["blobs"]
+    blobs[f"{extra}_w"] = blobs["last_out_L11_w" if extra.startswith("last") else "comp_0_conv_1_middle_w"]
+    path = tmp_path / "twice.pkl"
+    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+    with pytest.raises(CheckpointError, match=extra):
         load_model(path)
 
 
@@ -135,6 +151,36 @@ class Executes:
         return exec, ("open('executed', 'w')",)
 
 
+@pytest.mark.parametrize("content", [{5: torch.zeros(1)}, {"a": 1}, [torch.zeros(1)], torch.zeros(1)])
+def test_what_is_no_state_dict_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="state dict"):
+        load_model(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("metadata", [[1], {"ig65m": "x"}, {"ig65m": {"card": 5}}, "x"])
+def test_foreign_metadata_of_a_pth_are_no_card(metadata, tiny, tmp_path):
+    state = load_model(tiny).state_dict()
+    state._metadata = metadata
+    torch.save(state, tmp_path / "model.pth")
+    assert load_model(tmp_path / "model.pth").card.frames is None
+
+
+@pytest.mark.parametrize("multiplier", [0.0625, 1 / 3, 0.101, 0.0157])
+def test_any_multiplier_survives_our_files(multiplier, tmp_path):
+    spec = ResNetSpec(depth=10, classes=3, channel_multiplier=multiplier)
+    save_safetensors(ResNet(spec).state_dict(), Card(name="x", spec=spec), tmp_path / "x.safetensors")
+    assert load_model(tmp_path / "x.safetensors").spec == spec
+
+
+def test_tensors_that_share_memory_are_saved(tiny, tmp_path):
+    model = load_model(tiny)
+    state = model.state_dict()
+    state["stem.1.bias"] = state["stem.1.weight"]
+    save_safetensors(state, model.card, tmp_path / "tied.safetensors")
+    assert torch.equal(load_model(tmp_path / "tied.safetensors").stem[1].bias, model.stem[1].weight)
+
+
 def test_a_pth_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"fc.weight": Executes()}, "bad.pth")
@@ -146,7 +192,11 @@ def test_a_pth_executes_nothing(tmp_path, monkeypatch):
 def test_a_header_that_is_no_card_is_refused(tiny, tmp_path):
     model = load_model(tiny)
     card = json.loads(model.card.to_json())
-    for lie in ("{", "[]", json.dumps(card | {"frames": "8"}), json.dumps(card | {"nonsense": 1}), "[" * 100_000):
+    wishes = {"frames": 8.5}, {"frames": 10**12}, {"labels": "abcdefghijk"}, {"labels": list(range(11))}, {"name": 5}
+    strange = [json.dumps(card | wish) for wish in wishes]
+    strange += [json.dumps(card | {"preprocessing": card["preprocessing"] | {"mean": [float("nan")] * 3}})]
+    strange += [json.dumps(card | {"preprocessing": card["preprocessing"] | {"resize": [128.5, 171]}})]
+    for lie in ("{", "[]", json.dumps(card | {"frames": "8"}), json.dumps(card | {"nonsense": 1}), "[" * 100_000, *strange):
         path = tmp_path / "lie.safetensors"
         save_file(model.state_dict(), path, metadata={"ig65m": lie})
         with pytest.raises(CheckpointError, match="description"):

@@ -1,6 +1,7 @@
 """Features on disk, read back by numpy, json and pyarrow alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -83,16 +84,47 @@ def test_names_in_a_folder_never_collide():
         names_in_folder(["/v/a.mp4", "/v/a.mp4"])
 
 
+def test_a_link_keeps_its_own_name(tmp_path):
+    (tmp_path / "target.mp4").touch()
+    for name in ("0001.mp4", "0002.mp4"):
+        (tmp_path / name).symlink_to(tmp_path / "target.mp4")
+    assert names_in_folder([str(tmp_path / "0001.mp4"), str(tmp_path / "0002.mp4")]) == ["0001", "0002"]
+
+
 def test_where_features_go(tmp_path):
-    assert output_files(["a.mp4"], tmp_path / "f.npz", "npy", overwrite=False) == [tmp_path / "f.npz"]
-    assert output_files(["a.mp4", "b.mp4"], tmp_path, "npy", overwrite=False) == [tmp_path / "a.npy", tmp_path / "b.npy"]
-    with pytest.raises(UsageError, match="2 inputs"):
-        output_files(["a.mp4", "b.mp4"], tmp_path / "f.npz", "npy", overwrite=False)
-    with pytest.raises(UsageError, match=r"\.npy, \.npz, \.parquet"):
-        output_files(["a.mp4"], tmp_path / "f.csv", "npy", overwrite=False)
-    with pytest.raises(UsageError, match="'csv'"):
-        output_files(["a.mp4"], tmp_path, "csv", overwrite=False)
-    (tmp_path / "a.npy").touch()
-    with pytest.raises(UsageError, match=r"a\.npy already there"):
-        output_files(["a.mp4"], tmp_path, "npy", overwrite=False)
-    assert output_files(["a.mp4"], tmp_path, "npy", overwrite=True) == [tmp_path / "a.npy"]
+    one, folder = str(tmp_path / "f.npz"), str(tmp_path)
+    assert output_files(["a.mp4"], one) == [tmp_path / "f.npz"]
+    assert output_files(["a.mp4", "b.mp4"], folder) == [tmp_path / "a.npy", tmp_path / "b.npy"]
+    assert output_files(["a.mp4"], f"{folder}/results.v2/", "parquet") == [tmp_path / "results.v2" / "a.parquet"]
+    assert (tmp_path / "results.v2").is_dir()
+    for videos, output, file_format, message in (
+        (["a.mp4", "b.mp4"], one, None, "2 inputs"),
+        (["a.mp4"], str(tmp_path / "f.csv"), None, r"\.npy, \.npz, \.parquet"),
+        (["a.mp4"], folder, "csv", "'csv'"),
+        (["a.mp4"], one, "parquet", "not a file of format parquet"),
+        (["a.mp4"], "", None, "no name"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            output_files(videos, output, file_format)
+
+
+@pytest.mark.parametrize("present", ["a.npy", "a.json", "a.logits.npy"])
+def test_nothing_that_is_there_is_overwritten_unasked(tmp_path, present):
+    (tmp_path / present).touch()
+    with pytest.raises(UsageError, match=f"{present} already there"):
+        output_files(["a.mp4"], str(tmp_path / "a.npy"), logits=True)
+    assert output_files(["a.mp4"], str(tmp_path), logits=True, overwrite=True) == [tmp_path / "a.npy"]
+
+
+def test_files_beside_do_not_collide_with_another_videos(tmp_path):
+    with pytest.raises(UsageError, match=r"a\.logits\.npy"):
+        output_files(["a.mp4", "a.logits.mp4"], str(tmp_path), logits=True)
+    (tmp_path / "b.npy").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        output_files(["b.mp4"], str(tmp_path), overwrite=True)
+
+
+def test_logits_of_an_earlier_run_do_not_stay(tmp_path):
+    save(FEATURES, tmp_path / "a.npy")
+    save(replace(FEATURES, logits=None), tmp_path / "a.npy")
+    assert not (tmp_path / "a.logits.npy").exists()

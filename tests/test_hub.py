@@ -72,6 +72,20 @@ def test_what_was_published_is_fetched_once(serve, card, tmp_path):
     assert Quiet.requests == before + 1
 
 
+def test_what_lies_in_the_cache_is_verified_too(serve, card, tmp_path):
+    serve()
+    weights_file(card).write_bytes(b"anything")
+    with pytest.raises(DownloadError, match="remove it"):
+        weights_file(card)
+
+
+@pytest.mark.parametrize("mirror", ["/mnt/mirror", "http://127.0.0.1:9/a b", "file:///etc"])
+def test_a_mirror_that_is_none_is_named(serve, card, monkeypatch, mirror):
+    monkeypatch.setenv("IG65M_MIRROR", mirror)
+    with pytest.raises(DownloadError, match=r"weights\.pth"):
+        weights_file(card)
+
+
 @pytest.mark.parametrize("content", [b"<html>not found</html>", CONTENT + b"more", b""])
 def test_another_file_is_never_kept(serve, card, tmp_path, content):
     serve(content=content)

@@ -140,6 +140,18 @@ def test_wrong_use_is_named(model, tiny, bigbuckbunny):
         ig65m.classify(bigbuckbunny, model=model, batch_size=0)
     with pytest.raises(UsageError, match="top-k"):
         ig65m.classify(bigbuckbunny, model=model, top_k=0)
+    with pytest.raises(TypeError, match="topk"):
+        ig65m.classify(bigbuckbunny, model=model, topk=1)
+    with pytest.raises(ModelError, match="training mode"):
+        ig65m.classify(bigbuckbunny, model=load_model(tiny).train(), frames=8)
+    with pytest.raises(UsageError, match="several videos"):
+        ig65m.classify_many(str(bigbuckbunny), model=model)
+    with pytest.raises(UsageError, match="whole number"):
+        ig65m.classify(bigbuckbunny, model=model, frames=8.5)
+    with pytest.raises(UsageError, match="at most 10000"):
+        ig65m.classify(bigbuckbunny, model=model, frames=2_000_000_000)
+    with pytest.raises(UsageError, match="frames a second"):
+        ig65m.classify(bigbuckbunny, model=model, image_fps=0)
     with pytest.raises(UsageError, match="has no cuda:9; it has cpu"):
         find_device("cuda:9")
     with pytest.raises(UsageError, match="no device"):

@@ -20,6 +20,7 @@ ARRAYS = {
     "double": np.arange(6.0).reshape(1, 2, 3),
     "scalar": np.array(3.5, np.float32),
     "empty": np.zeros((0, 3), np.float32),
+    "axes in another order": np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
     "strided": np.arange(20, dtype=np.float32).reshape(4, 5)[::2, ::2],
     "whole numbers": np.arange(4),
 }
@@ -68,6 +69,21 @@ HOSTILE = {
     "a huge 64-bit length": b"\x80\x04\x8e" + struct.pack("<Q", 2**62),
     "a huge memo index": b"\x80\x02}r\xff\xff\xff\x3fq\x00j\x05\x00\x00\x00.",
     "a huge frame": b"\x80\x04\x95" + struct.pack("<Q", 2**63),
+    "text used over and over": b"\x80\x02c_codecs\nencode\nq\x00X"
+    + struct.pack("<I", 10**6)
+    + b"a" * 10**6
+    + b"X\x06\x00\x00\x00latin1"
+    + b"\x86q\x01"
+    + b"h\x00h\x01R" * 1500
+    + b".",
+    "a list used over and over": pickle.dumps([(f"a{n}", None) for n in range(2000)], protocol=2)[:-1]
+    + b"q\xff0ccollections\nOrderedDict\n"
+    + b"h\xff\x85R"
+    + b"ccollections\nOrderedDict\nh\xff\x85R" * 3000
+    + b".",
+    "a shape beyond memory": pickle.dumps({"x": np.zeros((0, 3, 5), np.float32)}, protocol=2).replace(
+        b"K\x00K\x03K\x05", b"K\x00" + b"\x8a\x08" + struct.pack("<q", 2**38) + b"\x8a\x08" + struct.pack("<q", 2**38)
+    ),
     "deep nesting": b"\x80\x02" + b"]" * 10 + b"\x85" * 400_000 + b".",
     "endless opcodes": b"\x80\x02" + b"]" * 1_000_000 + b".",
     "nothing": b"",

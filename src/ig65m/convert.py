@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ig65m.errors import ProofError, UsageError
@@ -51,8 +52,18 @@ def convert(
     if frames is not None and card.frames not in (None, frames):
         raise UsageError(f"{checkpoint} is for clips of {card.frames} frames, not {frames}; leave --frames out")
     name = out.name.removesuffix(out.suffix) if out.suffix in SUFFIXES else out.name
-    model.card = replace(card, name=name, frames=frames or card.frames, labels=labels or card.labels, embedded=False)
+    if name in ("", ".", ".."):
+        raise UsageError(f"{out} names no file; give a path such as {out / 'model'}")
+    model.card = replace(
+        card,
+        name=name,
+        frames=card.frames if frames is None else frames,
+        labels=card.labels if labels is None else labels,
+        embedded=False,
+    )
     files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
+    if folders := [str(file) for file in files if file.is_dir()]:
+        raise UsageError(f"{', '.join(folders)} is a folder; choose another name")
     if (present := [str(file) for file in files if file.exists()]) and not overwrite:
         raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +87,7 @@ def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
     other = frames if frames < 8 else frames + 3
     clips = [
         torch.randn(2, model.spec.in_channels, frames, height, width, generator=generator),
-        torch.randn(1, model.spec.in_channels, other, height - 15, width + 10, generator=generator),
+        torch.randn(1, model.spec.in_channels, other, max(1, height - 15), width + 10, generator=generator),
     ]
     for file in (weights, state_dict):
         again = load_model(file)
@@ -84,7 +95,7 @@ def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
             not torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items()
         ):
             raise ProofError(f"{file.name} does not read back as what was written; is the disk sound?")
-    difference = max(onnx_difference(model, graph, clip) for clip in clips)
+    difference = float(np.max([onnx_difference(model, graph, clip) for clip in clips]))  # not a number if any is none
     if not difference <= TOLERANCE:
         raise ProofError(
             f"ONNX Runtime differs from PyTorch by {difference:.1e} of the largest output, more than {TOLERANCE:.0e}; "

@@ -1,5 +1,13 @@
 """The errors that callers may catch: each is one of ours (IgError) and one of Python's own kinds."""
 
+from collections.abc import Sequence
+
+
+def shown(names: Sequence[str], most: int = 4) -> str:
+    """Names out of a file as a message may show them: quoted, escaped, cut, and no more than `most`."""
+    listed = ", ".join(ascii(name if len(name) <= 60 else f"{name[:60]}...") for name in names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
 
 class IgError(Exception):
     """Base of every error that ig65m raises on purpose; the message says what came, what was expected, what to do."""

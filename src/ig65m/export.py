@@ -20,22 +20,31 @@ OPSET = 20
 
 
 class _WithFeatures(nn.Module):
-    """The network with two outputs: logits and the features before the last layer."""
+    """The network with two outputs: logits and the features before the last layer.
 
-    def __init__(self, model: ResNet) -> None:
+    With `min_frames` the graph fails on shorter clips, for which it would be another function: both outputs are multiplied
+    by element `min_frames - 1` of as many ones as there are frames.
+    """
+
+    def __init__(self, model: ResNet, min_frames: int = 1) -> None:
         super().__init__()
         self.model = model
+        self.min_frames = min_frames
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.model.forward_features(clips)
-        return self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+        logits, features = self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+        if self.min_frames > 1:
+            one = torch.ones(clips.shape[2])[self.min_frames - 1]
+            logits, features = logits * one, features * one
+        return logits, features
 
 
 def export_onnx(model: ResNet, path: Path) -> None:
     """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits` and `features`.
 
-    N, T, H and W are free, T from 8 up: shorter clips are another graph, so a network whose card says fewer frames is
-    written for just that many. Batch norms are folded into the convolutions. The metadata hold the card (`ig65m`) and,
+    N, T, H and W are free, T from 8 up: shorter clips are another graph, on which this one fails, and a network whose card
+    says fewer frames is written for just that many. Batch norms are folded into the convolutions. The metadata hold the card (`ig65m`) and,
     for programs that do not know it, `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `origin`.
     """
     card: Card = model.card
@@ -46,7 +55,7 @@ def export_onnx(model: ResNet, path: Path) -> None:
         free[2] = torch.export.Dim("frames", min=8)
     with _quiet_exporter():
         program = torch.onnx.export(
-            _WithFeatures(model).eval(),
+            _WithFeatures(model, min_frames=1 if short else 8).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -72,9 +81,8 @@ def onnx_difference(model: ResNet, path: Path, clips: Tensor) -> float:
     got = session.run(["logits", "features"], {"clips": clips.numpy()})
     with torch.inference_mode():
         wanted = _WithFeatures(model)(clips)
-    return max(
-        float((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(got, wanted, strict=True)
-    )
+    pairs = zip(got, wanted, strict=True)
+    return float(torch.stack([(torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in pairs]).max())
 
 
 def _metadata(card: Card) -> dict[str, str]:

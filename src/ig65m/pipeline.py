@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ class _Reader(threading.Thread):
         except _Stopped:
             pass
         except BaseException as error:  # a fault of the program: it is raised where the results are consumed
-            self._put(error)
+            with suppress(_Stopped):
+                self._put(error)
 
     def _read(self, source: Source) -> None:
         failure = None
@@ -94,8 +95,9 @@ class _Reader(threading.Thread):
             yield item
 
     def stop(self) -> None:
+        """Let go of the thread; it ends at its next clip, which may be a long way into a video."""
         self.stopping.set()
-        self.join()
+        self.join(timeout=5)
 
 
 def run(

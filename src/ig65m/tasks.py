@@ -1,5 +1,6 @@
 """What the pipeline is for: labels and features, of one video or of many."""
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -72,6 +73,8 @@ class _Job:
     def run(
         self, sources: Iterable[Source], pooling: Pooling, on_clip: Callable[[Source, ClipSpan], None] | None
     ) -> Iterator[VideoResult]:
+        if isinstance(sources, str | os.PathLike | Frames):
+            raise UsageError("expected several videos, got one; give a list, or use the function for one video")
         engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device)
 
         def read(source: Source) -> Generator[Clip, None, None]:
@@ -81,11 +84,15 @@ class _Job:
 
 
 def _job(default_model: str, options: Options) -> _Job:
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(Options.__annotations__)}")
     chosen = options.get("model", default_model)
     model = chosen if isinstance(chosen, ResNet) else load_model(os.fspath(chosen))
     card: Card = model.card
     if card is None:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
+    if model.training:
+        raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
     frames, frame_step = options.get("frames"), options.get("frame_step")
     frames = card.frames if frames is None else frames
     if frames is None:
@@ -96,6 +103,9 @@ def _job(default_model: str, options: Options) -> _Job:
     batch_size = options.get("batch_size", 4)
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
+    image_fps = options.get("image_fps", 25.0)
+    if not 0 < image_fps < math.inf:
+        raise UsageError(f"a folder of images needs a positive number of frames a second, got {image_fps}")
     return _Job(
         model=model,
         sampling=Sampling(
@@ -110,7 +120,7 @@ def _job(default_model: str, options: Options) -> _Job:
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
         device=options.get("device", "cpu"),
-        image_fps=options.get("image_fps", 25.0),
+        image_fps=image_fps,
     )
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
+
+MAX_FRAMES = 10_000
+"""Frames in a clip, and from one of its frames to the next: more is a mistake or an attack on the memory."""
 
 Resampling = Literal["fast_bilinear", "area", "float_bilinear"]
 Status = Literal["ok", "partial", "failed"]
@@ -32,12 +36,13 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.resampling not in get_args(Resampling):
             raise UsageError(f"resampling {self.resampling!r} is none of {', '.join(get_args(Resampling))}")
-        if any(len(size) != 2 or not 1 <= min(size) <= max(size) <= 4096 for size in (self.resize, self.crop)):
+        sizes = (*self.resize, *self.crop)
+        if len(sizes) != 4 or not all(type(size) is int and 1 <= size <= 4096 for size in sizes):
             raise UsageError(f"sizes must be (height, width) of 1 to 4096, got {self.resize} and {self.crop}")
         if self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]:
             raise UsageError(f"the crop {self.crop} is larger than the resized picture {self.resize}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UsageError(f"mean and std must be three numbers each, std positive; got {self.mean} and {self.std}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise UsageError(f"mean and std must be three finite numbers each, std positive; got {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True)

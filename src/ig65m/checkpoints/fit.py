@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ig65m.errors import CheckpointError, ModelError
+from ig65m.errors import CheckpointError, ModelError, shown
 from ig65m.models.resnet import ResNet, empty
 from ig65m.models.spec import BLOCKS, ResNetSpec
 
-_STAGE = re.compile(r"layer(\d+)\.(\d+)\.")
+_STAGE = re.compile(r"layer([1-4])\.(\d{1,3})\.")
 
 
 def infer_spec(tensors: Mapping[str, Tensor]) -> ResNetSpec:
@@ -55,18 +55,22 @@ def build(tensors: Mapping[str, Tensor]) -> ResNet:
     state = {}
     for key, like in expected.items():
         if key.endswith("num_batches_tracked"):
-            state[key] = tensors.get(key, torch.zeros((), dtype=torch.int64))
+            state[key] = _counter(key, tensors.get(key))
         elif key in tensors:
             state[key] = _checked(key, tensors[key], like)
     if missing := [key for key in expected if key not in state]:
-        raise CheckpointError(f"{_some(missing)} missing from the weights of a {model.spec}")
+        raise CheckpointError(f"missing from the weights of a {model.spec}: {shown(missing)}")
     if extra := [key for key in tensors if key not in expected]:
-        raise CheckpointError(f"{_some(extra)} left over: a {model.spec} has no such tensor")
+        raise CheckpointError(f"left over, a {model.spec} has no such tensor: {shown(extra)}")
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
 def _checked(key: str, tensor: Tensor, like: Tensor) -> Tensor:
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        raise CheckpointError(f"{key} is a {tensor.layout} tensor on {tensor.device}; expected a dense one")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{key} of shape {tuple(tensor.shape)} has fewer numbers than its shape says")
     if tensor.shape != like.shape:
         raise CheckpointError(f"{key} has the shape {tuple(tensor.shape)}; expected {tuple(like.shape)}")
     if not tensor.is_floating_point():
@@ -76,6 +80,14 @@ def _checked(key: str, tensor: Tensor, like: Tensor) -> Tensor:
         raise CheckpointError(f"{key} holds numbers that are not finite")
     if key.endswith("running_var") and bool((tensor < 0).any()):
         raise CheckpointError(f"{key} holds a negative variance")
+    return tensor
+
+
+def _counter(key: str, tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        return torch.zeros((), dtype=torch.int64)
+    if tensor.shape != () or tensor.dtype != torch.int64:
+        raise CheckpointError(f"{key} has the shape {tuple(tensor.shape)} and holds {tensor.dtype}; expected one int64")
     return tensor
 
 
@@ -109,8 +121,3 @@ def _multiplier(spec: ResNetSpec, inner: list[int], outputs: int) -> float:
     raise CheckpointError(
         f"stages of widths {inner} and {outputs} features are not those of {spec} times one channel multiplier"
     )
-
-
-def _some(keys: list[str]) -> str:
-    shown = ", ".join(keys[:4])
-    return f"{shown} and {len(keys) - 4} more are" if len(keys) > 4 else f"{shown} {'is' if len(keys) == 1 else 'are'}"

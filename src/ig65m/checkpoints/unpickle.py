@@ -17,11 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import CheckpointError
+from ig65m.errors import CheckpointError, shown
 
 MAX_OPCODES = 500_000  # a 152-layer checkpoint has about 40,000; each makes at most one small object
 MAX_NAME = 1_000  # bytes in a dictionary key or a class name
 MAX_DIMENSIONS = 8
+_PAIR_BYTES = 20  # in the file, for a name and an array: at least
 
 _DTYPES = {code: np.dtype(code) for code in ("f2", "f4", "f8", "i4", "i8")}
 _MARK = object()
@@ -76,8 +77,10 @@ def _array(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
         raise CheckpointError("an array's data are not bytes (arrays of objects are refused)")
     if not isinstance(dtype, _DType):
         raise CheckpointError("an array's dtype is not a numpy.dtype")
-    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+    if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
         raise CheckpointError(f"an array's shape is not a tuple of at most {MAX_DIMENSIONS} sizes")
+    if prod(size for size in shape if size) >= 2**31:
+        raise CheckpointError(f"an array of shape {shape} is larger than any of a checkpoint")
     if prod(shape) * dtype.dtype.itemsize != len(raw):
         raise CheckpointError(f"an array of shape {shape} and dtype {dtype.dtype} cannot have {len(raw)} bytes")
     flat: NDArray[Any] = np.frombuffer(raw, dtype.dtype)
@@ -100,13 +103,13 @@ def _kind(value: Any) -> str:
     return f"the name {value.name}" if isinstance(value, _Global) else type(value).__name__.strip("_")
 
 
-def _call_reconstruct(*args: Any) -> _Array:
+def _call_reconstruct(_: "_Machine", *args: Any) -> _Array:
     if len(args) != 3 or args[0] != _Global("numpy.ndarray"):
         raise CheckpointError("_reconstruct makes something other than a numpy.ndarray")
     return _Array()
 
 
-def _call_dtype(*args: Any) -> _DType:
+def _call_dtype(_: "_Machine", *args: Any) -> _DType:
     code = _name(args[0]) if args else ""
     dtype = _DTYPES.get(code.lstrip("<=|"))
     if dtype is None:
@@ -114,19 +117,30 @@ def _call_dtype(*args: Any) -> _DType:
     return _DType(dtype)
 
 
-def _call_frombuffer(*args: Any) -> _Array:
-    if len(args) != 4:
-        raise CheckpointError("_frombuffer takes bytes, dtype, shape and order")
-    raw, dtype, shape, order = args
+def _call_frombuffer(_: "_Machine", *args: Any) -> _Array:
+    """numpy's `_frombuffer(bytes, dtype, shape, order)`; since 2.4 an order "K" has the order of the axes behind it."""
+    if len(args) not in (4, 5):
+        raise CheckpointError("_frombuffer takes bytes, dtype, shape, order and perhaps the order of the axes")
+    raw, dtype, shape, order = args[:4]
+    axes = args[4] if len(args) == 5 else None
     array = _Array()
-    array.value = _array(raw, dtype, shape, _name(order))
+    if axes is None and _name(order) in ("C", "F"):
+        array.value = _array(raw, dtype, shape, _name(order))
+    elif _name(order) == "K" and isinstance(axes, tuple):
+        stored = _array(raw, dtype, shape, "C")
+        if not all(type(axis) is int for axis in axes) or sorted(axes) != list(range(stored.ndim)):
+            raise CheckpointError("the order of an array's axes is not a permutation of them")
+        array.value = stored.transpose(axes)
+    else:
+        raise CheckpointError("an array's memory is in neither C nor Fortran order")
     return array
 
 
-def _call_encode(*args: Any) -> bytearray:
+def _call_encode(machine: "_Machine", *args: Any) -> bytearray:
     """_codecs.encode(text, 'latin1'): how Python 3 writes bytes in protocols 0 to 2; done piecewise, to bound memory."""
     if len(args) != 2 or not isinstance(args[0], _Text) or _name(args[1]) not in ("latin1", "latin-1"):
         raise CheckpointError("_codecs.encode is used for something other than bytes")
+    machine.spend(len(args[0].view))
     decoder = codecs.getincrementaldecoder(args[0].encoding)()
     view, out = args[0].view, bytearray()
     try:
@@ -138,11 +152,12 @@ def _call_encode(*args: Any) -> bytearray:
     return out
 
 
-def _call_ordered_dict(*args: Any) -> dict[str, Any]:
+def _call_ordered_dict(machine: "_Machine", *args: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     pairs = args[0] if args else []
     if len(args) > 1 or not isinstance(pairs, list):
         raise CheckpointError("an OrderedDict is not made from a list of pairs")
+    machine.spend(_PAIR_BYTES * len(pairs))
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise CheckpointError("an OrderedDict is not made from a list of pairs")
@@ -150,7 +165,7 @@ def _call_ordered_dict(*args: Any) -> dict[str, Any]:
     return out
 
 
-def _call_bytes(*args: Any) -> bytearray:
+def _call_bytes(_: "_Machine", *args: Any) -> bytearray:
     """bytes(): how Python 3 writes no bytes in protocols 0 to 2."""
     if args:
         raise CheckpointError("bytes are made from something")
@@ -200,6 +215,13 @@ class _Machine:
         self.position = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.budget = len(data)
+
+    def spend(self, size: int) -> None:
+        """Account for `size` bytes made from the file's; what is recalled again and again would make more than it holds."""
+        self.budget -= size
+        if self.budget < 0:
+            raise CheckpointError("it builds more than it holds: the same text or list is used over and over")
 
     def take(self, size: int) -> memoryview:
         if not 0 <= size <= len(self.data) - self.position:
@@ -274,7 +296,7 @@ class _Machine:
         args, function = self.pop(), self.pop()
         if not isinstance(function, _Global) or function.name not in _CALLS or not isinstance(args, tuple):
             raise CheckpointError(f"it calls {_kind(function)}; only numpy arrays are built here")
-        return _CALLS[function.name](*args)
+        return _CALLS[function.name](self, *args)
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
@@ -391,13 +413,13 @@ def read_blobs(path: Path) -> dict[str, NDArray[Any]]:
             raise CheckpointError(f"{len(data) - machine.position} bytes follow its end")
         if isinstance(value, dict) and "blobs" in value:
             if others := sorted(value.keys() - {"blobs"}):
-                raise CheckpointError(f"beside 'blobs' it holds {', '.join(others[:5])}")
+                raise CheckpointError(f"beside 'blobs' it holds {shown(others)}")
             value = value["blobs"]
         if not isinstance(value, dict) or not value:
             raise CheckpointError(f"it holds {_kind(value)}; expected a dictionary of arrays")
         for name, blob in value.items():
             if not isinstance(blob, _Array) or blob.value is None:
-                raise CheckpointError(f"its blob {name!r} is {_kind(blob)}; expected an array")
+                raise CheckpointError(f"its blob {shown([name])} is {_kind(blob)}; expected an array")
     except CheckpointError as error:
         raise CheckpointError(f"{path} is not a checkpoint of VMZ (a pickle of float arrays): {error}") from None
     return {name: blob.value for name, blob in value.items()}

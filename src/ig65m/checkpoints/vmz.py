@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ig65m.checkpoints.unpickle import read_blobs
-from ig65m.errors import CheckpointError
+from ig65m.errors import CheckpointError, shown
 
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}  # riv is the variance, not its inverse
 _STEM = {
@@ -18,9 +18,9 @@ _STEM = {
     "conv1": "stem.3",
     "conv1_spatbn_relu": "stem.4",
 }
-_BLOCK = re.compile(r"comp_(\d+)_(conv|spatbn)_(\d)(_middle)?")
-_SHORTCUT = re.compile(r"shortcut_projection_(\d+)(_spatbn)?")
-_HEAD = re.compile(r"last_out_L\d+")
+_BLOCK = re.compile(r"comp_(\d{1,3})_(conv|spatbn)_(\d)(_middle)?")
+_SHORTCUT = re.compile(r"shortcut_projection_(\d{1,3})(_spatbn)?")
+_HEAD = re.compile(r"last_out_L(\d{1,7})")
 
 
 def read_vmz(path: Path) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     """
     if "conv1_middle_w" not in shapes or not any(name.endswith("_middle_w") and name.startswith("comp_") for name in shapes):
         found = "no R(2+1)D: it has no blobs 'conv1_middle_w' and 'comp_0_conv_..._middle_w'"
-        raise CheckpointError(f"this is {found}; R(2+1)D networks convert. First blobs: {', '.join(list(shapes)[:4])}")
+        raise CheckpointError(f"this is {found}; R(2+1)D networks convert. Its blobs: {shown(list(shapes))}")
     projected = {int(match[1]) for name in shapes if (match := _SHORTCUT.match(name))}
     starts = sorted({0} | projected)
     if len(starts) != 4:
@@ -74,13 +74,20 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
             return f"layer{stage}.{component - starts[stage - 1]}.downsample.{1 if match[2] else 0}"
         return "fc" if _HEAD.fullmatch(prefix) else None
 
-    keys = {}
+    keys: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for name in shapes:
         prefix, _, suffix = name.rpartition("_")
         target = module(prefix)
         is_norm = "spatbn" in prefix
         leaf = _NORM.get(suffix) if is_norm else {"w": "weight", "b": "bias"}.get(suffix)
         if target is None or leaf is None:
-            raise CheckpointError(f"blob {name!r} of shape {shapes[name]} belongs to no R(2+1)D network")
-        keys[name] = f"{target}.{leaf}"
+            raise CheckpointError(f"blob {shown([name])} of shape {shapes[name]} belongs to no R(2+1)D network")
+        if (head := _HEAD.fullmatch(prefix)) and shapes[name][:1] != (int(head[1]),):
+            raise CheckpointError(f"blob {shown([name])} has the shape {shapes[name]}, its name says {head[1]} classes")
+        key = f"{target}.{leaf}"
+        if key in taken:
+            raise CheckpointError(f"blobs {shown([taken[key], name])} are both of {key}")
+        taken[key] = name
+        keys[name] = key
     return keys

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports stand inside the commands."""
 
 import sys
+import traceback
 
 import typer
 
@@ -46,12 +47,12 @@ def main() -> None:
         app()
     except (IgError, OSError) as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"ig65m: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, ProofError) else 2)
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         print(f"ig65m: a fault of the program, please report it ({reason}); `ig65m --debug ...` shows where", file=sys.stderr)
         sys.exit(1)

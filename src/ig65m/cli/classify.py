@@ -11,9 +11,11 @@ import typer
 from ig65m.cli import options as opt
 from ig65m.types import Prediction
 
+WORTH_PRINTING = 0.05  # score from which a clip's second and further labels stand in the table
+
 
 def classify(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of images.", show_default=False)],
+    videos: Annotated[list[str], typer.Argument(help="Video files, or folders of images.", show_default=False)],
     model: opt.Model = None,
     labels: Annotated[Path | None, typer.Option(help="A JSON array of the classes' names, in place of the model's.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels to give, the best first.")] = 5,
@@ -37,7 +39,7 @@ def classify(
     from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
     from ig65m.zoo.load import load_model
 
-    network = load_model(model or DEFAULT_CLASSIFIER)
+    network = load_model(DEFAULT_CLASSIFIER if model is None else model)
     failed = False
     with opt.Meter(len(videos)) as meter:
         predictions = classify_many(
@@ -67,7 +69,7 @@ def classify(
             else:
                 _print_table(prediction)
     if as_json:
-        print(json.dumps(_as_json(network.card.name, done), indent=1))
+        print(json.dumps(_as_json(network.card.name, done), indent=1, allow_nan=False))
     if failed:
         raise typer.Exit(3)
 
@@ -96,9 +98,11 @@ def _print_table(prediction: Prediction) -> None:
         for name in ("from (s)", "to (s)", "score"):
             table.add_column(name, justify="right")
         table.add_column("label")
+        table.add_column("others")
         for clip in prediction.clips:
-            best = clip.labels[0]
-            table.add_row(f"{clip.start:.2f}", f"{clip.end:.2f}", f"{best.score:.2f}", Text(best.label))
+            best, *others = clip.labels
+            beside = ", ".join(f"{label.label} {label.score:.2f}" for label in others if label.score >= WORTH_PRINTING)
+            table.add_row(f"{clip.start:.2f}", f"{clip.end:.2f}", f"{best.score:.2f}", Text(best.label), Text(beside, "dim"))
         console.print(table)
     if prediction.error is not None:
         opt.report(prediction.status, prediction.error)

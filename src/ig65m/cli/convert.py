@@ -30,7 +30,7 @@ def convert(
         out,
         frames=frames,
         classes=classes,
-        labels=read_labels(labels) if labels else None,
+        labels=None if labels is None else read_labels(labels),
         overwrite=overwrite,
     )
     if as_json:

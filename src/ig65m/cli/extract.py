@@ -12,15 +12,17 @@ from ig65m.types import Features
 
 
 def extract(
-    inputs: Annotated[list[Path], typer.Argument(help="Video files, or folders of images.", show_default=False)],
+    inputs: Annotated[list[str], typer.Argument(help="Video files, or folders of images.", show_default=False)],
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             "--output", "-o", help="A file (.npy, .npz, .parquet) for one video; a folder for many.", show_default=False
         ),
     ],
     model: opt.Model = None,
-    file_format: Annotated[str, typer.Option("--format", help="Format of the files in a folder: npy, npz or parquet.")] = "npy",
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="Of the files in a folder: npy, npz or parquet; default: npy.")
+    ] = None,
     pool_spatial: Annotated[str, typer.Option(help="Over height and width: mean, max or none.")] = "mean",
     pool_temporal: Annotated[str, typer.Option(help="Over time: mean, max or none.")] = "mean",
     logits: Annotated[bool, typer.Option("--logits", help="Write the logits too.")] = False,
@@ -46,12 +48,12 @@ def extract(
     from ig65m.store.formats import output_files, save
     from ig65m.tasks import DEFAULT_EXTRACTOR, extract_many
 
-    files = output_files([str(path) for path in inputs], output, file_format, overwrite=overwrite)
+    files = output_files(inputs, output, file_format, logits=logits, overwrite=overwrite)
     records: list[dict[str, Any]] = []
     with opt.Meter(len(inputs)) as meter:
         results = extract_many(
             inputs,
-            model=model or DEFAULT_EXTRACTOR,
+            model=DEFAULT_EXTRACTOR if model is None else model,
             pooling=Pooling(cast(Any, pool_spatial), cast(Any, pool_temporal)),
             logits=logits,
             frames=frames,
@@ -69,7 +71,6 @@ def extract(
         )
         for features, file in zip(results, files, strict=True):
             if features.status != "failed":
-                file.parent.mkdir(parents=True, exist_ok=True)
                 save(features, file)
             meter.video_done()
             records.append(_record(features, file))
@@ -78,7 +79,7 @@ def extract(
             if not as_json and features.status != "failed":
                 print(f"{features.path} -> {file}: {' x '.join(map(str, features.array.shape))}")
     if as_json:
-        print(json.dumps({"videos": records}, indent=1))
+        print(json.dumps({"videos": records}, indent=1, allow_nan=False))
     if any(record["status"] != "ok" for record in records):
         raise typer.Exit(3)
 

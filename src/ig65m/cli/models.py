@@ -33,7 +33,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Everything know
     for name in ("classes", "top-1", "top-5", "GMACs", "params (M)"):
         table.add_column(name, justify="right")
     table.add_column("trained on")
-    table.add_column("weights")
+    table.add_column("from")
     for card, price in rows:
         height, width = card.preprocessing.crop
         step = f", step {card.frame_step}" if card.frame_step > 1 else ""
@@ -46,6 +46,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Everything know
             f"{price.multiply_adds / 1e9:.2f}",
             f"{price.parameters / 1e6:.2f}",
             ", then ".join(filter(None, (card.pretraining, card.finetuning))),
-            "in the package" if card.embedded else "download",
+            card.origin or "",
         )
     Console(width=None if Console().is_terminal else 160).print(table)

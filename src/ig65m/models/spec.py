@@ -1,6 +1,6 @@
 """What tells one residual network of VMZ from another: pure data, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ig65m.errors import ModelError
 
@@ -31,6 +31,11 @@ class ResNetSpec:
     classes: int
     channel_multiplier: float = 1.0
     in_channels: int = 3
+
+    def same_network(self, other: "ResNetSpec") -> bool:
+        """Whether both have tensors of the same shapes; several multipliers can round to the same widths."""
+        mine, theirs = (replace(spec, channel_multiplier=1.0) for spec in (self, other))
+        return mine == theirs and self.inner_widths == other.inner_widths and self.widths == other.widths
 
     def __str__(self) -> str:
         width = "" if self.channel_multiplier == 1 else f" of {self.channel_multiplier:g} times the width"

@@ -1,7 +1,9 @@
 """Features of one video -> a file, in the format that its suffix names."""
 
 import json
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,11 @@ def _save_npy(features: Features, path: Path) -> None:
     """The rows alone, (clips, C) float32; what they are stands in the .json beside (and logits in NAME.logits.npy)."""
     with finished_file(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(describe(features), indent=1) + "\n", "utf-8")
-    if features.logits is not None:
-        with finished_file(path.with_suffix(".logits.npy")) as temporary, temporary.open("wb") as out:
+    logits = path.with_suffix(".logits.npy")
+    if features.logits is None:
+        logits.unlink(missing_ok=True)  # of an earlier run, which this one replaces
+    else:
+        with finished_file(logits) as temporary, temporary.open("wb") as out:
             np.save(out, features.logits, allow_pickle=False)
     with finished_file(path) as temporary, temporary.open("wb") as out:
         np.save(out, features.array, allow_pickle=False)
@@ -83,15 +88,15 @@ def save(features: Features, path: Path) -> None:
     FORMATS[path.suffix](features, path)
 
 
-def names_in_folder(videos: list[str]) -> list[str]:
+def names_in_folder(videos: Sequence[str]) -> list[str]:
     """A different file name for each video: its stem, with folders in front and then its suffix behind as far as needed.
 
     Raises UsageError if a video is there twice.
     """
-    paths = [Path(video).resolve() for video in videos]
+    paths = [Path(os.path.abspath(video)) for video in videos]  # noqa: PTH100 - a link keeps its own name
     for names in ([path.stem for path in paths], [path.name for path in paths]):
         parents = [list(path.parts[-2:0:-1]) for path in paths]
-        while twice := [index for index, name in enumerate(names) if names.count(name) > 1]:
+        while twice := _repeated(names):
             longer = [index for index in twice if parents[index]]
             if not longer:
                 break
@@ -102,21 +107,49 @@ def names_in_folder(videos: list[str]) -> list[str]:
     raise UsageError(f"the same input is given twice: {', '.join(videos[index] for index in twice)}")
 
 
-def output_files(videos: list[str], output: Path, file_format: str, *, overwrite: bool) -> list[Path]:
+def _repeated(names: list[str]) -> list[int]:
+    count = Counter(names)
+    return [index for index, name in enumerate(names) if count[name] > 1]
+
+
+def written_files(path: Path, *, logits: bool) -> list[Path]:
+    """Every file that `save` writes for features at `path`."""
+    if path.suffix != ".npy":
+        return [path]
+    return [path, path.with_suffix(".json"), *([path.with_suffix(".logits.npy")] if logits else [])]
+
+
+def output_files(
+    videos: Sequence[str], output: str, file_format: str | None = None, *, logits: bool = False, overwrite: bool = False
+) -> list[Path]:
     """The file that each video's features go to: `output` itself if its suffix names a format, else one each in that folder.
 
-    Raises UsageError if one file is to hold several videos, or a file is already there and not to be overwritten.
+    Folders that are missing are made. Raises UsageError if one file is to hold several videos, if two videos' files would
+    be the same, or if a file is already there and not to be overwritten; OSError if a folder cannot be made.
     """
-    if f".{file_format}" not in FORMATS:
+    if not output:
+        raise UsageError("the output has no name; give a file (.npy, .npz, .parquet) or a folder")
+    if file_format is not None and f".{file_format}" not in FORMATS:
         raise UsageError(f"format {file_format!r} is none of {', '.join(suffix[1:] for suffix in FORMATS)}")
-    if output.suffix in FORMATS:
+    path = Path(output)
+    is_folder = output.endswith("/") or path.is_dir()
+    if path.suffix in FORMATS and not is_folder:
         if len(videos) > 1:
             raise UsageError(f"{output} is one file but there are {len(videos)} inputs; name a folder to write one file each")
-        files = [output]
-    elif output.suffix and not output.is_dir():
-        raise UsageError(f"{output}: features are written as {', '.join(FORMATS)}, or into a folder")
+        if file_format is not None and path.suffix != f".{file_format}":
+            raise UsageError(f"{output} is not a file of format {file_format}; leave --format out, or name a folder")
+        files = [path]
+    elif path.suffix and not is_folder and len(videos) == 1:
+        raise UsageError(f"{output}: features are written as {', '.join(FORMATS)}; a folder's name ends in / if it has a dot")
     else:
-        files = [output / f"{name}.{file_format}" for name in names_in_folder(videos)]
-    if (present := [str(file) for file in files if file.exists()]) and not overwrite:
+        files = [path / f"{name}.{file_format or 'npy'}" for name in names_in_folder(videos)]
+    written = [file for target in files for file in written_files(target, logits=logits)]
+    if repeated := _repeated([str(file) for file in written]):
+        raise UsageError(f"two inputs would be written to {written[repeated[0]]}; extract them into different folders")
+    if folders := [str(file) for file in written if file.is_dir()]:
+        raise UsageError(f"{folders[0]} is a folder; choose another place")
+    if (present := [str(file) for file in written if file.exists()]) and not overwrite:
         raise UsageError(f"{', '.join(present[:3])} already there; choose another place or --overwrite")
+    for folder in {file.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
     return files

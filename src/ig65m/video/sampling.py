@@ -5,11 +5,13 @@ ticks i·hop + j·frame_step for j = 0 .. frames-1.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, get_args
 
 from ig65m.errors import UsageError
+from ig65m.types import MAX_FRAMES
 
 Tail = Literal["pad", "drop"]
 
@@ -53,8 +55,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step), ("stride", self.stride)):
-            if count is not None and count < 1:
-                raise UsageError(f"{name} must be at least 1, got {count}")
+            if count is not None:
+                try:
+                    object.__setattr__(self, name, operator.index(count))
+                except TypeError:
+                    raise UsageError(f"{name} must be a whole number, got {count!r}") from None
+                if count < 1:
+                    raise UsageError(f"{name} must be at least 1, got {count}")
+        for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
+            if count > MAX_FRAMES:
+                raise UsageError(f"{name} must be at most {MAX_FRAMES}, got {count}")
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise UsageError(f"fps must be a positive number, got {self.fps}")
         for name, time in (("start", self.start), ("end", self.end)):

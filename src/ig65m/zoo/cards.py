@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.spec import ResNetSpec
-from ig65m.types import Preprocessing
+from ig65m.types import MAX_FRAMES, Preprocessing
 from ig65m.zoo.labels import built_in
 
 MEAN: Final = (110.201, 100.64, 95.9966)
@@ -47,10 +47,15 @@ class Card:
     origin: str | None = None
 
     def __post_init__(self) -> None:
+        if self.labels is not None and type(self.labels) is not tuple:
+            raise UsageError(f"labels must be a tuple, got {type(self.labels).__name__}")
         if self.labels is not None and len(self.labels) != self.spec.classes:
             raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
-        if (self.frames is not None and self.frames < 1) or self.frame_step < 1:
-            raise UsageError(f"clips of {self.frames} frames, {self.frame_step} apart; both must be at least 1")
+        for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
+            if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
+                raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {count!r}")
+        if type(self.name) is not str or not all(type(label) is str for label in self.labels or ()):
+            raise UsageError("a card's name and labels must be text")
 
     def label(self, index: int) -> str:
         """The name of a class; `class N` where no list was published."""
@@ -95,7 +100,7 @@ def _ig65m_34(name: str, frames: int, classes: int, file: str, onnx: str, caffe2
         caffe2=_DROPBOX + caffe2,
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/1905.00561",
-        origin="VMZ (Facebook Research), converted by moabitcoin/ig65m-pytorch",
+        origin="VMZ, by way of ig65m-pytorch",
         **facts,
     )
 

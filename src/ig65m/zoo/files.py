@@ -20,7 +20,7 @@ _KEY = "ig65m"  # where the card stands in either format
 def save_safetensors(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
     """Write weights and card as safetensors; floats keep the precision that they have."""
     with finished_file(path) as temporary:
-        tensors = {key: tensor.contiguous() for key, tensor in state.items()}
+        tensors = {key: tensor.contiguous().clone() for key, tensor in state.items()}  # none shares memory with another
         save_file(tensors, temporary, metadata={"format": "pt", _KEY: card.to_json()})
 
 
@@ -59,8 +59,9 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a PyTorch state dict that loads without executing code: {reason}") from None
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
         raise CheckpointError(f"{path} holds something other than a state dict of tensors")
-    metadata: Mapping[str, Any] = getattr(loaded, "_metadata", None) or {}
-    header = metadata.get(_KEY, {}).get("card")
-    return dict(loaded), Card.from_json(header) if header else None
+    metadata: Any = getattr(loaded, "_metadata", None)
+    ours = metadata.get(_KEY) if isinstance(metadata, dict) else None
+    header = ours.get("card") if isinstance(ours, dict) else None
+    return dict(loaded), Card.from_json(header) if isinstance(header, str) else None

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import urllib.request
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 from urllib.error import URLError
@@ -23,7 +24,7 @@ _TIMEOUT = 30  # seconds without a byte
 def cache_folder() -> Path:
     """Where downloads are kept: $IG65M_CACHE, else ig65m below $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("IG65M_CACHE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ig65m"
 
 
@@ -42,7 +43,7 @@ def weights_file(card: Card, *, progress: bool | None = None) -> Path:
     name = card.url.rpartition("/")[2]
     path = cache_folder() / name
     if path.exists():
-        return path
+        return _verified(path, card.sha256)
     mirror = os.environ.get("IG65M_MIRROR")
     url = f"{mirror.rstrip('/')}/{name}" if mirror else card.url
     if os.environ.get("IG65M_OFFLINE"):
@@ -51,6 +52,16 @@ def weights_file(card: Card, *, progress: bool | None = None) -> Path:
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():  # another process may have fetched it meanwhile
             _download(url, path, card.sha256, sys.stderr.isatty() if progress is None else progress)
+    return path
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(sha256):
+        raise DownloadError(
+            f"{path} has a sha256 that begins {digest[: len(sha256)]}, expected {sha256}; remove it and try again"
+        )
     return path
 
 
@@ -80,7 +91,7 @@ def _download(url: str, path: Path, sha256: str, progress: bool) -> None:
                     f"{url} gave a file whose sha256 begins {digest.hexdigest()[: len(sha256)]}, expected {sha256}: it is "
                     "damaged, or not the published one, and was not kept"
                 )
-    except (URLError, TimeoutError, ConnectionError) as error:
+    except (URLError, TimeoutError, ConnectionError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise DownloadError(f"{url} cannot be fetched ({reason}). {_instead(url, path)}") from None
 

@@ -32,8 +32,8 @@ def load_model(model: str | Path, *, progress: bool | None = None) -> ResNet:
     Raises ModelError (no such name), CheckpointError (the file is not such a model), DownloadError, FileNotFoundError.
     """
     path = Path(model)
-    if path.suffix not in _READERS:
-        if path.is_file():
+    if path.suffix.lower() not in _READERS:
+        if path.exists():
             raise ModelError(f"{path} is not a model file; expected one of {', '.join(_READERS)}")
         card = find_card(str(model))
         path = weights_file(card, progress=progress)
@@ -45,13 +45,14 @@ def load_model(model: str | Path, *, progress: bool | None = None) -> ResNet:
 
 def read_model(path: Path, card: Card | None) -> ResNet:
     """The network in a file; `card` is what is known of it beforehand, and goes before what the file says."""
-    tensors, own = _READERS[path.suffix](path)
+    tensors, own = _READERS[path.suffix.lower()](path)
     card = card or own or _published(path)
     try:
         network = build(tensors)
         network.card = card or Card(name=path.stem, spec=network.spec, origin=f"converted from {path.name}")
-        if network.card.spec != network.spec:
+        if not network.card.spec.same_network(network.spec):
             raise CheckpointError(f"its tensors are of {network.spec}, its card is of {network.card.spec}")
+        network.spec = network.card.spec
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return network

@@ -25,7 +25,7 @@ def read_labels(source: str | Path) -> tuple[str, ...]:
         labels = json.loads(Path(source).read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"no label file {source}; give a JSON file or one of {', '.join(BUILT_IN)}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"label file {source} cannot be read as JSON: {error}") from None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise UsageError(f"label file {source} must hold a JSON array of strings, one a class")
