@@ -11,7 +11,7 @@ import typer
 from ig65m.cli import options as opt
 from ig65m.types import Prediction
 
-WORTH_PRINTING = 0.05  # score from which a clip's second and further labels stand in the table
+WORTH_PRINTING = 0.1  # score from which a clip's second and further labels stand in the table
 
 
 def classify(
