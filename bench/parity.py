@@ -7,6 +7,7 @@ table; `--json FILE` appends JSON lines with the versions.
 
 import argparse
 import json
+import os
 import pickle
 import platform
 import runpy
@@ -47,6 +48,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(files[2], providers=["CPUExecutionProvider"])
     row = {
         "network": name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "frames": card["frames"],
         "pytorch": difference(logits, answers["logits"]),
         "onnxruntime": difference(session.run(["logits"], {"clips": clip})[0], answers["logits"]),
@@ -60,7 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="append JSON lines to this file")
     args = parser.parse_args()
-    versions = {name: version(name) for name in ("ig65m", "torch", "onnxruntime", "numpy")} | {"machine": platform.machine()}
+    versions = {name: version(name) for name in ("ig65m", "torch", "onnxruntime", "numpy")} | {
+        "python": platform.python_version()
+    }
     print(f"{'network':26}{'frames':>6}{'PyTorch':>10}{'ONNX Runtime':>14}")
     for card in sorted(GOLDEN.glob("*.json")):
         with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +72,7 @@ def main() -> None:
         print(f"{row['network']:26}{row['frames']:>6}{row['pytorch']:>10.1e}{row['onnxruntime']:>14.1e}", flush=True)
         if args.json:
             with args.json.open("a") as out:
-                out.write(json.dumps(row | versions) + "\n")
+                out.write(json.dumps(row | {"versions": versions}) + "\n")
 
 
 if __name__ == "__main__":
