@@ -84,7 +84,7 @@ def draw_moves(seed: int, each: int, sizes: Sequence[tuple[int, int]] = SIZES) -
                     speed=0.0 if label == "static" else float(low * (high / low) ** ((index + rng.random()) / each)),
                     source=source,
                     tool="ffmpeg" if source in PHOTOGRAPHS and rng.random() < 0.3 else "opencv",
-                    size=sizes[rng.integers(len(sizes))],
+                    size=sizes[int(rng.integers(len(sizes)))],
                     fps=FPS[rng.integers(len(FPS))],
                     crf=int(rng.integers(18, 31)),
                     intruder=bool(rng.random() < (0.6 if label == "static" else 0.3)),

@@ -96,7 +96,7 @@ def test_inputs_that_fail_are_named_and_exit_with_3(run, tiny_model, bigbuckbunn
 def test_extract_writes_one_file(run, tiny_model, bigbuckbunny, tmp_path, name):
     code, out, _ = run("extract", bigbuckbunny, "--model", tiny_model, "--output", tmp_path / name, "--end", 1)
     assert code == 0
-    assert "4 x 64" in out
+    assert "4 clips x 64" in out
     assert (tmp_path / name).exists()
     code, out, err = run("extract", bigbuckbunny, "--model", tiny_model, "--output", tmp_path / name, "--end", 1)
     assert code == 2

@@ -44,8 +44,8 @@ def export_onnx(model: ResNet, path: Path) -> None:
     """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits` and `features`.
 
     N, T, H and W are free, T from 8 up: shorter clips are another graph, on which this one fails, and a network whose card
-    says fewer frames is written for just that many. Batch norms are folded into the convolutions. The metadata hold the card (`ig65m`) and,
-    for programs that do not know it, `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `origin`.
+    says fewer frames is written for just that many. Batch norms are folded into the convolutions. The metadata hold the
+    card (`ig65m`) and, for programs that do not know it, `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `origin`.
     """
     card: Card = model.card
     short = card.frames is not None and card.frames < 8

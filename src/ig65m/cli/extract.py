@@ -77,7 +77,8 @@ def extract(
             if features.error is not None:
                 opt.report(features.status, features.error)
             if not as_json and features.status != "failed":
-                print(f"{features.path} -> {file}: {' x '.join(map(str, features.array.shape))}")
+                clips, *row = features.array.shape
+                print(f"{features.path} -> {file}: {clips} clips x {' x '.join(map(str, row))}")
     if as_json:
         print(json.dumps({"videos": records}, indent=1, allow_nan=False))
     if any(record["status"] != "ok" for record in records):
