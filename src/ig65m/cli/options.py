@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,8 +33,8 @@ def report(status: str, failure: Failure) -> None:
 
 
 def source_name(source: object) -> str:
-    """What to call an input in messages."""
-    return "frames in memory" if isinstance(source, Frames) else str(source)
+    """What to call an input in the progress bar."""
+    return "frames in memory" if isinstance(source, Frames) else Path(str(source)).name
 
 
 class Meter:
