@@ -1,6 +1,6 @@
 """torch.hub entry points, with the names and the signature of ig65m-pytorch: a thin layer over `ig65m.load_model`.
 
-model = torch.hub.load("ig65m/ig65m", "r2plus1d_34_32_kinetics", num_classes=400, pretrained=True)
+model = torch.hub.load(".", "r2plus1d_34_32_kinetics", num_classes=400, pretrained=True, source="local")  # in a checkout
 """
 
 import sys
