@@ -55,9 +55,14 @@ def weights_file(card: Card, *, progress: bool | None = None) -> Path:
     return path
 
 
-def _verified(path: Path, sha256: str) -> Path:
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    digest = file_sha256(path)
     if not digest.startswith(sha256):
         raise DownloadError(
             f"{path} has a sha256 that begins {digest[: len(sha256)]}, expected {sha256}; remove it and try again"

@@ -12,7 +12,7 @@ from ig65m.errors import CheckpointError, ModelError
 from ig65m.models.resnet import ResNet
 from ig65m.zoo.cards import CARDS, Card, find_card
 from ig65m.zoo.files import read_pth, read_safetensors
-from ig65m.zoo.hub import weights_file
+from ig65m.zoo.hub import file_sha256, weights_file
 
 _READERS: dict[str, Callable[[Path], tuple[dict[str, Tensor], Card | None]]] = {
     ".safetensors": read_safetensors,
@@ -62,12 +62,6 @@ def _published(path: Path) -> Card | None:
     """The card of a published file, told by the sha256 of its bytes."""
     digest = file_sha256(path)
     return next((card for card in CARDS.values() if card.sha256 and digest.startswith(card.sha256)), None)
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_sha256(model: ResNet) -> str:
