@@ -68,7 +68,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_bad_video(model, bigbuckbunny
 
     monkeypatch.setattr("ig65m.tasks.read_clips", faulty)
     with pytest.raises(ZeroDivisionError):
-        ig65m.extract(bigbuckbunny, model=model)
+        ig65m.extract(bigbuckbunny, model=model, in_process=True)
 
 
 def test_a_consumer_that_leaves_early_stops_the_reader(model, bigbuckbunny):

@@ -51,10 +51,13 @@ class _Stopped(Exception):
 class _Reader(threading.Thread):
     """Decodes videos one after the other into a bounded queue of (number of the video, clip or end)."""
 
-    def __init__(self, sources: Iterable[Source], read_clips: ReadClips, room: int) -> None:
+    def __init__(
+        self, sources: Iterable[Source], read_clips: ReadClips, room: int, interrupt: Callable[[], None] | None
+    ) -> None:
         super().__init__(name="ig65m-reader", daemon=True)
         self.sources = sources
         self.read_clips = read_clips
+        self.interrupt = interrupt
         self.queue: queue.Queue[tuple[Source, Clip | _End] | BaseException | None] = queue.Queue(room)
         self.stopping = threading.Event()
 
@@ -95,8 +98,11 @@ class _Reader(threading.Thread):
             yield item
 
     def stop(self) -> None:
-        """Let go of the thread; it ends at its next clip, which may be a long way into a video."""
+        """Let go of the thread: it ends at its next clip, which without `interrupt` may be a long way into a video."""
         self.stopping.set()
+        self.join(timeout=0.3)  # enough where it waits for room in the queue
+        if self.is_alive() and self.interrupt is not None:
+            self.interrupt()
         self.join(timeout=5)
 
 
@@ -107,13 +113,14 @@ def run(
     *,
     batch_size: int,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
+    interrupt: Callable[[], None] | None = None,
 ) -> Iterator[VideoResult]:
     """A result for each source, in their order, as soon as its last clip is through; memory holds a few batches.
 
     A video that cannot be read, or breaks off, becomes a result with an error; the others go on. `on_clip` is told of
-    each clip when the network is done with it.
+    each clip when the network is done with it. `interrupt` makes a `read_clips` at work in another thread raise soon.
     """
-    reader = _Reader(sources, read_clips, room=2 * batch_size)
+    reader = _Reader(sources, read_clips, 2 * batch_size, interrupt)
     reader.start()
     open_results: list[VideoResult] = []  # of the videos whose end has not been reached or not been given out
     ended: list[bool] = []

@@ -13,8 +13,9 @@ from ig65m.engines.pytorch import Pooling, PyTorchEngine
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.resnet import ResNet
 from ig65m.pipeline import Source, VideoResult, run
-from ig65m.types import Clip, ClipPrediction, ClipSpan, Features, Frames, Label, Prediction, Preprocessing, Resampling
-from ig65m.video.clips import read_clips
+from ig65m.types import Clip, ClipPrediction, ClipSpan, Features, Frames, Label, Limits, Prediction, Preprocessing, Resampling
+from ig65m.video.clips import clips_of, read_clips
+from ig65m.video.isolation import Decoder
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import Card
 from ig65m.zoo.labels import read_labels
@@ -37,7 +38,8 @@ class Options(TypedDict, total=False):
     stride: frames from one clip's start to the next, default: the clip's span. fps: frames a second to choose by time,
     default: every frame. start, end: in seconds of the stream. tail: "pad" or "drop". preprocessing: "vmz" or
     "ig65m-pytorch", default: the card's. batch_size: clips. device: "cpu", "cuda", "cuda:1". image_fps: frames a second
-    of a folder of images.
+    of a folder of images. limits: what one video may cost. in_process: decode in this process, not in one of its own: a
+    video that crashes the decoder then ends the program.
     """
 
     model: str | os.PathLike[str] | ResNet
@@ -52,6 +54,8 @@ class Options(TypedDict, total=False):
     batch_size: int
     device: str
     image_fps: float
+    limits: Limits
+    in_process: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class _Job:
     batch_size: int
     device: str
     image_fps: float
+    limits: Limits
+    in_process: bool
 
     @property
     def card(self) -> Card:
@@ -76,11 +82,27 @@ class _Job:
         if isinstance(sources, str | os.PathLike | Frames):
             raise UsageError("expected several videos, got one; give a list, or use the function for one video")
         engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device)
+        return self._results(sources, engine, on_clip)
 
-        def read(source: Source) -> Generator[Clip, None, None]:
-            return read_clips(source, self.sampling, self.preprocessing, image_fps=self.image_fps)
+    def _results(
+        self, sources: Iterable[Source], engine: PyTorchEngine, on_clip: Callable[[Source, ClipSpan], None] | None
+    ) -> Iterator[VideoResult]:
+        def read_here(source: Source) -> Generator[Clip, None, None]:
+            return read_clips(source, self.sampling, self.preprocessing, image_fps=self.image_fps, limits=self.limits)
 
-        return run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip)
+        if self.in_process:
+            yield from run(sources, read_here, engine, batch_size=self.batch_size, on_clip=on_clip)
+            return
+        with Decoder(self.limits) as decoder:
+
+            def read(source: Source) -> Generator[Clip, None, None]:
+                if isinstance(source, Frames):
+                    return read_here(source)
+                ticks = decoder.read_ticks(source, self.sampling, self.preprocessing, image_fps=self.image_fps)
+                return clips_of(ticks, self.sampling)
+
+            interrupt = decoder.interrupt
+            yield from run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip, interrupt=interrupt)
 
 
 def _job(default_model: str, options: Options) -> _Job:
@@ -121,6 +143,8 @@ def _job(default_model: str, options: Options) -> _Job:
         batch_size=batch_size,
         device=options.get("device", "cpu"),
         image_fps=image_fps,
+        limits=options.get("limits", Limits()),
+        in_process=options.get("in_process", False),
     )
 
 

@@ -61,6 +61,27 @@ class Frames:
             raise UsageError(f"fps must be a positive number, got {self.fps}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one video may cost before it is given up: beyond a limit it is partial or failed, and the others go on.
+
+    pixels: in one picture. frames: decoded from a video, and chosen from it. memory: bytes that the process which decodes may
+    use. seconds: without a new frame. The last two hold where decoding runs in a process of its own.
+    """
+
+    pixels: int = 36_000_000  # 8192 x 4320 has 35.4 million
+    frames: int = 5_000_000  # 46 hours at 30 a second
+    memory: int = 6 << 30  # 8192 x 4320 in 10 bits takes up to 5 GiB on 16 cores
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("pixels", self.pixels, 1), ("frames", self.frames, 1), ("memory", self.memory, 256 << 20)):
+            if type(value) is not int or value < least:
+                raise UsageError(f"the limit on {name} must be a whole number of at least {least:,}, got {value!r}")
+        if not 0 < self.seconds < float("inf"):
+            raise UsageError(f"the limit on seconds must be a positive number, got {self.seconds!r}")
+
+
 @dataclass(frozen=True)
 class ClipSpan:
     """From the start of a clip's first frame to the end of its last one, in presentation times of the stream."""

@@ -37,6 +37,11 @@ def extract(
     batch_size: opt.BatchSize = 4,
     device: opt.Device = "cpu",
     image_fps: opt.ImageFps = 25.0,
+    max_pixels: opt.MaxPixels = opt.LIMITS.pixels,
+    max_frames: opt.MaxFrames = opt.LIMITS.frames,
+    max_memory: opt.MaxMemory = opt.LIMITS.memory / opt.GIB,
+    timeout: opt.Timeout = opt.LIMITS.seconds,
+    in_process: opt.InProcess = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -67,6 +72,8 @@ def extract(
             batch_size=batch_size,
             device=device,
             image_fps=image_fps,
+            limits=opt.limits(max_pixels, max_frames, max_memory, timeout),
+            in_process=in_process,
             on_clip=meter.on_clip,
         )
         for features, file in zip(results, files, strict=True):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ig65m.types import ClipSpan, Failure, Frames
+from ig65m.errors import UsageError
+from ig65m.types import ClipSpan, Failure, Frames, Limits
 
 Model = Annotated[str | None, typer.Option(help="A model's name (`ig65m models`) or file (.safetensors, .pth, .pkl).")]
 FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames in a clip; default: the model's.")]
@@ -24,6 +25,25 @@ PreprocessingOption = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Clips that go through the network together.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 ImageFps = Annotated[float, typer.Option(help="Frames a second of a folder of images.")]
+MaxPixels = Annotated[int, typer.Option(help="Pixels in one picture; a video with more is given up.")]
+MaxFrames = Annotated[int, typer.Option(help="Frames of one video; one with more is given up there.")]
+MaxMemory = Annotated[float, typer.Option(help="GiB of memory for decoding one video.")]
+Timeout = Annotated[float, typer.Option(help="Seconds without a new frame after which a video is given up.")]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process", help="Decode in the program's own process: no limit on memory and time, a crash ends the program."
+    ),
+]
+LIMITS = Limits()
+GIB = 1 << 30
+
+
+def limits(pixels: int, frames: int, memory: float, seconds: float) -> Limits:
+    """The limits that options name, `memory` in GiB. Raises UsageError if one is out of range."""
+    if not 0.25 <= memory <= 1 << 20:
+        raise UsageError(f"--max-memory must be at least 0.25 GiB, got {memory:g}")
+    return Limits(pixels=pixels, frames=frames, memory=int(memory * GIB), seconds=seconds)
 
 
 def report(status: str, failure: Failure) -> None:

@@ -1,0 +1,224 @@
+"""Decoding in a process of its own: a decoder that crashes, hangs or eats memory harms only its own video.
+
+The worker's answers are not trusted either: they are bytes of the sizes that were asked for, times and words.
+"""
+
+import atexit
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ig65m.errors import IgError, UsageError, VideoError
+from ig65m.types import Limits, Preprocessing
+from ig65m.video.clips import Tick
+from ig65m.video.sampling import Sampling
+from ig65m.video.worker import END, HEAD, SAME, TICK, WORDS, Job
+
+_STARTING = 120.0  # seconds in which a worker must be ready
+
+_idle: list["_Worker"] = []  # kept for whoever decodes next: starting one takes a third of a second
+
+
+class _Gone(Exception):
+    """The worker has ended, or answers nonsense."""
+
+
+class _Worker:
+    """The parent's end of a worker process."""
+
+    def __init__(self, memory: int) -> None:
+        if not sys.executable:
+            raise RuntimeError("there is no Python program to decode with in a process of its own; decode in this process")
+        self.memory = memory
+        self.parent = os.getpid()
+        self.ready = False
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
+        self.answers, theirs = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ig65m.video.worker", str(theirs), str(memory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self.complaints,
+                bufsize=0,
+                pass_fds=(theirs,),
+                process_group=0,  # Ctrl-C is for the parent, which stops the worker
+                # It finds the modules that this process has found; -P keeps the working folder out of that.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        except OSError:
+            os.close(self.answers)
+            self.complaints.close()
+            raise
+        finally:
+            os.close(theirs)
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process may give it a job."""
+        return self.parent == os.getpid() and self.process.returncode is None and self.process.poll() is None
+
+    def send(self, job: Job) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which shows where its answer is awaited
+            pickle.dump(job, self.process.stdin)
+
+    def receive(self, seconds: float, most: int) -> tuple[bytes, float, float, bytes]:
+        """Its next answer: kind, time, end and at most `most` bytes.
+
+        Raises TimeoutError, _Gone, and RuntimeError if it did not even start.
+        """
+        if not self.ready:
+            try:
+                self._receive(_STARTING, 0)
+            except (TimeoutError, _Gone):
+                self.complaints.seek(0)
+                said = self.complaints.read().decode(errors="replace").strip()[-1000:]
+                raise RuntimeError(f"the process that decodes did not start: {said or 'it said nothing'}") from None
+            self.ready = True
+        return self._receive(seconds, most)
+
+    def _receive(self, seconds: float, most: int) -> tuple[bytes, float, float, bytes]:
+        until = time.monotonic() + seconds
+        kind, start, end, size = HEAD.unpack(self._read(HEAD.size, until))
+        if size > most:
+            raise _Gone
+        return kind, start, end, self._read(size, until)
+
+    def _read(self, size: int, until: float) -> bytes:
+        read = bytearray()
+        while len(read) < size:
+            if not wait([self.answers], max(0.0, until - time.monotonic())):
+                raise TimeoutError
+            piece = os.read(self.answers, size - len(read))
+            if not piece:
+                raise _Gone
+            read += piece
+        return bytes(read)
+
+    def stop(self, grace: float = 0.0) -> int:
+        """Let go of the process, which has `grace` seconds to end by itself; its exit status, negative for a signal."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
+        self.process.kill()
+        status = self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        os.close(self.answers)
+        self.complaints.close()
+        return status
+
+
+def close_idle() -> None:
+    """End the worker that is kept for later."""
+    while _idle:
+        worker = _idle.pop()
+        if worker.parent == os.getpid():
+            worker.stop()
+
+
+atexit.register(close_idle)
+
+
+class Decoder:
+    """Decodes videos, one after the other, in a worker that is replaced when one of them brought it down.
+
+    For one thread, but for `interrupt`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._worker: _Worker | None = None
+
+    def __enter__(self) -> "Decoder":
+        if _idle and _idle[0].memory == self.limits.memory and _idle[0].usable:
+            self._worker = _idle.pop()
+        else:
+            self._worker = _Worker(self.limits.memory)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._worker is not None and self._worker.usable:
+            close_idle()
+            _idle.append(self._worker)
+            self._worker = None
+        self._drop()
+
+    def interrupt(self) -> None:
+        """Break off the video at hand, from another thread: `read_ticks` raises VideoError there."""
+        if self._worker is not None:
+            self._worker.process.kill()
+
+    def read_ticks(
+        self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, image_fps: float
+    ) -> Generator[Tick, None, None]:
+        """As `clips.read_ticks`; that the worker crashes, or gives no frame for `limits.seconds`, is a VideoError too."""
+        if self._worker is None or not self._worker.usable:
+            self._drop()
+            self._worker = _Worker(self.limits.memory)
+        worker, limits = self._worker, self.limits
+        worker.send((source, sampling, preprocessing, image_fps, limits))
+        shape = (*preprocessing.crop, 3)
+        dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
+        size = math.prod(shape) * dtype.itemsize
+        good_until, pixels, failure = None, None, None
+        usable = False
+        try:
+            while True:
+                kind, start, end, body = worker.receive(limits.seconds, max(size, WORDS))
+                if kind == END:
+                    failure, usable = _verdict(body)
+                    break
+                good_until = end
+                if kind == TICK:
+                    pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
+                if kind in (TICK, SAME):
+                    yield Tick(start, end, pixels)
+        except TimeoutError:
+            raise VideoError(
+                f"{source}: no frame for {limits.seconds:g} s, so its decoder was stopped; allow more with --timeout",
+                last_good_time=good_until,
+            ) from None
+        except (_Gone, ValueError):
+            raise VideoError(f"{source}: {_ending(self._drop(grace=5.0))}", last_good_time=good_until) from None
+        finally:
+            if not usable:
+                self._drop()
+        if failure is not None:
+            raise failure
+
+    def _drop(self, grace: float = 0.0) -> int:
+        worker, self._worker = self._worker, None
+        return 0 if worker is None else worker.stop(grace)
+
+
+def _verdict(body: bytes) -> tuple[IgError | None, bool]:
+    """What a worker says of a video at its end: what was wrong, and whether the worker is good for another one."""
+    if not body:
+        return None, True
+    said = json.loads(body)
+    message, until = str(said["message"]), said["last_good_time"]
+    if said["usage"]:
+        return UsageError(message), True
+    return VideoError(message, last_good_time=None if until is None else float(until)), not said["worn"]
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"its decoder ended (exit status {status})"
+    name = signal.Signals(-status).name
+    hint = ", perhaps for want of memory" if -status in (signal.SIGKILL, signal.SIGABRT) else ""
+    return f"its decoder crashed ({name}{hint}); the file is damaged or hostile"
