@@ -9,6 +9,12 @@ def shown(names: Sequence[str], most: int = 4) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
+def plain(text: object, most: int = 300) -> str:
+    """A foreign message as one of ours may carry it: one line, escaped where a terminal would obey it, cut."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[:most])
+    return escaped if len(str(text)) <= most else f"{escaped}..."
+
+
 class IgError(Exception):
     """Base of every error that ig65m raises on purpose; the message says what came, what was expected, what to do."""
 

@@ -1,0 +1,280 @@
+"""One file from one URL or folder: resumed, bounded, verified on the disk, and only then given its name."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ig65m.errors import DownloadError
+from ig65m.zoo.http import Trouble, answer, blocks, refusal
+
+MOST = 2 << 30  # bytes; four times VMZ's largest file
+TRIES = 4  # failures in a row without headway
+HEADWAY = 1 << 20  # bytes
+PAUSE = 0.5  # seconds before the second try, doubled before each that follows
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PAGE = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+@dataclass
+class _Job:
+    """One download: what is wanted, and how far it is."""
+
+    source: str | Path
+    part: Path  # what has come so far
+    sha256: str | None
+    timeout: float
+    most: int
+    show: Callable[[int, int | None], None]
+    total: int | None = None  # bytes of the whole file, as the last answer says
+    etag: str | None = None  # the version that the part is of, if the server told this process
+    page: bool = False  # the server called it a web page
+    resumed: bool = False  # the part is of more than one answer
+    whole: bool = False  # ask for no ranges
+
+
+def part_of(path: Path) -> Path:
+    """Where a download lies until it is verified; the next attempt goes on from there."""
+    return path.with_name(f"{path.name}.part")
+
+
+def fetch(
+    source: str | Path, path: Path, sha256: str | None, *, timeout: float, progress: bool = False, most: int = MOST
+) -> str:
+    """Bring a URL, or a file, to `path`, which comes to be only once all of it is on the disk and verified; its sha256.
+
+    `sha256` is the expected digest, or its first digits, or None if nothing is known. `timeout` is in seconds without a
+    byte, or with fewer than 1 KiB a second. `most` is the longest file that is taken, in bytes. `progress` shows a bar on
+    stderr. The caller holds a lock on `path`.
+
+    Raises DownloadError; then nothing new stands at `path`. What came stays in `part_of(path)` if it can be gone on from.
+    """
+    with _bar(path.name, progress) as show:
+        job = _Job(source, part_of(path), sha256, timeout, most, show)
+        try:
+            return _brought(job, path)
+        except Trouble as trouble:
+            kept = "; what came until then is kept, and the next attempt goes on from there" if _left(job.part) else ""
+            raise DownloadError(f"{source} cannot be fetched: {trouble}{kept}") from None
+        except OSError as error:
+            raise _disk_error(error, job) from None
+
+
+def _brought(job: _Job, path: Path) -> str:
+    if job.sha256 is None:  # nothing would tell a part of another version, or one that a power cut left with holes
+        job.part.unlink(missing_ok=True)
+    digest = _complete(job)
+    if job.resumed and _fault(job, digest):  # the file changed between two answers, or the part was of something else
+        job.part.unlink()
+        job.whole = True
+        digest = _complete(job)
+    if fault := _fault(job, digest):
+        job.part.unlink()
+        raise Trouble(fault)
+    job.part.replace(path)
+    _sync_folder(path.parent)
+    return digest
+
+
+def _complete(job: _Job) -> str:
+    """Have the part whole, in as many answers as it takes; its sha256."""
+    if isinstance(job.source, Path):
+        _copy(job, job.source)
+    else:
+        _download(job, job.source)
+    with job.part.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _copy(job: _Job, source: Path) -> None:
+    try:
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Trouble("it is no file")
+        file = source.open("rb")
+    except OSError as error:
+        raise Trouble(error.strerror or str(error)) from None
+    with file:
+        _size(job.part)
+        _append(job, 0, status.st_size, iter(lambda: file.read(HEADWAY), b""))
+
+
+def _download(job: _Job, url: str) -> None:
+    furthest = _size(job.part)
+    tries = 0
+    while True:
+        try:
+            return _request(job, url)
+        except Trouble as trouble:
+            size = _size(job.part)
+            if not trouble.again:
+                raise
+            if size >= furthest + HEADWAY:  # of the best so far: a server that always breaks off at one place ends this
+                furthest, tries = size, 0
+            elif trouble.stalled or tries + 1 == TRIES:
+                raise
+            time.sleep(max(trouble.wait, PAUSE * 2**tries))
+            tries += 1
+            if tries + 1 == TRIES:
+                job.whole = True  # perhaps it is ranges that the server does not bear
+
+
+def _request(job: _Job, url: str) -> None:
+    """One request, for what is missing of the part or for all of it. Raises Trouble; what came until then stays."""
+    start = 0 if job.whole or (job.sha256 is None and job.etag is None) else _size(job.part)
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if job.etag:
+            headers["If-Range"] = job.etag
+    with answer(url, headers, job.timeout) as response:
+        if start and response.status == 416 and job.sha256 is not None:
+            job.resumed = True  # the part is as long as the file, or longer: its digest tells whether it is the file
+            return
+        if response.status not in ((200, 206) if start else (200,)):
+            trouble = refusal(response)
+            raise trouble if trouble.again or not start else _no_ranges(job, str(trouble))
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", ""):
+            raise Trouble(f"it sends the file in the encoding {encoding!a}, which was not asked for", again=False)
+        total = response.length
+        if response.status == 206:
+            total = _total(job, response, start)
+        else:
+            start = 0
+            etag = response.headers.get("ETag", "")
+            job.etag = etag if etag.startswith('"') else None  # others (W/"...") promise no equal bytes
+            job.page = response.headers.get_content_type() in ("text/html", "application/xhtml+xml", "application/json")
+            if total is None and job.sha256 is None and not response.chunked:
+                raise Trouble("it tells neither length nor sha256, so a cut file would pass for a whole one", again=False)
+        job.resumed = start > 0
+        size = _append(job, start, total, blocks(response))
+    if total is not None and size < total:
+        raise Trouble(f"it ended after {size} of {total} bytes")
+
+
+def _total(job: _Job, response: HTTPResponse, start: int) -> int:
+    """Bytes of the whole file, out of an answer that goes on from `start`. Raises Trouble if it is of something else."""
+    said = response.headers.get("Content-Range", "")
+    match = _RANGE.fullmatch(said.strip())
+    first, last = (int(match[1]), int(match[2])) if match else (-1, -1)
+    length_fits = response.length is None or response.length == last - first + 1
+    etag = response.headers.get("ETag")
+    same_version = job.etag is None or etag is None or etag == job.etag
+    total = int(match[3]) if match and match[3] != "*" else last + 1
+    if first != start or not start <= last < total or not length_fits or not same_version:
+        raise _no_ranges(job, f"asked to go on from byte {start}, it sent {said!a}")
+    return total
+
+
+def _no_ranges(job: _Job, reason: str) -> Trouble:
+    job.whole = True
+    return Trouble(reason)
+
+
+def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -> int:
+    """Write the part from byte `start` on; its new size. Raises Trouble if it is or becomes too long, OSError."""
+    job.total = total
+    most = job.most if total is None else total
+    if most > job.most:
+        job.part.unlink(missing_ok=True)
+        raise Trouble(f"it has {total} bytes, more than the {job.most} that are taken", again=False)
+    size = start
+    with _opened(job.part, start) as out:
+        if most - start > shutil.disk_usage(job.part.parent).free and total is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for chunk in chunks:
+            size += len(chunk)
+            if size > most:
+                job.part.unlink()
+                raise Trouble(f"it does not end after {most} bytes", again=False)
+            out.write(chunk)
+            job.show(size, total)
+    return size
+
+
+def _opened(part: Path, start: int) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if start else os.O_TRUNC)
+    file = os.fdopen(os.open(part, flags, 0o666), "wb")
+    file.seek(start)
+    return file
+
+
+def _size(part: Path) -> int:
+    """Bytes of the part, 0 if there is none; removes what is no file of ours to write to, such as a link."""
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and os.access(part, os.R_OK | os.W_OK):
+        return status.st_size
+    part.unlink()
+    return 0
+
+
+def _left(part: Path) -> bool:
+    return part.is_file() and part.stat().st_size > 0
+
+
+def _fault(job: _Job, digest: str) -> str | None:
+    """What is wrong with bytes that all came; None if they are right, or if nothing is known that they contradict."""
+    if job.sha256 is not None and digest.startswith(job.sha256):
+        return None
+    with job.part.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        came = "an empty file"
+    elif job.page or _PAGE.match(head):
+        came = "a web page, perhaps of a login or a proxy,"
+    elif job.sha256 is not None:
+        came = f"a file of {job.part.stat().st_size} bytes, damaged or not the published one,"
+    else:
+        return None
+    expected = "" if job.sha256 is None else f", expected {job.sha256}"
+    return f"it gave {came} with sha256 {digest[: len(job.sha256 or digest)]}{expected}; it was not kept"
+
+
+def _disk_error(error: OSError, job: _Job) -> DownloadError:
+    folder = job.part.parent
+    if error.errno not in _FULL:
+        reason = error.strerror or str(error)
+        return DownloadError(f"cannot write {job.part} ({reason}); set IG65M_CACHE to a folder that can be written")
+    with suppress(OSError):
+        job.part.unlink(missing_ok=True)  # a full disk harms whatever else runs there more than another download does
+    needed = f"{job.total / 1e6:.1f} MB are" if job.total is not None else "more is"
+    free = shutil.disk_usage(folder).free / 1e6
+    return DownloadError(
+        f"no room in {folder} ({error.strerror}): {needed} needed for {job.source}, {free:.1f} MB are free; make room, or set "
+        "IG65M_CACHE to a folder on another disk"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name survive a power cut, on file systems that can do that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
+
+
+@contextmanager
+def _bar(name: str, visible: bool) -> Iterator[Callable[[int, int | None], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not visible, transient=True) as bars:
+        bar = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
