@@ -56,6 +56,12 @@ def test_a_worker_gives_what_this_process_gives(video, preprocessing, sampling):
             np.testing.assert_array_equal(a.pixels, b.pixels)
 
 
+def test_a_relative_path_is_of_the_folder_that_the_caller_is_in(video, monkeypatch):
+    assert len(list(ticks(video))) == 48
+    monkeypatch.chdir(video.parent)
+    assert len(list(ticks(video.name))) == 48
+
+
 def test_errors_are_those_of_this_process(video, tmp_path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(encode_numbers(tmp_path / "whole.mkv", constant(60)).read_bytes()[:-1500])

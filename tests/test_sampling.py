@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, VideoError
 from ig65m.video.sampling import Sampling, clip_starts, needed, ticks, windows
 
 
@@ -220,3 +220,12 @@ def test_each_tick_shows_the_last_frame_not_after_it(gaps: list[int], first: int
 def test_wrong_values_are_refused_with_a_reason(options: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Sampling(**options)
+
+
+def test_ticks_are_bounded_with_a_rate_and_without() -> None:
+    frames = [Shown(0.0, 0.04), Shown(0.04, 0.08), Shown(1000.0, 1000.04)]
+    for sampling, most in ((Sampling(frames=1), 2), (Sampling(frames=1, fps=25), 100)):
+        taken, chosen = [], ticks(frames, sampling, most=most)
+        with pytest.raises(VideoError, match=f"more than {most} frames chosen"):
+            taken.extend(chosen)
+        assert len(list(ticks(frames, Sampling(frames=1), most=3))) == 3

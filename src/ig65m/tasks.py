@@ -15,7 +15,7 @@ from ig65m.models.resnet import ResNet
 from ig65m.pipeline import Source, VideoResult, run
 from ig65m.types import Clip, ClipPrediction, ClipSpan, Features, Frames, Label, Limits, Prediction, Preprocessing, Resampling
 from ig65m.video.clips import clips_of, read_clips
-from ig65m.video.isolation import Decoder
+from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import Card
 from ig65m.zoo.labels import read_labels
@@ -108,6 +108,9 @@ class _Job:
 def _job(default_model: str, options: Options) -> _Job:
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(Options.__annotations__)}")
+    limits, in_process = options.get("limits", Limits()), options.get("in_process", False)
+    if not in_process:
+        prepare(limits)
     chosen = options.get("model", default_model)
     model = chosen if isinstance(chosen, ResNet) else load_model(os.fspath(chosen))
     card: Card = model.card
@@ -143,8 +146,8 @@ def _job(default_model: str, options: Options) -> _Job:
         batch_size=batch_size,
         device=options.get("device", "cpu"),
         image_fps=image_fps,
-        limits=options.get("limits", Limits()),
-        in_process=options.get("in_process", False),
+        limits=limits,
+        in_process=in_process,
     )
 
 

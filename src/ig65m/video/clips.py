@@ -88,24 +88,35 @@ def read_ticks(
     scaler = Scaler()
     resized: tuple[Frame, Pixels] | None = None
     number = -1
-    with closing(read_frames(source, image_fps=image_fps, start=start)) as frames:
-        for number, frame in enumerate(ticks(noted(frames), sampling)):
+    limits = limits or Limits()
+    with closing(read_frames(source, image_fps=image_fps, start=start, limits=limits)) as frames:
+        for number, frame in enumerate(ticks(noted(frames), sampling, most=limits.frames)):
             pixels = None
             if needed(number, sampling):
                 if resized is None or resized[0] is not frame:
-                    resized = frame, to_pixels(frame, preprocessing, scaler)
+                    resized = frame, _named(source, frame, preprocessing, scaler)
                 pixels = resized[1]
             yield Tick(frame.time, frame.end, pixels)
     if number < 0:
         raise UsageError(_nothing_within(source, sampling, first, last))
 
 
+def _named(source: Path | str | Frames, frame: Frame, preprocessing: Preprocessing, scaler: Scaler) -> Pixels:
+    try:
+        return to_pixels(frame, preprocessing, scaler)
+    except VideoError as error:
+        raise VideoError(f"{_name(source)}: {error}", last_good_time=error.last_good_time) from error
+
+
+def _name(source: Path | str | Frames) -> str:
+    return "the frames" if isinstance(source, Frames) else str(source)
+
+
 def _nothing_within(source: Path | str | Frames, sampling: Sampling, first: Frame | None, last: Frame | None) -> str:
-    name = "the frames" if isinstance(source, Frames) else str(source)
     asked = f"from {'its beginning' if sampling.start is None else f'{sampling.start} s'}"
     asked += f" to {'its end' if sampling.end is None else f'{sampling.end} s'}"
     if sampling.end is not None and first is not None and first.time >= sampling.end:
-        return f"{name}: no frame {asked}: its first frame is at {first.time:.3f} s"
+        return f"{_name(source)}: no frame {asked}: its first frame is at {first.time:.3f} s"
     if sampling.start is not None and last is not None and last.end <= sampling.start + TOLERANCE:
-        return f"{name}: no frame {asked}: its frames end at {last.end:.3f} s"
-    return f"{name}: no frame {asked}: none of its frames begins then, ask for a longer range"
+        return f"{_name(source)}: no frame {asked}: its frames end at {last.end:.3f} s"
+    return f"{_name(source)}: no frame {asked}: none of its frames begins then, ask for a longer range"

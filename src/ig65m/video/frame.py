@@ -1,13 +1,19 @@
 """One picture with its time, and which way up it is to be shown."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeVar, cast
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
+
+NEWEST_KNOWN = max(cast(int, kind.value) for kind in SideDataType)
+NEWEST_SIDE_DATA = 48
+"""The kinds of AVFrameSideDataType that PyAV knows end with the first, and those of any FFmpeg before the second."""
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -42,7 +48,7 @@ def orientation_of(picture: av.VideoFrame) -> Orientation:
 
     The matrix maps a stored (x, y), y downwards, to (a·x + c·y, b·x + d·y); source: libavutil/display.h.
     """
-    for side_data in cast(SideDataContainer, picture.side_data):
+    for side_data in _side_data(picture):
         if side_data.type is SideDataType.DISPLAYMATRIX:
             a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
             if max(abs(a), abs(d)) * 100 < min(abs(b), abs(c)):
@@ -50,3 +56,35 @@ def orientation_of(picture: av.VideoFrame) -> Orientation:
             if max(abs(b), abs(c)) * 100 < min(abs(a), abs(d)):
                 return Orientation(flip_x=a < 0, flip_y=d < 0)
     return Orientation()
+
+
+class Orientations:
+    """`orientation_of` for the pictures of one video, asked anew only where the angle changes.
+
+    Whoever asks PyAV for a picture's side data ties it into a circle of references, so that it is not freed at once.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Orientation] = {}
+
+    def of(self, picture: av.VideoFrame) -> Orientation:
+        angle = picture.rotation
+        if angle not in self._known:
+            self._known[angle] = orientation_of(picture)
+        return self._known[angle]
+
+
+def _side_data(picture: av.VideoFrame) -> SideDataContainer:
+    """PyAV fails at all of it where one kind is newer than itself, as FFmpeg's of the EXIF data of photographs."""
+    try:
+        return cast(SideDataContainer, picture.side_data)
+    except ValueError:
+        graph = Graph()
+        source = graph.add_buffer(
+            width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+        )
+        newer = range(NEWEST_KNOWN + 1, NEWEST_SIDE_DATA)
+        dropped = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in newer]
+        graph.link_nodes(source, *dropped, graph.add("buffersink")).configure()
+        graph.push(picture)
+        return cast(SideDataContainer, cast(av.VideoFrame, graph.pull()).side_data)

@@ -2,15 +2,22 @@
 
 import re
 from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
+from av.filter import Graph
 
 from ig65m.errors import UsageError, VideoError
+from ig65m.types import Limits
+from ig65m.video.decoding import options, too_large, why
 from ig65m.video.frame import Frame, orientation_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+MOST_BYTES = 1 << 30
+"""In an image's file: more is a mistake or an attack on the memory."""
 
 _CODECS = (
     (re.compile(rb"\xff\xd8\xff"), "mjpeg"),
@@ -37,7 +44,7 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part[0].isdigit() and part.isascii() else (0, part) for part in parts], path.name
 
 
-def read_images(folder: Path, *, fps: float) -> Generator[Frame, None, None]:
+def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame, None, None]:
     """The images of a folder, `fps` a second, the first at time 0; they may differ in size.
 
     Raises VideoError if there is none, or at the first that cannot be decoded; UsageError if `fps` is not positive.
@@ -46,21 +53,44 @@ def read_images(folder: Path, *, fps: float) -> Generator[Frame, None, None]:
         raise UsageError(f"images need a positive number of frames a second, got {fps}")
     for i, path in enumerate(list_images(folder)):
         try:
-            picture = _decode(path.read_bytes())
+            if i == limits.frames:
+                raise OSError(f"more than {limits.frames:,} images; raise --max-frames if they are trusted")
+            picture = _decode(path, limits)
         except (av.FFmpegError, OSError) as error:
+            reason = why(error, limits) if isinstance(error, av.FFmpegError) else error
             raise VideoError(
-                f"{path}: not a readable image ({error}); repair it or take it out of the folder",
+                f"{path}: not a readable image ({reason}); repair it or take it out of the folder",
                 last_good_time=i / fps if i else None,
             ) from error
-        yield Frame(i / fps, (i + 1) / fps, picture, orientation_of(picture))
+        yield Frame(i / fps, (i + 1) / fps, picture, orientation_of(_stamp_sized(picture)))
 
 
-def _decode(data: bytes) -> av.VideoFrame:
+def _decode(path: Path, limits: Limits) -> av.VideoFrame:
+    if not path.is_file():
+        raise OSError("no regular file")
+    if path.stat().st_size > MOST_BYTES:
+        raise OSError(f"more than {MOST_BYTES:,} bytes")
+    data = path.read_bytes()
     codec = next((name for magic, name in _CODECS if magic.match(data)), None)
     if codec is None:
         raise OSError("neither JPEG, PNG, BMP nor WebP")
     decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(codec, "r"))
+    decoder.options = options(limits)
     pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     if not pictures:
         raise OSError("no picture in it")
+    large = too_large(pictures[0].width, pictures[0].height, limits)
+    if large is not None:
+        raise OSError(large)
     return pictures[0]
+
+
+def _stamp_sized(picture: av.VideoFrame) -> av.VideoFrame:
+    """2 x 2 pixels with the same side data: a picture whose side data were looked at is not freed at once, being in a circle
+    of references, and photographs are large.
+    """
+    graph = Graph()
+    source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000))
+    graph.link_nodes(source, graph.add("scale", "2:2:flags=neighbor"), graph.add("buffersink")).configure()
+    graph.push(picture)
+    return cast(av.VideoFrame, graph.pull())

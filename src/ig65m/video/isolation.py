@@ -111,10 +111,12 @@ class _Worker:
 
     def stop(self, grace: float = 0.0) -> int:
         """Let go of the process, which has `grace` seconds to end by itself; its exit status, negative for a signal."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(grace)
-        self.process.kill()
-        status = self.process.wait()
+        status = 0
+        if self.parent == os.getpid():  # else this is a fork of its parent
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(grace)
+            self.process.kill()
+            status = self.process.wait()
         assert self.process.stdin is not None
         self.process.stdin.close()
         os.close(self.answers)
@@ -122,12 +124,33 @@ class _Worker:
         return status
 
 
+def _take(memory: int) -> _Worker:
+    """The idle worker if there is one with that limit on memory, or a new one."""
+    while _idle:
+        with suppress(IndexError):  # another thread was faster
+            worker = _idle.pop()
+            if worker.usable and worker.memory == memory:
+                return worker
+            worker.stop()
+    return _Worker(memory)
+
+
+def _keep(worker: _Worker) -> None:
+    """Let it idle in the place of any other."""
+    close_idle()
+    _idle.append(worker)
+
+
+def prepare(limits: Limits) -> None:
+    """Start the worker that the next Decoder with these limits will use, so that it is ready by then."""
+    _keep(_take(limits.memory))
+
+
 def close_idle() -> None:
     """End the worker that is kept for later."""
     while _idle:
-        worker = _idle.pop()
-        if worker.parent == os.getpid():
-            worker.stop()
+        with suppress(IndexError):
+            _idle.pop().stop()
 
 
 atexit.register(close_idle)
@@ -144,16 +167,12 @@ class Decoder:
         self._worker: _Worker | None = None
 
     def __enter__(self) -> "Decoder":
-        if _idle and _idle[0].memory == self.limits.memory and _idle[0].usable:
-            self._worker = _idle.pop()
-        else:
-            self._worker = _Worker(self.limits.memory)
+        self._worker = _take(self.limits.memory)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._worker is not None and self._worker.usable:
-            close_idle()
-            _idle.append(self._worker)
+            _keep(self._worker)
             self._worker = None
         self._drop()
 
@@ -170,7 +189,9 @@ class Decoder:
             self._drop()
             self._worker = _Worker(self.limits.memory)
         worker, limits = self._worker, self.limits
-        worker.send((source, sampling, preprocessing, image_fps, limits))
+        # a worker kept from earlier may be in another folder
+        folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
+        worker.send((folder, source, sampling, preprocessing, image_fps, limits))
         shape = (*preprocessing.crop, 3)
         dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
         size = math.prod(shape) * dtype.itemsize

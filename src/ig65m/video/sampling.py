@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, get_args
 
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, VideoError
 from ig65m.types import MAX_FRAMES
 
 Tail = Literal["pad", "drop"]
@@ -86,14 +86,28 @@ class Sampling:
         return self.span if self.stride is None else self.stride
 
 
-def ticks(frames: Iterable[TimedT], sampling: Sampling) -> Iterator[TimedT]:
+def ticks(frames: Iterable[TimedT], sampling: Sampling, *, most: int | None = None) -> Iterator[TimedT]:
     """The frames that clips are counted in; `frames` come in order of time, and are read no further than the end asked for.
 
     With a rate, tick k is at t0 + k/fps, t0 the time of the first frame taken, up to the end of the last one. It is the
     last frame with a time not after that (give or take TOLERANCE), so a frame may come several times or never.
+
+    Raises VideoError in place of tick number `most`, for a gap in the times of a broken video is filled with ticks too.
     """
     chosen = _within(frames, sampling.start, sampling.end)
-    return chosen if sampling.fps is None else _retimed(chosen, sampling.fps, sampling.end)
+    if sampling.fps is not None:
+        chosen = _retimed(chosen, sampling.fps, sampling.end)
+    return chosen if most is None else _at_most(chosen, most)
+
+
+def _at_most(frames: Iterable[TimedT], most: int) -> Iterator[TimedT]:
+    last = None
+    for count, frame in enumerate(frames):
+        if count == most:
+            end = None if last is None else last.end
+            raise VideoError(f"more than {most:,} frames chosen; raise --max-frames if they are wanted", last_good_time=end)
+        last = frame
+        yield frame
 
 
 def _within(frames: Iterable[TimedT], start: float | None, end: float | None) -> Iterator[TimedT]:

@@ -27,7 +27,8 @@ from ig65m.video.clips import Tick, read_ticks
 from ig65m.video.frame import Frame
 from ig65m.video.sampling import Sampling
 
-Job = tuple[Path | str, Sampling, Preprocessing, float, Limits]  # source, ..., frames a second of images, ...
+# The folder that a relative source is in, source, ..., frames a second of a folder of images, ...
+Job = tuple[str | None, Path | str, Sampling, Preprocessing, float, Limits]
 
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, bytes that follow
 READY: Final = b"R"
@@ -70,10 +71,12 @@ class _Answers:
 
 
 def _decode(job: Job, answers: _Answers) -> None:
-    name, sampling, preprocessing, image_fps, limits = job
+    folder, name, sampling, preprocessing, image_fps, limits = job
     answers.pixels = None
     more = f"{limits.memory / (1 << 30):.3g} GiB of memory; allow more with --max-memory"
     try:
+        if folder is not None:
+            os.chdir(folder)
         for tick in read_ticks(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
             answers.tick(tick)
     except UsageError as error:

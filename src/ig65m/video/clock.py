@@ -1,0 +1,59 @@
+"""When each picture is shown, out of what its container says, which may be missing or wrong."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+NEW_TIMELINE = 1.0
+"""Seconds that times must jump back for what follows to count as another recording, appended to the first."""
+
+
+@dataclass
+class Clock:
+    """Seconds of presentation for each picture in turn, never going back; `period` is how long the last one lasts.
+
+    A picture's stamp is its presentation time, or its decoding time where that is missing or where the presentation times
+    went back more often than the decoding times did; source: FFmpeg's guess_correct_pts. `shift` seconds are added.
+    """
+
+    time_base: Fraction
+    period: float
+    shift: float = 0.0
+    last: float | None = None
+    _last_pts: int | None = None
+    _last_dts: int | None = None
+    _disorder: int = 0  # how often presentation times did not grow, less how often decoding times did not
+
+    def start_at(self, dts: int, first: av.VideoFrame) -> None:
+        """For AVI, which has decoding times only: a decoder that reorders gives its first picture some packets late."""
+        late = first.dts if first.pts is None else first.pts
+        if late is not None:
+            self.shift = float((dts - late) * self.time_base)
+
+    def stamp(self, picture: av.VideoFrame) -> int | None:
+        """In units of `time_base`; to be asked once for each picture."""
+        pts, dts = picture.pts, picture.dts
+        if pts is not None:
+            self._disorder += self._last_pts is not None and pts <= self._last_pts
+            self._last_pts = pts
+        if dts is not None:
+            self._disorder -= self._last_dts is not None and dts <= self._last_dts
+            self._last_dts = dts
+        return dts if pts is None or (self._disorder > 0 and dts is not None) else pts
+
+    def time(self, picture: av.VideoFrame) -> float:
+        stamp = self.stamp(picture)
+        follows = 0.0 if self.last is None else self.last + self.period
+        time = follows if stamp is None else float(stamp * self.time_base) + self.shift
+        if self.last is not None:
+            if self.last - time >= NEW_TIMELINE:
+                self.shift += follows - time
+                time = follows
+            time = max(time, self.last)
+        if picture.duration > 0:
+            self.period = float(picture.duration * self.time_base)
+        elif self.last is not None and time > self.last:
+            self.period = time - self.last
+        self.last = time
+        return time
