@@ -69,7 +69,7 @@ def test_batch_norm_counters_may_be_missing(tiny):
 def test_every_depth_and_multiplier_is_inferred_from_the_tensors(depth, multiplier):
     spec = ResNetSpec(depth=depth, classes=5, channel_multiplier=multiplier)
     with torch.device("meta"):
-        assert infer_spec(ResNet(spec).state_dict()) == spec
+        assert infer_spec({key: tuple(tensor.shape) for key, tensor in ResNet(spec).state_dict().items()}) == spec
 
 
 def damaged(state, change):
@@ -85,7 +85,8 @@ DAMAGE = {
     "not finite": (lambda state: state["stem.0.weight"].view(-1)[3:4].fill_(torch.nan), "not finite"),
     "variance": (lambda state: state["stem.1.running_var"][5:6].fill_(-1), "negative variance"),
     "whole numbers": (lambda state: state.update({"fc.bias": torch.zeros(11, dtype=torch.int32)}), "floating-point"),
-    "counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(7)}), "expected one int64"),
+    "counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(7)}), r"tracked has the shape \(7,\)"),
+    "fractional counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(())}), "expected one int64"),
     "one number stretched": (lambda state: state.update({"fc.weight": torch.ones(1, 1).expand(11, 64)}), "fewer numbers"),
     "sparse": (lambda state: state.update({"fc.weight": state["fc.weight"].to_sparse()}), "dense"),
     "escapes": (lambda state: state.update({"\x1b[2Jx" * 50: torch.zeros(1)}), r"'\\x1b\[2Jx"),
@@ -113,27 +114,6 @@ def test_no_parameter_has_two_blobs(extra, tiny, tmp_path):
     path = tmp_path / "twice.pkl"
     path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
     with pytest.raises(CheckpointError, match=extra):
-        load_model(path)
-
-
-@pytest.mark.parametrize("change", ["missing", "extra", "mis-shaped", "whole numbers"])
-def test_blobs_that_do_not_fit_are_refused_by_name(change, tiny, tmp_path):
-    with tiny.open("rb") as file:
-        blobs = pickle.load(file, encoding="latin1")["blobs"]
-    name = "comp_2_conv_1_middle_w"
-    if change == "missing":
-        del blobs[name]
-    elif change == "extra":
-        name = "comp_2_conv_1_middle_x"
-        blobs[name] = blobs["conv1_w"]
-    elif change == "mis-shaped":
-        blobs[name] = blobs[name][:5]
-        name = "layer3.0.conv1.0.0.weight"
-    else:
-        blobs[name] = blobs[name].astype("i4")
-    path = tmp_path / "damaged.pkl"
-    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
-    with pytest.raises(CheckpointError, match="layer3" if change == "missing" else name):
         load_model(path)
 
 
@@ -193,14 +173,28 @@ def test_a_header_that_is_no_card_is_refused(tiny, tmp_path):
     model = load_model(tiny)
     card = json.loads(model.card.to_json())
     wishes = {"frames": 8.5}, {"frames": 10**12}, {"labels": "abcdefghijk"}, {"labels": list(range(11))}, {"name": 5}
+    spec = card["spec"]
+    wishes += tuple({"spec": spec | {"channel_multiplier": value}} for value in (float("inf"), "1", [1], 10**400, -1, True))
+    wishes += (
+        {"spec": spec | {"depth": 10.0}},
+        {"spec": spec | {"classes": "11"}},
+        {"spec": None},
+        {"origin": {}},
+        {"top1": "x"},
+    )
+    wishes += {"labels": ["\x1b[2J"] * 11}, {"labels": ["\ud800"] * 11}, {"labels": ["\u202e"] * 11}, {"name": "\x1b]0;x\x07"}
+    wishes += {"labels": ["x" * 2000] * 11}, {"labels": ["x"] * 100_000}, {"\x1b[2J": 1}, {"frames": "8\x1b[2J"}
     strange = [json.dumps(card | wish) for wish in wishes]
+    strange += [json.dumps(card | {"preprocessing": card["preprocessing"] | {"mean": [10**400] * 3}})]
     strange += [json.dumps(card | {"preprocessing": card["preprocessing"] | {"mean": [float("nan")] * 3}})]
     strange += [json.dumps(card | {"preprocessing": card["preprocessing"] | {"resize": [128.5, 171]}})]
     for lie in ("{", "[]", json.dumps(card | {"frames": "8"}), json.dumps(card | {"nonsense": 1}), "[" * 100_000, *strange):
         path = tmp_path / "lie.safetensors"
         save_file(model.state_dict(), path, metadata={"ig65m": lie})
-        with pytest.raises(CheckpointError, match="description"):
+        with pytest.raises(CheckpointError, match="description") as refusal:
             load_model(path)
+        assert str(refusal.value).isprintable()
+        assert len(str(refusal.value)) < 600
 
 
 def test_a_card_of_another_network_is_refused(tiny, tmp_path):

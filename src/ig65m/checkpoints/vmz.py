@@ -1,4 +1,4 @@
-"""VMZ's Caffe2 blob names -> the state-dict keys of our networks."""
+"""VMZ's Caffe2 blob names -> the state-dict keys of our networks, and back."""
 
 import re
 from collections.abc import Mapping
@@ -8,38 +8,60 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ig65m.checkpoints.fit import check_numbers, fit
 from ig65m.checkpoints.unpickle import read_blobs
 from ig65m.errors import CheckpointError, shown
+from ig65m.models.spec import BLOCKS, ResNetSpec
 
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}  # riv is the variance, not its inverse
+_SUFFIX = {leaf: suffix for suffix, leaf in _NORM.items()}
 _STEM = {
     "conv1_middle": "stem.0",
     "conv1_middle_spatbn_relu": "stem.1",
     "conv1": "stem.3",
     "conv1_spatbn_relu": "stem.4",
 }
-_BLOCK = re.compile(r"comp_(\d{1,3})_(conv|spatbn)_(\d)(_middle)?")
-_SHORTCUT = re.compile(r"shortcut_projection_(\d{1,3})(_spatbn)?")
-_HEAD = re.compile(r"last_out_L(\d{1,7})")
+_NUMBER = "(0|[1-9][0-9]{0,2})"
+_BLOCK = re.compile(f"comp_{_NUMBER}_(conv|spatbn)_([1-9])(_middle)?")
+_SHORTCUT = re.compile(f"shortcut_projection_{_NUMBER}(_spatbn)?")
+_HEAD = re.compile(r"last_out_L([1-9][0-9]{0,6})")
+_BLOCK_KEY = re.compile(r"layer([1-4])\.([0-9]+)\.(?:conv([1-9])|downsample)\.(.*)")
+_PARTS = {  # of a block: what stands behind convN or downsample -> what stands before and behind its number
+    "0.0": ("conv", "_middle"),
+    "0.1": ("spatbn", "_middle"),
+    "0.3": ("conv", ""),
+    "0": ("conv", ""),
+    "1": ("spatbn", ""),
+}
 
 
 def read_vmz(path: Path) -> dict[str, Tensor]:
     """A VMZ .pkl -> tensors (float32, in memory of their own) by state-dict key, but for the batch norms' counters.
 
-    Raises CheckpointError if the pickle is unsafe or broken, or a blob is not one of an R(2+1)D network.
+    No blob is read before the names and shapes of all have been found to be those of a network.
+
+    Raises CheckpointError naming what is wrong: the pickle is unsafe or broken, or a blob is missing, left over, of another
+    shape or type than the network needs, not finite, or a negative variance; FileNotFoundError.
     """
-    blobs = read_blobs(path)
-    try:
-        keys = state_dict_keys({name: blob.shape for name, blob in blobs.items()})
-        tensors = {}
-        for name, key in keys.items():
-            blob = blobs.pop(name)
-            if blob.dtype.kind != "f":
-                raise CheckpointError(f"blob {name!r} holds {blob.dtype}; expected floating-point numbers")
-            with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
-                tensors[key] = torch.from_numpy(np.array(blob, np.float32, order="C"))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    with path.open("rb") as file:
+        try:
+            blobs = read_blobs(file)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} is not a checkpoint of VMZ (a pickle of float arrays): {error}") from None
+        try:
+            keys = state_dict_keys({name: blob.shape for name, blob in blobs.items()})
+            names = {key: name for name, key in keys.items()}
+            for name, blob in blobs.items():
+                if blob.dtype.kind != "f":
+                    raise CheckpointError(f"blob {name!r} holds {blob.dtype}; expected floating-point numbers")
+            fit({key: blobs[name].shape for key, name in names.items()}, names, blob_name)
+            tensors = {}
+            for key, name in names.items():
+                with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+                    tensors[key] = torch.from_numpy(blobs[name].read(np.dtype(np.float32)))
+                check_numbers(f"blob {name!r}", tensors[key], variance=name.endswith("_riv"))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     return tensors
 
 
@@ -48,13 +70,23 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
 
     Stages begin at component 0 and at each shortcut that is projected (the first stage's own, if any, is component 0's).
     """
-    if "conv1_middle_w" not in shapes or not any(name.endswith("_middle_w") and name.startswith("comp_") for name in shapes):
+    if "conv1_middle_w" not in shapes or not any(name.endswith("_middle_w") and _BLOCK.match(name) for name in shapes):
         found = "no R(2+1)D: it has no blobs 'conv1_middle_w' and 'comp_0_conv_..._middle_w'"
         raise CheckpointError(f"this is {found}; R(2+1)D networks convert. Its blobs: {shown(list(shapes))}")
+    components = {int(match[1]): name for name in shapes if (match := _BLOCK.match(name))}
+    if absent := [n for n in range(max(components)) if n not in components]:
+        found = f"blob {shown([components[max(components)]])} but none of component {absent[0]} ('comp_{absent[0]}_...')"
+        raise CheckpointError(f"it has {found}; components are numbered without a gap")
     projected = {int(match[1]) for name in shapes if (match := _SHORTCUT.match(name))}
     starts = sorted({0} | projected)
     if len(starts) != 4:
-        raise CheckpointError(f"its stages begin at components {starts}; a residual network has four stages")
+        found = shown([f"component {start}" for start in starts])
+        raise CheckpointError(f"it has {len(starts)} stages, which begin at {found}; a residual network has four")
+    needed = [f"comp_{start}_conv_2_w" for start in starts]
+    if missing := [name for name in needed if name not in shapes]:
+        raise CheckpointError(f"missing: {shown(missing)}")
+    if not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in shapes):
+        raise CheckpointError("missing: the last layer's 'last_out_L(number of classes)_w'")
     stage_of = {n: stage for n in range(1000) if (stage := sum(n >= start for start in starts))}
 
     def module(prefix: str) -> str | None:
@@ -62,15 +94,16 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
             return _STEM[prefix]
         if match := _BLOCK.fullmatch(prefix):
             component, kind, conv, middle = int(match[1]), match[2], match[3], match[4]
-            stage = stage_of.get(component, 0)
+            stage = stage_of[component]
             block = f"layer{stage}.{component - starts[stage - 1]}.conv{conv}"
-            split = f"comp_{component}_conv_{conv}_middle_w" in shapes  # whether this convolution is a (2+1)-D one
+            # whether this convolution is a (2+1)-D one; two of its blobs are asked, in case that one is missing
+            split = any(f"comp_{component}_{half}" in shapes for half in (f"conv_{conv}_middle_w", f"spatbn_{conv}_middle_s"))
             if middle:
                 return f"{block}.0.{0 if kind == 'conv' else 1}"
             return f"{block}.1" if kind == "spatbn" else f"{block}.0.3" if split else f"{block}.0"
         if match := _SHORTCUT.fullmatch(prefix):
             component = int(match[1])
-            stage = stage_of.get(component, 0)
+            stage = stage_of[component]
             return f"layer{stage}.{component - starts[stage - 1]}.downsample.{1 if match[2] else 0}"
         return "fc" if _HEAD.fullmatch(prefix) else None
 
@@ -91,3 +124,21 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
         taken[key] = name
         keys[name] = key
     return keys
+
+
+def blob_name(key: str, spec: ResNetSpec) -> str:
+    """The reverse: a state-dict key of a network -> VMZ's name of that blob."""
+    module, _, leaf = key.rpartition(".")
+    if module == "fc":
+        return f"last_out_L{spec.classes}_{leaf[0]}"
+    if match := _BLOCK_KEY.fullmatch(module):
+        stage, block, conv, part = int(match[1]), int(match[2]), match[3], match[4]
+        component = sum(BLOCKS[spec.depth][: stage - 1]) + block
+        kind, middle = _PARTS[part]
+        if conv:
+            name = f"comp_{component}_{kind}_{conv}{middle}"
+        else:
+            name = f"shortcut_projection_{component}{'_spatbn' if kind == 'spatbn' else ''}"
+    else:
+        name = next(blob for blob, stem in _STEM.items() if stem == module)
+    return f"{name}_{_SUFFIX[leaf] if 'spatbn' in name else 'w'}"

@@ -96,7 +96,8 @@ class ResNet(nn.Module):
             stages.append(stage)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(width, spec.classes)
-        _initialize(self)
+        if not self.fc.weight.is_meta:  # there is nothing to fill, and PyTorch would load its compiler (80 MB, 1.5 s) for it
+            _initialize(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> feature maps (N, C, T', H', W') of the last stage.

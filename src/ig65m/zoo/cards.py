@@ -1,11 +1,13 @@
 """One record per checkpoint: what network it is, what it wants to see, what it says, where it comes from."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any, Final
 
-from ig65m.errors import CheckpointError, ModelError, UsageError
+from ig65m.errors import CheckpointError, ModelError, UsageError, plain, shown
 from ig65m.models.spec import ResNetSpec
 from ig65m.types import MAX_FRAMES, Preprocessing
 from ig65m.zoo.labels import built_in
@@ -17,14 +19,33 @@ STD: Final = (58.1489, 56.4701, 55.3324)
 VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=MEAN, std=STD)
 
 
+MAX_TEXT = 1_000  # characters in a label, a name, an address
+MAX_JSON = 1 << 21  # characters in a card
+
+# What a terminal obeys instead of showing: control characters, lone surrogates, ends of lines, changes of direction.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
+_TEXTS = ("pretraining", "finetuning", "url", "sha256", "onnx", "caffe2", "licence", "paper", "origin")
+_SPEC_NUMBERS: dict[str, tuple[type, ...]] = {
+    "depth": (int,),
+    "classes": (int,),
+    "in_channels": (int,),
+    "channel_multiplier": (int, float),
+}
+
+
+def name_from(text: str) -> str:
+    """A file's name as a card may carry it."""
+    return _CONTROL.sub("?", text)[:MAX_TEXT]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What is known of one checkpoint.
 
     `frames` is the clip length it was trained on, None if unknown. `labels` are the classes in order, None where no list
     was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ.
-    `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits where no more was
-    published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file.
+    `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits, or None, as far as it
+    was published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file.
     """
 
     name: str
@@ -47,15 +68,24 @@ class Card:
     origin: str | None = None
 
     def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        for name in _TEXTS:
+            if (text := getattr(self, name)) is not None:
+                _check_text(name, text)
         if self.labels is not None and type(self.labels) is not tuple:
             raise UsageError(f"labels must be a tuple, got {type(self.labels).__name__}")
         if self.labels is not None and len(self.labels) != self.spec.classes:
             raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
+        for label in self.labels or ():
+            _check_text("label", label)
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
             if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
-                raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {count!r}")
-        if type(self.name) is not str or not all(type(label) is str for label in self.labels or ()):
-            raise UsageError("a card's name and labels must be text")
+                raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {plain(repr(count), 40)}")
+        for name, share in (("top1", self.top1), ("top5", self.top5)):
+            if share is not None and (type(share) not in (int, float) or not 0 <= share <= 100):
+                raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
+        if type(self.embedded) is not bool:
+            raise UsageError("embedded must be true or false")
 
     def label(self, index: int) -> str:
         """The name of a class; `class N` where no list was published."""
@@ -69,12 +99,30 @@ class Card:
     def from_json(cls, text: str) -> "Card":
         """The card that `to_json` wrote. Raises CheckpointError if it is not one."""
         try:
+            if len(text) > MAX_JSON:
+                raise UsageError(f"it has {len(text)} characters; expected at most {MAX_JSON}")
             values = {key: _frozen(value) for key, value in json.loads(text).items()}
-            values["spec"] = ResNetSpec(**values["spec"])
+            if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
+                raise UsageError(f"there is no {shown(unknown)} in a card")
+            values["spec"] = _spec(values["spec"])
             values["preprocessing"] = Preprocessing(**values["preprocessing"])
             return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"the description of the model cannot be read: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise CheckpointError(f"the description of the model cannot be read: {plain(error)}") from None
+
+
+def _check_text(name: str, value: object) -> None:
+    if type(value) is not str or len(value) > MAX_TEXT:
+        raise UsageError(f"a card's {name} must be text of at most {MAX_TEXT} characters, got {plain(repr(value), 40)}")
+    if _CONTROL.search(value):
+        raise UsageError(f"the {name} {shown([value])} has control characters")
+
+
+def _spec(values: dict[str, Any]) -> ResNetSpec:
+    for name, value in values.items():
+        if type(value) not in _SPEC_NUMBERS.get(name, ()) or not isfinite(value):
+            raise UsageError(f"a network's {shown([name])} cannot be {plain(repr(value), 40)}")
+    return ResNetSpec(**values)
 
 
 def _frozen(value: Any) -> Any:

@@ -1,9 +1,11 @@
 """Our model files: weights and the card that describes them, in one file each."""
 
+import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import torch
@@ -11,10 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ig65m.atomic import finished_file
-from ig65m.errors import CheckpointError
+from ig65m.errors import CheckpointError, plain, shown
 from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
+MAX_HEADER = 1 << 22  # bytes of a safetensors header; that of the 152-layer network has 120,000
 
 
 def save_safetensors(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
@@ -38,30 +41,78 @@ def save_pth(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     """Tensors and, where the header has one, their card. Raises CheckpointError if the file is not safetensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise CheckpointError(f"{path} is no safetensors file: a header of {length} bytes, expected at most {MAX_HEADER}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
-    return tensors, Card.from_json(header) if header else None
+    except Exception as error:  # the library names its own error, and lets through what PyTorch trips over
+        raise CheckpointError(f"{path} is not a whole safetensors file: {plain(error)}") from None
+    return tensors, _card(path, header)
 
 
 def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     """Tensors of a .pth state dict and, where we wrote it, their card; nothing in the file is executed.
 
-    Raises CheckpointError if the file is no state dict of tensors.
+    Raises CheckpointError if the file is no state dict of tensors, or its tensors have more bytes than it.
     """
+    with path.open("rb") as file:
+        try:
+            _check_not_compressed(file)
+            with warnings.catch_warnings(action="ignore"):  # what PyTorch remarks, the error says
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
+            reason = f"it does not load without executing code: {_reason(error)}"
+            raise CheckpointError(f"{path} is not a PyTorch state dict; {reason}") from None
+        size = file.seek(0, 2)
+    # From here on nothing of a dict's or a tensor's own is called: a pickle can give both attributes of any name.
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} holds {type(loaded).__name__}; expected a state dict of tensors")
+    tensors: dict[str, Tensor] = {}
+    for key, value in dict.items(loaded):
+        if type(key) is not str or type(value) not in (Tensor, torch.nn.Parameter):
+            kinds = f"{type(value).__name__} under a key of {type(key).__name__}"
+            raise CheckpointError(f"{path} holds {kinds}; expected a state dict of tensors")
+        tensors[key] = value
+    with warnings.catch_warnings(action="ignore"):  # on unusual tensors, which are refused
+        tensors = {key: Tensor.detach(value) for key, value in tensors.items()}
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if tensor.layout is torch.strided)
+    if total > size:
+        raise CheckpointError(f"{path} of {size} bytes says that its tensors have {total}: they overlap, or are not in it")
+    metadata = vars(loaded).get("_metadata") if isinstance(loaded, OrderedDict) else None
+    ours = dict.get(metadata, _KEY) if isinstance(metadata, dict) else None
+    header = dict.get(ours, "card") if isinstance(ours, dict) else None
+    return tensors, _card(path, header)
+
+
+def _card(path: Path, header: Any) -> Card | None:
+    if type(header) is not str or not header:
+        return None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a PyTorch state dict that loads without executing code: {reason}") from None
-    if not isinstance(loaded, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
-        raise CheckpointError(f"{path} holds something other than a state dict of tensors")
-    metadata: Any = getattr(loaded, "_metadata", None)
-    ours = metadata.get(_KEY) if isinstance(metadata, dict) else None
-    header = ours.get("card") if isinstance(ours, dict) else None
-    return dict(loaded), Card.from_json(header) if isinstance(header, str) else None
+        return Card.from_json(header)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _check_not_compressed(file: BinaryIO) -> None:
+    """Leave `file` at its start; raise CheckpointError if it is a zip whose records would grow in memory."""
+    zipped = file.read(4) == b"PK\x03\x04"
+    if zipped:
+        with zipfile.ZipFile(file) as archive:
+            grown = [
+                record.filename
+                for record in archive.infolist()
+                if record.compress_type or record.compress_size != record.file_size
+            ]
+        if grown:
+            raise CheckpointError(f"its records {shown(grown)} are compressed; PyTorch writes none such")
+    file.seek(0)
+
+
+def _reason(error: Exception) -> str:
+    """The part of PyTorch's message, of several lines and an advice not to be followed, that says what is wrong."""
+    lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+    return plain(lines[0]) if lines else type(error).__name__

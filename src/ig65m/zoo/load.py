@@ -10,7 +10,7 @@ from ig65m.checkpoints.fit import build
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError
 from ig65m.models.resnet import ResNet
-from ig65m.zoo.cards import CARDS, Card, find_card
+from ig65m.zoo.cards import CARDS, Card, find_card, name_from
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
 
@@ -38,7 +38,9 @@ def load_model(model: str | Path, *, progress: bool | None = None) -> ResNet:
         card = find_card(str(model))
         path = weights_file(card, progress=progress)
         return read_model(path, card)
-    if not path.is_file():
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file")  # opening a pipe or a device could wait, or never end
+    if not path.exists():
         raise FileNotFoundError(f"no model file {path}")
     return read_model(path, None)
 
@@ -49,7 +51,8 @@ def read_model(path: Path, card: Card | None) -> ResNet:
     card = card or own or _published(path)
     try:
         network = build(tensors)
-        network.card = card or Card(name=path.stem, spec=network.spec, origin=f"converted from {path.name}")
+        origin = f"converted from {name_from(path.name)}"
+        network.card = card or Card(name=name_from(path.stem), spec=network.spec, origin=origin)
         if not network.card.spec.same_network(network.spec):
             raise CheckpointError(f"its tensors are of {network.spec}, its card is of {network.card.spec}")
         network.spec = network.card.spec

@@ -7,6 +7,7 @@ from pathlib import Path
 from ig65m.errors import UsageError
 
 BUILT_IN = ("kinetics400", "camera_motion")
+MAX_BYTES = 1 << 24  # of a label file; a hundred times what the largest lists have
 
 
 def built_in(name: str) -> tuple[str, ...]:
@@ -21,12 +22,18 @@ def read_labels(source: str | Path) -> tuple[str, ...]:
     """
     if str(source) in BUILT_IN:
         return built_in(str(source))
+    either = f"give a JSON array of the classes' names, or one of {', '.join(BUILT_IN)}"
     try:
-        labels = json.loads(Path(source).read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no label file {source}; give a JSON file or one of {', '.join(BUILT_IN)}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"label file {source} cannot be read as JSON: {error}") from None
+        with open(source, "rb") as file:  # noqa: PTH123 - Path("") would be the folder
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"label file {str(source)!r} cannot be read ({error.strerror}); {either}") from None
+    if len(text) > MAX_BYTES:
+        raise UsageError(f"label file {source} has more than {MAX_BYTES} bytes; {either}")
+    try:
+        labels = json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"label file {source} is not JSON ({error}); {either}") from None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise UsageError(f"label file {source} must hold a JSON array of strings, one a class")
+        raise UsageError(f"label file {source} holds JSON but no array of texts; {either}")
     return tuple(labels)

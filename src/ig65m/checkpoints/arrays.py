@@ -1,0 +1,262 @@
+"""What a pickle may call: the makers of numpy arrays, described rather than done.
+
+Nothing of numpy's is called on behalf of a pickle. A `Blob` says what array there would be, and comes to be only after its
+dtype, shape and number of bytes have been found to agree; its numbers stay in the file until `Blob.read`.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.checkpoints.stored import Source, Stored
+from ig65m.errors import CheckpointError, shown
+
+MAX_NAME = 128  # bytes in a dictionary key, a class name, a number's digits; VMZ's longest has 33
+MAX_DIMENSIONS = 8
+MAX_NUMBERS = 2**31  # in one array
+
+_DTYPES = {code: np.dtype(code) for code in ("f2", "f4", "f8", "i4", "i8")}
+
+
+@dataclass
+class Allowance:
+    """How much a pickle may still do: its steps bound memory and time; bytes are those of its text that are decoded."""
+
+    steps: int
+    bytes: int
+
+    def step(self, count: int = 1) -> None:
+        self.steps -= count
+        if self.steps < 0:
+            raise CheckpointError("it takes more steps than any checkpoint of VMZ would")
+
+    def decode(self, size: int) -> None:
+        self.bytes -= size
+        if self.bytes < 0:
+            raise CheckpointError("it builds more than it holds: the same text is used over and over")
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name that the pickle asked for and may have."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An array in a file. `stored` is its shape before `axes`, the order of its axes, were applied."""
+
+    data: Stored
+    dtype: np.dtype[Any]
+    stored: tuple[int, ...]
+    order: Literal["C", "F"] = "C"
+    axes: tuple[int, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored if self.axes is None else tuple(self.stored[axis] for axis in self.axes)
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.stored) * self.dtype.itemsize
+
+    def read(self, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """The array in C order, converted to `dtype` on the way: in that memory and a piece's, however it is stored."""
+        array: NDArray[Any] = np.empty(self.shape, self.dtype if dtype is None else dtype)
+        view = array if self.axes is None else array.transpose(np.argsort(self.axes))
+        view = view.T if self.order == "F" else view  # its numbers in C order are those of the file
+        flat = view.reshape(-1) if view.flags.c_contiguous else view.flat
+        position, rest = 0, b""
+        for piece in self.data.pieces():
+            piece = rest + piece  # noqa: PLW2901
+            whole = len(piece) - len(piece) % self.dtype.itemsize
+            numbers = np.frombuffer(piece[:whole], self.dtype)
+            flat[position : position + len(numbers)] = numbers
+            position, rest = position + len(numbers), piece[whole:]
+        return array
+
+
+class DType:
+    """numpy.dtype as the pickle describes it: a code, then (by BUILD) a byte order."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.built = False
+
+    def build(self, _: Allowance, state: Any) -> None:
+        if self.built:
+            raise CheckpointError("the state of a dtype is set twice")
+        if type(state) is not tuple or len(state) != 8 or (state[0], *state[2:]) != (3, None, None, None, -1, -1, 0):
+            raise CheckpointError("an array has a structured, sub-array or otherwise unusual dtype; expected plain numbers")
+        order = name_of(state[1])
+        if order not in ("<", ">"):
+            raise CheckpointError(f"a dtype has the byte order {shown([order])}; expected '<' or '>'")
+        self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
+        self.built = True
+
+
+class Array:
+    """numpy.ndarray as the pickle describes it: empty, then (by BUILD) shape, dtype, order and bytes."""
+
+    def __init__(self, blob: Blob | None = None) -> None:
+        self.blob = blob
+
+    def build(self, allowance: Allowance, state: Any) -> None:
+        if self.blob is not None:
+            raise CheckpointError("the state of an array is set twice")
+        if type(state) is not tuple or len(state) != 5 or state[0] != 1 or state[3] not in (0, 1):
+            raise CheckpointError("an array's state is not (version 1, shape, dtype, is_fortran, bytes)")
+        _, shape, dtype, fortran, raw = state
+        self.blob = _blob(allowance, raw, dtype, shape, "F" if fortran else "C")
+
+
+def _blob(allowance: Allowance, raw: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> Blob:
+    """Check that bytes, dtype and shape agree."""
+    if not isinstance(raw, Stored) or raw.kind == "text":
+        raise CheckpointError("an array's data are not bytes (arrays of objects are refused)")
+    if not isinstance(dtype, DType):
+        raise CheckpointError("an array's dtype is not a numpy.dtype")
+    if type(shape) is not tuple or len(shape) > MAX_DIMENSIONS or not all(type(n) is int for n in shape):
+        raise CheckpointError(f"an array's shape is not a tuple of at most {MAX_DIMENSIONS} whole numbers")
+    if any(n < 0 for n in shape):
+        raise CheckpointError(f"an array's shape {shape} is negative")
+    if prod(n for n in shape if n) >= MAX_NUMBERS:
+        raise CheckpointError(f"an array of shape {shape} is larger than any of a checkpoint")
+    if raw.notation == "plain":
+        size = raw.size
+    else:
+        allowance.decode(raw.size)
+        size = sum(map(len, raw.pieces()))
+    blob = Blob(raw, dtype.dtype, shape, order)
+    if blob.nbytes != size:
+        raise CheckpointError(f"an array of shape {shape} and dtype {dtype.dtype} has {size} bytes; expected {blob.nbytes}")
+    return blob
+
+
+def name_of(value: Any) -> str:
+    """A short string of the file."""
+    if not isinstance(value, Stored) or value.kind == "bytes":
+        raise CheckpointError(f"expected a name, got {kind_of(value)}")
+    if value.size > MAX_NAME:
+        raise CheckpointError(f"expected a name of at most {MAX_NAME} bytes, got {value}")
+    name = b"".join(value.pieces()).decode("latin-1")
+    if not (name.isascii() and name.isprintable()):
+        raise CheckpointError(f"the name {shown([name])} has characters that no name of VMZ has")
+    return name
+
+
+def kind_of(value: Any) -> str:
+    """What to call a value in a message."""
+    if isinstance(value, Stored | Global):
+        return str(value) if isinstance(value, Stored) else f"the name {value.name}"
+    return "None" if value is None else type(value).__name__
+
+
+def fill(target: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
+    """Keys and values in turn -> `target`, each key a name that was not there yet."""
+    if len(items) % 2:
+        raise CheckpointError("a dictionary has a key without a value")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        name = name_of(key)
+        if name in target:
+            raise CheckpointError(f"{shown([name])} occurs twice")
+        target[name] = value
+    return target
+
+
+def _reconstruct(_: Allowance, *args: Any) -> Array:
+    kind = args[2] if len(args) == 3 else None
+    is_b = isinstance(kind, Stored) and kind.size == 1 and b"".join(kind.pieces()) == b"b"
+    if not is_b or args[:2] != (Global("numpy.ndarray"), (0,)):
+        raise CheckpointError("_reconstruct makes something other than an empty numpy.ndarray")
+    return Array()
+
+
+def _dtype(_: Allowance, *args: Any) -> DType:
+    if len(args) != 3 or args[1] not in (0, 1) or args[2] not in (0, 1):
+        raise CheckpointError("numpy.dtype is not given a code and two truth values")
+    code = name_of(args[0])
+    if code not in _DTYPES:
+        raise CheckpointError(f"an array has the dtype {shown([code])}; expected one of {', '.join(_DTYPES)}")
+    return DType(_DTYPES[code])
+
+
+def _frombuffer(allowance: Allowance, *args: Any) -> Array:
+    """numpy's `_frombuffer(bytes, dtype, shape, order)`; since 2.4 an order "K" has the order of the axes behind it."""
+    if len(args) not in (4, 5):
+        raise CheckpointError("_frombuffer takes bytes, dtype, shape, order and perhaps the order of the axes")
+    raw, dtype, shape = args[:3]
+    if not isinstance(raw, Stored) or raw.kind != "bytes":
+        raise CheckpointError(f"_frombuffer is given {kind_of(raw)}; expected bytes")
+    order, axes = name_of(args[3]), args[4] if len(args) == 5 else None
+    if axes is None and order in ("C", "F"):
+        return Array(_blob(allowance, raw, dtype, shape, "F" if order == "F" else "C"))
+    if order != "K":
+        raise CheckpointError("an array's memory is in neither C nor Fortran order")
+    blob = _blob(allowance, raw, dtype, shape, "C")
+    if type(axes) is not tuple or not all(type(n) is int for n in axes) or sorted(axes) != list(range(len(blob.stored))):
+        raise CheckpointError("the order of an array's axes is not a permutation of them")
+    return Array(Blob(raw, blob.dtype, blob.stored, axes=axes))
+
+
+def _encode(_: Allowance, *args: Any) -> Stored:
+    """_codecs.encode(text, 'latin1'): how Python 3 writes bytes in protocols 0 to 2."""
+    text = args[0] if len(args) == 2 else None
+    if not isinstance(text, Stored) or text.kind != "text" or name_of(args[1]) not in ("latin1", "latin-1"):
+        raise CheckpointError("_codecs.encode is used for something other than bytes")
+    return Stored(text.source, text.start, text.size, "bytes", text.notation)
+
+
+def _bytes(_: Allowance, *args: Any) -> Stored:
+    """bytes(): how Python 3 writes no bytes in protocols 0 to 2."""
+    if args:
+        raise CheckpointError("bytes are made from something")
+    return _NO_BYTES
+
+
+def _ordered_dict(allowance: Allowance, *args: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    pairs = args[0] if args else []
+    if len(args) > 1 or not isinstance(pairs, list):
+        raise CheckpointError("an OrderedDict is not made from a list of pairs")
+    allowance.step(len(pairs))
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise CheckpointError("an OrderedDict is not made from a list of pairs")
+        fill(out, pair)
+    return out
+
+
+_NO_BYTES = Stored(Source(io.BytesIO()), 0, 0, "bytes")
+_CALLS: dict[str, Callable[..., Any]] = {
+    "__builtin__.bytes": _bytes,
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.numeric._frombuffer": _frombuffer,
+    "numpy._core.numeric._frombuffer": _frombuffer,
+    "numpy.dtype": _dtype,
+    "_codecs.encode": _encode,
+    "collections.OrderedDict": _ordered_dict,
+}
+_GLOBALS = {name: Global(name) for name in (*_CALLS, "numpy.ndarray")}
+
+
+def find_global(module: str, name: str) -> Global:
+    """The thing of that name. Raises CheckpointError if it is none that an array is made with."""
+    full = f"{module}.{name}"
+    if full not in _GLOBALS:
+        raise CheckpointError(f"it asks for {shown([full])}; a checkpoint needs nothing but numpy arrays. It may be malicious")
+    return _GLOBALS[full]
+
+
+def call(allowance: Allowance, function: Any, args: Any) -> Any:
+    """What `function`, of `find_global`, makes of `args`."""
+    if not isinstance(function, Global) or function.name not in _CALLS or not isinstance(args, tuple):
+        raise CheckpointError(f"it calls {kind_of(function)}; only numpy arrays are built here")
+    return _CALLS[function.name](allowance, *args)
