@@ -1,16 +1,24 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ig65m.cli
-from ig65m.zoo.cards import CARDS
+from ig65m.store.formats import save
+from ig65m.zoo.cards import CARDS, EMBEDDED
+from ig65m.zoo.labels import read_labels
+
+PROGRAM = Path(sys.executable).parent / "ig65m"
 
 
 @pytest.fixture
@@ -124,6 +132,14 @@ WRONG = {
     "range": (["--start", "2", "--end", "1"], "before end"),
     "tail": (["--tail", "cut"], "pad, drop"),
     "labels": (["--labels", "none.json"], "none.json"),
+    "no label file": (["--labels", ""], "label file '' cannot be read"),
+    "a folder of labels": (["--labels", "/"], "Is a directory"),
+    "a number": (["--top-k=many"], "'--top-k': Input should be a valid integer"),
+    "what came": (["--top-k", "many"], "got 'many' (see `ig65m classify --help`)"),
+    "option": (["--modle", "x"], "No such option: --modle (Possible options: --model)"),
+    "standard input": (["-"], "standard input cannot be read"),
+    "no name": ([""], "an input has no name"),
+    "an address": (["https://example.org/a.mp4"], "download it first"),
     "device": (["--device", "cuda:7"], "it has cpu"),
     "preprocessing": (["--preprocessing", "bicubic"], "vmz, ig65m-pytorch"),
 }
@@ -137,7 +153,65 @@ def test_wrong_use_exits_with_2_and_says_what_to_do(run, tiny_model, bigbuckbunn
     assert code == 2
     assert message in err
     assert out == ""
+    assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["clasify", "a.mp4"], "Did you mean 'classify'?"),
+        (["classify"], "Missing argument 'videos' (see `ig65m classify --help`)"),
+        (["extract", "a.mp4"], "Missing option '--output'"),
+        (["extract", "a.mp4", "-o"], "requires an argument (see `ig65m extract --help`)"),
+        (["extract", "-", "-o", "x.npy"], "standard input"),
+        (["convert", "https://example.org/a.pkl", "x"], "download it first"),
+        (["convert", "a.pkl", "folder/"], "such as folder/model"),
+    ],
+)
+def test_wrong_commands_take_one_line(run, args, message):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'["one"]', "1 labels for the 11 classes"),
+        (b"[", "is not JSON"),
+        (b'{"a": 1}', "no array of texts"),
+        (b"[1]", "no array of texts"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b" " * (1 << 24) + b"[]", "has more than 16777216 bytes"),
+        (json.dumps(["\x1b[31mred"] * 11).encode(), "control characters"),
+    ],
+)
+def test_wrong_label_files(run, tiny_model, bigbuckbunny, tmp_path, text, message):
+    (tmp_path / "labels.json").write_bytes(text)
+    code, out, err = run("classify", bigbuckbunny, "--model", tiny_model, "--labels", tmp_path / "labels.json")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "\x1b" not in err
+
+
+def test_label_files_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "labels.json").write_text('["ä"]', "utf-8-sig")
+    assert read_labels(tmp_path / "labels.json") == ("ä",)
+
+
+def test_no_terminal_obeys_the_name_of_a_file(run, tiny_model, bigbuckbunny, tmp_path):
+    good, bad = tmp_path / "\x1b]0;good\x07[red].mp4", tmp_path / "\x1b[31mbad\n\u202e\udcff.mp4"
+    shutil.copy(bigbuckbunny, good)
+    bad.touch()
+    for args in (["classify"], ["extract", "-o", tmp_path / "out"], ["extract", "-o", tmp_path / "new", "--json"]):
+        code, out, err = run(*args, good, bad, "--model", tiny_model, "--end", 0.3)
+        assert code == 3
+        assert not set("\x1b\x07\u202e\udcff") & set(out + err)
+        assert "\\x1b[31mbad\\n\\u202e\\udcff.mp4: an empty file" in err
+    assert [Path(video["path"]) for video in json.loads(out)["videos"]] == [good, bad]
 
 
 def test_without_weights_and_network_the_embedded_model_is_named(run, bigbuckbunny, tmp_path, monkeypatch):
@@ -164,10 +238,136 @@ def test_convert(run, tiny, tmp_path):
     assert not list(tmp_path.glob("other*"))
 
 
-def test_debug_shows_where_and_keeps_the_exit_code(run, bigbuckbunny):
-    code, _, err = run("--debug", "classify", bigbuckbunny, "--model", "none.pth")
+@pytest.mark.parametrize("place", [0, 1, 2, 4])
+def test_debug_shows_where_and_keeps_the_exit_code(run, bigbuckbunny, place):
+    args = ["classify", bigbuckbunny, "--model", "none.pth"]
+    code, _, err = run(*args[:place], "--debug", *args[place:])
     assert code == 2
     assert "Traceback" in err
+    assert err.endswith("ig65m: no model file none.pth\n")
+
+
+def test_what_follows_two_dashes_is_an_input(run, tiny_model):
+    code, _, err = run("classify", "--model", tiny_model, "--", "--debug")
+    assert code == 3
+    assert "failed: --debug: no such file" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.npy"), 1, "x.npy: No space left on device; free some space"),
+        (OSError(errno.EIO, "Input/output error", "x.npy"), 1, "is the disk full, or unsound?"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.npy"), 2, "x.npy: Permission denied; check its permissions"),
+        (OSError(errno.EROFS, "Read-only file system", "x.npy"), 2, "choose a place that can be written"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "a fault of the machine"),
+        (MemoryError("Unable to allocate 8 PiB"), 1, "not enough memory: lower --batch-size or --frames"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "lower --batch-size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 1, "lower --batch-size"),
+        (RuntimeError("first line\n\x1b[31msecond"), 1, "please report it (RuntimeError: first line\\n\\x1b[31msecond)"),
+    ],
+)
+def test_errors_of_the_machine(run, tiny_model, bigbuckbunny, monkeypatch, error, code, message):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ig65m.tasks.classify_many", failing)
+    got, out, err = run("classify", bigbuckbunny, "--model", tiny_model)
+    assert (got, out) == (code, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_done(run, tiny_model, bigbuckbunny, tmp_path, monkeypatch):
+    videos = [tmp_path / f"{name}.mp4" for name in "abc"]
+    for video in videos:
+        video.symlink_to(bigbuckbunny)
+
+    def full(features, path):
+        if path.stem == "b":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(features, path)
+
+    monkeypatch.setattr("ig65m.store.formats.save", full)
+    code, out, err = run("extract", *videos, "--model", tiny_model, "--end", 0.3, "--json", "-o", tmp_path / "out")
+    assert code == 1
+    assert [video["path"] for video in json.loads(out)["videos"]] == [str(videos[0])]
+    assert "b.npy: No space left on device; free some space" in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.npy"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("| true", 141, ""),
+        ("> /dev/full", 1, "ig65m: the output: No space left on device; free some space"),
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("2> /dev/full", 0, ""),
+    ],
+)
+def test_outputs_that_nobody_reads(redirection, code, message):
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{PROGRAM} --help {redirection}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == (1 if message else 0)
+
+
+def test_a_terminal_of_another_encoding(tiny_model, bigbuckbunny, tmp_path):
+    video = tmp_path / "ü\udcff.mp4"
+    video.symlink_to(bigbuckbunny)
+    done = subprocess.run(
+        [PROGRAM, "classify", video, "--model", tiny_model, "--end", "0.3"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert b"\\xfc\\udcff.mp4" in done.stdout
+    assert done.stderr == b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("seconds", [0.3, 1.2])
+def test_stopped_at_any_moment_it_says_so_in_a_line(number, said, seconds, tiny, tmp_path):
+    with subprocess.Popen([PROGRAM, "convert", tiny, tmp_path / "x"], stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert err == f"ig65m: stopped by {said}; files that were finished stay\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_stop_while_files_are_written_leaves_no_temporary_one(tiny, tmp_path):
+    with subprocess.Popen([PROGRAM, "convert", tiny, tmp_path / "x"], stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_on_file_sizes(bigbuckbunny, tmp_path):
+    options = f"--model {EMBEDDED} --end 4 --in-process --pool-spatial none --pool-temporal none"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 8; exec {PROGRAM} extract {bigbuckbunny} {options} -o {tmp_path}/out/"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "bigbuckbunny.npy: File too large; choose another disk, or raise the limit" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fault_of_the_program_exits_with_1(run, tiny_model, bigbuckbunny, monkeypatch):
@@ -182,8 +382,7 @@ def test_a_fault_of_the_program_exits_with_1(run, tiny_model, bigbuckbunny, monk
 
 
 def test_the_installed_program_runs():
-    program = Path(sys.executable).parent / "ig65m"
     done = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"}
+        [PROGRAM, "--version"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"}
     )
     assert done.stdout.strip() == ig65m.__version__

@@ -3,11 +3,13 @@
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import safetensors
 import torch
 
 import ig65m.convert
@@ -85,6 +87,37 @@ def test_files_in_the_way_are_kept(tiny, tmp_path):
     with pytest.raises(UsageError, match=r"other\.onnx is a folder"):
         convert(tiny, tmp_path / "other", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.onnx", "tiny.pth"]
+
+
+def test_the_checkpoint_is_never_overwritten(tiny, tmp_path):
+    model = load_model(tiny)
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    (tmp_path / "hard.pth").hardlink_to(tmp_path / "m.pth")
+    (tmp_path / "soft.pth").symlink_to("m.pth")
+    for checkpoint, out in (("m.pth", "m"), ("m.pth", "m.pth"), ("m.pth", "hard"), ("m.pth", "soft"), ("soft.pth", "m")):
+        with pytest.raises(UsageError, match="is the checkpoint itself"):
+            convert(tmp_path / checkpoint, tmp_path / out, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hard.pth", "m.pth", "soft.pth"]
+
+
+def test_files_in_the_way_are_named_before_the_checkpoint_is_read(tmp_path):
+    (tmp_path / "x.onnx").touch()
+    with pytest.raises(UsageError, match=r"x\.onnx already there"):
+        convert(tmp_path / "none.pkl", tmp_path / "x")
+    with pytest.raises(UsageError, match="nothing can be written in /proc"):
+        convert(tmp_path / "none.pkl", Path("/proc/x"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected pos 640 vs 534"), safetensors.SafetensorError("I/O error")])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_folder(tiny, tmp_path, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(ig65m.convert, "save_pth", full)
+    with pytest.raises(OSError, match="cannot be written whole") as caught:
+        convert(tiny, tmp_path / "new" / "x")
+    assert caught.value.filename == str(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_is_another_function_is_not_kept(tiny, tmp_path, monkeypatch):

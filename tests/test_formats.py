@@ -1,7 +1,9 @@
 """Features on disk, read back by numpy, json and pyarrow alone."""
 
+import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -60,16 +62,28 @@ def test_unpooled_and_empty_features_are_written_too(tmp_path, suffix):
         np.testing.assert_array_equal(np.array(rows).reshape(maps.shape), maps)
 
 
+def full_disk(path, data):
+    """A disk with room for half of each array."""
+    with path.open("wb") as file:
+        file.write(data if path.suffix == ".json" or len(data) < 150 else data[: len(data) // 2])
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_three_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch):
+    save(FEATURES, tmp_path / "a.npy")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save(replace(FEATURES, path="b.mp4"), tmp_path / "a.npy")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     save(FEATURES, tmp_path / "a.npz")
     before = (tmp_path / "a.npz").read_bytes()
 
-    def full(file, **_):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.npz'"):
         save(FEATURES, tmp_path / "a.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
     assert (tmp_path / "a.npz").read_bytes() == before
@@ -96,7 +110,7 @@ def test_where_features_go(tmp_path):
     assert output_files(["a.mp4"], one) == [tmp_path / "f.npz"]
     assert output_files(["a.mp4", "b.mp4"], folder) == [tmp_path / "a.npy", tmp_path / "b.npy"]
     assert output_files(["a.mp4"], f"{folder}/results.v2/", "parquet") == [tmp_path / "results.v2" / "a.parquet"]
-    assert (tmp_path / "results.v2").is_dir()
+    assert not (tmp_path / "results.v2").exists()  # before there is anything to write
     for videos, output, file_format, message in (
         (["a.mp4", "b.mp4"], one, None, "2 inputs"),
         (["a.mp4"], str(tmp_path / "f.csv"), None, r"\.npy, \.npz, \.parquet"),
@@ -112,13 +126,13 @@ def test_where_features_go(tmp_path):
 def test_nothing_that_is_there_is_overwritten_unasked(tmp_path, present):
     (tmp_path / present).touch()
     with pytest.raises(UsageError, match=f"{present} already there"):
-        output_files(["a.mp4"], str(tmp_path / "a.npy"), logits=True)
-    assert output_files(["a.mp4"], str(tmp_path), logits=True, overwrite=True) == [tmp_path / "a.npy"]
+        output_files(["a.mp4"], str(tmp_path / "a.npy"))
+    assert output_files(["a.mp4"], str(tmp_path), overwrite=True) == [tmp_path / "a.npy"]
 
 
 def test_files_beside_do_not_collide_with_another_videos(tmp_path):
     with pytest.raises(UsageError, match=r"a\.logits\.npy"):
-        output_files(["a.mp4", "a.logits.mp4"], str(tmp_path), logits=True)
+        output_files(["a.logits.mp4", "a.mp4"], str(tmp_path))  # also without --logits: an old a.logits.npy is removed
     (tmp_path / "b.npy").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         output_files(["b.mp4"], str(tmp_path), overwrite=True)
@@ -128,3 +142,36 @@ def test_logits_of_an_earlier_run_do_not_stay(tmp_path):
     save(FEATURES, tmp_path / "a.npy")
     save(replace(FEATURES, logits=None), tmp_path / "a.npy")
     assert not (tmp_path / "a.logits.npy").exists()
+
+
+def test_a_folder_is_made_when_there_is_something_to_write(tmp_path):
+    save(FEATURES, tmp_path / "new" / "deep" / "a.npz")
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["a.npz"]
+
+
+def test_places_where_nothing_can_be_written_are_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for output, message in (
+        (tmp_path / "file" / "x.npy", "file is not a folder"),
+        (tmp_path / "dangling" / "x.npy", "dangling is not a folder"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("/proc/x.npy", "nothing can be written in /proc"),
+        (tmp_path / ("x" * 300) / "x.npy", "300 bytes; choose one of at most"),
+        (tmp_path / ("x" * 246 + ".npy"), "257 bytes"),  # of .logits.npy
+    ):
+        with pytest.raises(UsageError, match=message):
+            output_files(["a.mp4"], str(output))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
+
+
+def test_no_input_is_overwritten_by_whatever_name(tmp_path):
+    video = tmp_path / "video.npy"
+    video.write_bytes(b"a video")
+    (tmp_path / "link.npz").symlink_to(video)
+    (tmp_path / "hard.parquet").hardlink_to(video)
+    for output in (video, tmp_path / "link.npz", tmp_path / "hard.parquet", tmp_path):
+        with pytest.raises(UsageError, match="is one of the inputs"):
+            output_files([str(video)], str(output), overwrite=True)
+    with pytest.raises(UsageError, match="is one of the inputs"):
+        output_files([str(tmp_path / "link.npz")], str(video), overwrite=True)

@@ -1,13 +1,19 @@
 """A checkpoint of someone else's -> our three files, proven to be the same function."""
 
+import errno
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
 
-from ig65m.errors import ProofError, UsageError
+from ig65m.atomic import check_place, nearest_folder, sync_folder
+from ig65m.errors import ProofError, UsageError, plain
 from ig65m.export import export_onnx, onnx_difference
 from ig65m.models.resnet import ResNet
 from ig65m.zoo.cards import Card
@@ -16,6 +22,7 @@ from ig65m.zoo.load import load_model
 
 TOLERANCE = 1e-4
 SUFFIXES = (".safetensors", ".pth", ".onnx")
+LONGEST_PROOF = 64  # frames: the graph is the same for any more, the memory is not
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,29 @@ def convert(
     """Convert `checkpoint` to OUT.safetensors, OUT.pth and OUT.onnx; nothing is left behind unless all three are proven.
 
     The two weight files are read back and must give the very same logits; the ONNX file must agree with PyTorch to
-    TOLERANCE, on random clips of the network's own shape and of another. `frames` is the clip length to record, and
-    `classes` a number to check.
+    TOLERANCE, on random clips of the network's own shape (of at most LONGEST_PROOF frames) and of another. `frames` is
+    the clip length to record, and `classes` a number to check. Files that `overwrite` replaces are removed before the
+    first new one gets its name, so old and new never stand side by side.
 
     Raises CheckpointError if the checkpoint cannot be converted, ProofError if a file is not the same function,
-    UsageError if the arguments contradict the checkpoint or files are in the way.
+    UsageError if the arguments contradict the checkpoint or files are in the way, OSError if the disk refuses.
     """
+    name = out.name.removesuffix(out.suffix) if out.suffix in SUFFIXES else out.name
+    if name in ("", ".", ".."):
+        raise UsageError(f"{out} names no file; give a path such as {out / 'model'}")
+    files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
+    _check_places(files, checkpoint, overwrite=overwrite)
     model = load_model(checkpoint)
     card: Card = model.card
     if classes is not None and classes != card.spec.classes:
         raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out to take its own")
     if frames is not None and card.frames not in (None, frames):
         raise UsageError(f"{checkpoint} is for clips of {card.frames} frames, not {frames}; leave --frames out")
-    name = out.name.removesuffix(out.suffix) if out.suffix in SUFFIXES else out.name
-    if name in ("", ".", ".."):
-        raise UsageError(f"{out} names no file; give a path such as {out / 'model'}")
+    if labels is not None and len(labels) != card.spec.classes:
+        raise UsageError(
+            f"{len(labels)} labels for the {card.spec.classes} classes of {checkpoint}; give one a class, in the order of its "
+            "outputs"
+        )
     model.card = replace(
         card,
         name=name,
@@ -61,27 +76,46 @@ def convert(
         labels=card.labels if labels is None else labels,
         embedded=False,
     )
-    files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
-    if folders := [str(file) for file in files if file.is_dir()]:
-        raise UsageError(f"{', '.join(folders)} is a folder; choose another name")
-    if (present := [str(file) for file in files if file.exists()]) and not overwrite:
-        raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".ig65m-convert-", dir=out.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".ig65m-convert-", dir=nearest_folder(out.parent)) as folder:
         written = tuple(Path(folder) / file.name for file in files)
-        save_safetensors(model.state_dict(), model.card, written[0])
-        save_pth(model.state_dict(), model.card, written[1])
+        with _write_errors(out.parent):
+            save_safetensors(model.state_dict(), model.card, written[0])
+            save_pth(model.state_dict(), model.card, written[1])
         export_onnx(model, written[2])
         difference = _prove(model, written)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for file in files:  # all old ones before the first new one: the three that stand there always belong together
+            file.unlink(missing_ok=True)
         for source, target in zip(written, files, strict=True):
             source.replace(target)
+        sync_folder(out.parent)
     return Conversion(model.card, files, difference)
+
+
+def _check_places(files: tuple[Path, ...], checkpoint: Path, *, overwrite: bool) -> None:
+    """Raise UsageError where one of `files` cannot or must not be written."""
+    check_place(files[0])  # it has the longest name
+    if folders := [str(file) for file in files if file.is_dir()]:
+        raise UsageError(f"{', '.join(folders)} is a folder; choose another name")
+    if same := [str(file) for file in files if file.exists() and checkpoint.exists() and file.samefile(checkpoint)]:
+        raise UsageError(f"{same[0]} is the checkpoint itself; choose another name")
+    if (present := [str(file) for file in files if os.path.lexists(file)]) and not overwrite:
+        raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Make OSError of what the writers of safetensors and PyTorch raise where the disk takes no more."""
+    try:
+        yield
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise OSError(errno.EIO, f"a file cannot be written whole ({plain(error)})", str(folder)) from error
 
 
 def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
     """Check the files against `model`; the largest relative difference of the ONNX one."""
     weights, state_dict, graph = files
-    frames = model.card.frames or 8
+    frames = min(model.card.frames or 8, LONGEST_PROOF)
     generator = torch.Generator().manual_seed(0)
     height, width = model.card.preprocessing.crop
     other = frames if frames < 8 else frames + 3

@@ -1,58 +1,60 @@
-"""The command line: parse, call one function, print. Heavy imports stand inside the commands."""
+"""The command line: parse, call one function, print. What is not needed to begin with stands inside the functions."""
 
+import atexit
+import signal
 import sys
 import traceback
+from typing import Any
 
-import typer
+from ig65m.cli.signals import stopped_by
+from ig65m.cli.terminal import drop_output, open_standard_files, say
 
-from ig65m.cli.classify import classify
-from ig65m.cli.convert import convert
-from ig65m.cli.extract import extract
-from ig65m.cli.models import models
-from ig65m.errors import IgError, ProofError
-
-app = typer.Typer(
-    help="Labels and features from video with the R(2+1)D networks of VMZ, pre-trained on IG-65M.",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(models)
-app.command()(convert)
-app.command()(classify)
-app.command()(extract)
+_NAMES = {signal.SIGINT: "Ctrl-C"}
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from ig65m import __version__
+def app(args: list[str] | None = None, *, standalone_mode: bool = True) -> Any:
+    """Run the command that `args` (default: the program's) name, and give its exit code."""
+    from ig65m.cli.commands import app as commands
 
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show where in the program an error arose."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    pass
+    return commands(args, prog_name="ig65m", standalone_mode=standalone_mode)
 
 
 def main() -> None:
-    """Run the command line; exit with 0 all done, 1 a fault of the program, 2 wrong use, 3 some inputs failed, 130 Ctrl-C."""
-    debug = "--debug" in sys.argv[1:2]
-    try:
-        app()
-    except (IgError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"ig65m: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, ProofError) else 2)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        print(f"ig65m: a fault of the program, please report it ({reason}); `ig65m --debug ...` shows where", file=sys.stderr)
-        sys.exit(1)
+    """Run the command line and exit.
+
+    0 all done; 1 a fault of the program or of the machine; 2 wrong use; 3 finished, but some inputs failed; 128 + n ended
+    by signal n: 130 Ctrl-C, 143 a polite kill, 141 nobody reads the output any more.
+    """
+    open_standard_files()
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python itself ends
+    args, debug = _without_debug(sys.argv[1:])
+    message: str | None = None
+    with stopped_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as came:
+        try:
+            code = app(args, standalone_mode=False) or 0
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if debug:
+                say(traceback.format_exc())
+            message, code = _explain(error, args)
+    if came:
+        message, code = f"stopped by {_NAMES.get(came[0], came[0].name)}; files that were finished stay", 128 + came[0]
+    if message:
+        say(f"ig65m: {message}")
+    drop_output()
+    sys.exit(code)
+
+
+def _without_debug(args: list[str]) -> tuple[list[str], bool]:
+    """The arguments without --debug, which may stand anywhere before a --, and whether it did."""
+    options = args[: args.index("--")] if "--" in args else args
+    return [arg for arg in options if arg != "--debug"] + args[len(options) :], "--debug" in options
+
+
+def _explain(error: BaseException, args: list[str]) -> tuple[str | None, int]:
+    from ig65m.cli.faults import explain
+
+    # typer and rich turn a reader that has gone away into an exit of their own
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return None, 128 + signal.SIGPIPE
+    return explain(error, args)

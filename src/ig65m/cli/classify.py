@@ -1,14 +1,13 @@
 """ig65m classify"""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
 from ig65m.cli import options as opt
+from ig65m.cli.terminal import printable
 from ig65m.types import Prediction
 
 WORTH_PRINTING = 0.1  # score from which a clip's second and further labels stand in the table
@@ -17,7 +16,7 @@ WORTH_PRINTING = 0.1  # score from which a clip's second and further labels stan
 def classify(
     videos: Annotated[list[str], typer.Argument(help="Video files, or folders of images.", show_default=False)],
     model: opt.Model = None,
-    labels: Annotated[Path | None, typer.Option(help="A JSON array of the classes' names, in place of the model's.")] = None,
+    labels: Annotated[str | None, typer.Option(help="A JSON array of the classes' names, in place of the model's.")] = None,
     top_k: Annotated[int, typer.Option(help="Labels to give, the best first.")] = 5,
     frames: opt.FramesOption = None,
     frame_step: opt.FrameStep = None,
@@ -41,12 +40,15 @@ def classify(
 
     Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
     """
+    opt.check_inputs(videos)
+    limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
     from ig65m.zoo.load import load_model
 
     network = load_model(DEFAULT_CLASSIFIER if model is None else model)
     failed = False
-    with opt.Meter(len(videos)) as meter:
+    done: list[Prediction] = []
+    with opt.json_at_end(as_json, done, lambda: _as_json(network.card.name, done)), opt.Meter(len(videos)) as meter:
         predictions = classify_many(
             videos,
             model=network,
@@ -63,11 +65,10 @@ def classify(
             batch_size=batch_size,
             device=device,
             image_fps=image_fps,
-            limits=opt.limits(max_pixels, max_frames, max_memory, timeout),
+            limits=limits,
             in_process=in_process,
             on_clip=meter.on_clip,
         )
-        done = []
         for prediction in predictions:
             meter.video_done()
             failed |= prediction.error is not None
@@ -75,8 +76,6 @@ def classify(
                 done.append(prediction)
             else:
                 _print_table(prediction)
-    if as_json:
-        print(json.dumps(_as_json(network.card.name, done), indent=1, allow_nan=False))
     if failed:
         raise typer.Exit(3)
 
@@ -96,7 +95,7 @@ def _print_table(prediction: Prediction) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(prediction.path, "bold"))
+    console.print(Text(printable(prediction.path), "bold"))
     if prediction.labels:
         console.print(
             "whole video: " + ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels), markup=False

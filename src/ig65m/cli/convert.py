@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from ig65m.cli.options import check_inputs
+from ig65m.cli.terminal import printable
+from ig65m.errors import UsageError
+
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A VMZ .pkl (or a .pth in VideoResNet's layout).", show_default=False)],
+    checkpoint: Annotated[str, typer.Argument(help="A VMZ .pkl (or a .pth in VideoResNet's layout).", show_default=False)],
     out: Annotated[
-        Path, typer.Argument(help="Where to: OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False)
+        str, typer.Argument(help="Where to: OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False)
     ],
     frames: Annotated[int | None, typer.Option(help="Clip length to record; a checkpoint does not tell it.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes to check; default: the checkpoint's.")] = None,
@@ -25,9 +29,12 @@ def convert(
     from ig65m.convert import convert as run
     from ig65m.zoo.labels import read_labels
 
+    check_inputs([checkpoint])
+    if out.endswith("/"):
+        raise UsageError(f"{out} is a folder; give a name in it, such as {out}model")
     done = run(
-        checkpoint,
-        out,
+        Path(checkpoint),
+        Path(out),
         frames=frames,
         classes=classes,
         labels=None if labels is None else read_labels(labels),
@@ -44,5 +51,5 @@ def convert(
     length = f"clips of {done.card.frames} frames" if done.card.frames else "clip length unknown (say it with --frames)"
     print(f"{done.card.spec}, {length}")
     for file in done.files:
-        print(f"wrote {file}")
+        print(printable(f"wrote {file}"))
     print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")

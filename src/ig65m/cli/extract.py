@@ -1,6 +1,5 @@
 """ig65m extract"""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -8,6 +7,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from ig65m.cli import options as opt
+from ig65m.cli.terminal import printable
 from ig65m.types import Features
 
 
@@ -49,13 +49,15 @@ def extract(
 
     Example: ig65m extract holiday.mp4 --output holiday.npz --model r2plus1d_10_camera_motion
     """
+    opt.check_inputs(inputs)
+    limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.engines.pytorch import Pooling
     from ig65m.store.formats import output_files, save
     from ig65m.tasks import DEFAULT_EXTRACTOR, extract_many
 
-    files = output_files(inputs, output, file_format, logits=logits, overwrite=overwrite)
+    files = output_files(inputs, output, file_format, overwrite=overwrite)
     records: list[dict[str, Any]] = []
-    with opt.Meter(len(inputs)) as meter:
+    with opt.json_at_end(as_json, records, lambda: {"videos": records}), opt.Meter(len(inputs)) as meter:
         results = extract_many(
             inputs,
             model=DEFAULT_EXTRACTOR if model is None else model,
@@ -72,7 +74,7 @@ def extract(
             batch_size=batch_size,
             device=device,
             image_fps=image_fps,
-            limits=opt.limits(max_pixels, max_frames, max_memory, timeout),
+            limits=limits,
             in_process=in_process,
             on_clip=meter.on_clip,
         )
@@ -85,9 +87,7 @@ def extract(
                 opt.report(features.status, features.error)
             if not as_json and features.status != "failed":
                 clips, *row = features.array.shape
-                print(f"{features.path} -> {file}: {clips} clips x {' x '.join(map(str, row))}")
-    if as_json:
-        print(json.dumps({"videos": records}, indent=1, allow_nan=False))
+                print(printable(f"{features.path} -> {file}: {clips} clips x {' x '.join(map(str, row))}"))
     if any(record["status"] != "ok" for record in records):
         raise typer.Exit(3)
 

@@ -1,12 +1,16 @@
 """Options that classify and extract share."""
 
+import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ig65m.cli.terminal import printable, say
 from ig65m.errors import UsageError
 from ig65m.types import ClipSpan, Failure, Frames, Limits
 
@@ -39,22 +43,51 @@ LIMITS = Limits()
 GIB = 1 << 30
 
 
-def limits(pixels: int, frames: int, memory: float, seconds: float) -> Limits:
-    """The limits that options name, `memory` in GiB. Raises UsageError if one is out of range."""
+def limits(pixels: int, frames: int, memory: float, seconds: float, *, in_process: bool) -> Limits:
+    """The limits that options name, `memory` in GiB; the process that decodes starts while this one is still importing.
+
+    Raises UsageError if one is out of range.
+    """
     if not 0.25 <= memory <= 1 << 20:
         raise UsageError(f"--max-memory must be at least 0.25 GiB, got {memory:g}")
-    return Limits(pixels=pixels, frames=frames, memory=int(memory * GIB), seconds=seconds)
+    chosen = Limits(pixels=pixels, frames=frames, memory=int(memory * GIB), seconds=seconds)
+    if not in_process:
+        from ig65m.video.isolation import prepare
+
+        prepare(chosen)
+    return chosen
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Raise UsageError for what names no local file or folder: nothing at all, standard input, an address."""
+    for name in inputs:
+        if not name:
+            raise UsageError("an input has no name; give a file or a folder")
+        if name == "-":
+            raise UsageError("- : standard input cannot be read; save it to a file first (one named - is ./-)")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+            raise UsageError(f"{name} is an address; download it first, then give the file")
+
+
+@contextmanager
+def json_at_end(wanted: bool, done: Sequence[object], record: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Print the record as JSON when the block ends: by an error too, for what was `done` before it."""
+    try:
+        yield
+    finally:
+        if wanted and done:
+            print(json.dumps(record(), indent=1, allow_nan=False))
 
 
 def report(status: str, failure: Failure) -> None:
     """Say on stderr what went wrong with a video; the message names it."""
     until = "" if failure.last_good_time is None else f" (good until {failure.last_good_time:.2f} s)"
-    print(f"ig65m: {status}{until}: {failure.message}", file=sys.stderr)
+    say(f"ig65m: {status}{until}: {printable(failure.message)}")
 
 
 def source_name(source: object) -> str:
     """What to call an input in the progress bar."""
-    return "frames in memory" if isinstance(source, Frames) else Path(str(source)).name
+    return "frames in memory" if isinstance(source, Frames) else printable(Path(str(source)).name)
 
 
 class Meter:
@@ -70,7 +103,7 @@ class Meter:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[clips]} clips, {task.fields[at]}"),
+            TextColumn("{task.fields[clips]} clips, {task.fields[at]}", markup=False),
         )
         self.progress = Progress(
             *columns,

@@ -1,0 +1,36 @@
+"""The commands of `ig65m`; heavy imports stand inside each."""
+
+import typer
+
+from ig65m.cli.classify import classify
+from ig65m.cli.convert import convert
+from ig65m.cli.extract import extract
+from ig65m.cli.models import models
+
+app = typer.Typer(
+    help="Labels and features from video with the R(2+1)D networks of VMZ, pre-trained on IG-65M.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(models)
+app.command()(convert)
+app.command()(classify)
+app.command()(extract)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ig65m import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show where in the program an error arose; may stand anywhere."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass

@@ -1,0 +1,88 @@
+"""What an error means to who typed the command: the message and the exit code."""
+
+import errno
+import os
+from collections.abc import Sequence
+
+import typer
+
+from ig65m.cli.terminal import printable
+from ig65m.errors import IgError, ProofError, plain
+
+FAULT = 1  # of the program or of the machine
+WRONG_USE = 2
+
+_MACHINE = {
+    errno.ENOSPC: "free some space or choose another disk; files that were finished stay",
+    errno.EDQUOT: "free some space or choose another disk; files that were finished stay",
+    errno.EFBIG: "choose another disk, or raise the limit on file sizes (ulimit -f); files that were finished stay",
+    errno.EIO: "is the disk full, or unsound? Files that were finished stay",
+    errno.ENOMEM: "end other programs, or lower --batch-size",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "end other programs, which hold too many files open",
+}
+_USE = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "a file is needed",
+    errno.EEXIST: "choose another place",
+    errno.EACCES: "check its permissions, or choose another place",
+    errno.EPERM: "check its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its links lead in a circle; check the path",
+}
+
+
+def explain(error: BaseException, args: Sequence[str]) -> tuple[str, int]:
+    """What to tell who typed `args`, in a line that no terminal obeys, and the exit code."""
+    if isinstance(error, typer.TyperException):
+        return _usage(error, args), WRONG_USE
+    if isinstance(error, ProofError):
+        return printable(error), FAULT
+    if isinstance(error, IgError):
+        return printable(error), WRONG_USE
+    if isinstance(error, OSError):
+        return _system(error)
+    if _no_memory(error):
+        return f"not enough memory: lower --batch-size or --frames ({plain(error)})", FAULT
+    reason = plain(f"{type(error).__name__}: {error}")
+    return f"a fault of the program, please report it ({reason}); `ig65m --debug ...` shows where", FAULT
+
+
+def _usage(error: typer.TyperException, args: Sequence[str]) -> str:
+    context = getattr(error, "ctx", None)  # of the command, once that is found
+    if not args:
+        return f"no command was given\n{error.format_message()}"
+    text = printable(error.format_message()).rstrip(".")
+    if isinstance(error, typer.BadParameter) and error.param is not None:
+        value = _given(args, error.param.opts)
+        text += "" if value is None else f", got {value!r}"
+    command = context.command_path if context else " ".join(["ig65m", *args[:1]])
+    return f"{text} (see `{printable(command)} --help`)"
+
+
+def _given(args: Sequence[str], names: Sequence[str]) -> str | None:
+    """The value that the command line has for an option."""
+    for arg, following in zip(args, [*args[1:], None], strict=True):
+        name, equals, value = arg.partition("=")
+        if name in names:
+            return value if equals else following
+    return None
+
+
+def _system(error: OSError) -> tuple[str, int]:
+    if error.errno is None:
+        return printable(error), WRONG_USE
+    what = "the output" if error.filename is None else printable(os.fsdecode(error.filename))
+    reason = printable(error.strerror)
+    if error.errno in _USE:
+        return f"{what}: {reason}; {_USE[error.errno]}", WRONG_USE
+    return f"{what}: {reason}; {_MACHINE.get(error.errno, 'a fault of the machine, `ig65m --debug ...` shows where')}", FAULT
+
+
+def _no_memory(error: BaseException) -> bool:
+    """Whether Python's, PyTorch's (which on the CPU is any RuntimeError) or CUDA's allocator has given up."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("allocate memory", "out of memory"))
+    )
