@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ig65m.atomic import finished_file
+from ig65m.errors import CheckpointError
 from ig65m.models.resnet import ResNet
 from ig65m.zoo.cards import Card
 
@@ -76,11 +77,16 @@ def export_onnx(model: ResNet, path: Path) -> None:
 
 
 def onnx_difference(model: ResNet, path: Path, clips: Tensor) -> float:
-    """Largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest output."""
+    """Largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest output.
+
+    Raises CheckpointError if the network's own outputs are not finite.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     got = session.run(["logits", "features"], {"clips": clips.numpy()})
     with torch.inference_mode():
         wanted = _WithFeatures(model)(clips)
+    if not all(bool(torch.isfinite(output).all()) for output in wanted):
+        raise CheckpointError("its weights are finite, but what they make of a random clip is not: this is no trained network")
     pairs = zip(got, wanted, strict=True)
     return float(torch.stack([(torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in pairs]).max())
 

@@ -9,11 +9,23 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.engines.pytorch import Pooling, PyTorchEngine
+from ig65m.engines.pytorch import Pooling, PyTorchEngine, find_device
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.resnet import ResNet
 from ig65m.pipeline import Source, VideoResult, run
-from ig65m.types import Clip, ClipPrediction, ClipSpan, Features, Frames, Label, Limits, Prediction, Preprocessing, Resampling
+from ig65m.types import (
+    MAX_BATCH,
+    Clip,
+    ClipPrediction,
+    ClipSpan,
+    Features,
+    Frames,
+    Label,
+    Limits,
+    Prediction,
+    Preprocessing,
+    Resampling,
+)
 from ig65m.video.clips import clips_of, read_clips
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
@@ -108,9 +120,31 @@ class _Job:
 def _job(default_model: str, options: Options) -> _Job:
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(Options.__annotations__)}")
+    frames, frame_step = options.get("frames"), options.get("frame_step")
+    sampling = Sampling(
+        frames=1 if frames is None else frames,
+        frame_step=1 if frame_step is None else frame_step,
+        stride=options.get("stride"),
+        fps=options.get("fps"),
+        start=options.get("start"),
+        end=options.get("end"),
+        tail=options.get("tail", "pad"),
+    )
+    named = options.get("preprocessing")
+    if named is not None and named not in PREPROCESSINGS:
+        raise UsageError(f"preprocessing {named!r} is none of {', '.join(PREPROCESSINGS)}; leave it out for the model's own")
+    batch_size = options.get("batch_size", 4)
+    if not 1 <= batch_size <= MAX_BATCH:
+        raise UsageError(f"the batch size must be from 1 to {MAX_BATCH}, got {batch_size}")
+    image_fps = options.get("image_fps", 25.0)
+    if not 0 < image_fps < math.inf:
+        raise UsageError(f"a folder of images needs a positive number of frames a second, got {image_fps}")
+    device = options.get("device", "cpu")
+    find_device(device)
     limits, in_process = options.get("limits", Limits()), options.get("in_process", False)
     if not in_process:
         prepare(limits)
+
     chosen = options.get("model", default_model)
     model = chosen if isinstance(chosen, ResNet) else load_model(os.fspath(chosen))
     card: Card = model.card
@@ -118,33 +152,15 @@ def _job(default_model: str, options: Options) -> _Job:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
     if model.training:
         raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
-    frames, frame_step = options.get("frames"), options.get("frame_step")
     frames = card.frames if frames is None else frames
     if frames is None:
         raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")
-    named = options.get("preprocessing")
-    if named is not None and named not in PREPROCESSINGS:
-        raise UsageError(f"preprocessing {named!r} is none of {', '.join(PREPROCESSINGS)}; leave it out for the model's own")
-    batch_size = options.get("batch_size", 4)
-    if batch_size < 1:
-        raise UsageError(f"the batch size must be at least 1, got {batch_size}")
-    image_fps = options.get("image_fps", 25.0)
-    if not 0 < image_fps < math.inf:
-        raise UsageError(f"a folder of images needs a positive number of frames a second, got {image_fps}")
     return _Job(
         model=model,
-        sampling=Sampling(
-            frames=frames,
-            frame_step=card.frame_step if frame_step is None else frame_step,
-            stride=options.get("stride"),
-            fps=options.get("fps"),
-            start=options.get("start"),
-            end=options.get("end"),
-            tail=options.get("tail", "pad"),
-        ),
+        sampling=replace(sampling, frames=frames, frame_step=card.frame_step if frame_step is None else frame_step),
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
-        device=options.get("device", "cpu"),
+        device=device,
         image_fps=image_fps,
         limits=limits,
         in_process=in_process,
@@ -179,12 +195,15 @@ def classify_many(
     **options: Unpack[Options],
 ) -> Iterator[Prediction]:
     """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
-    job = _job(DEFAULT_CLASSIFIER, options)
-    card = job.card
-    if labels is not None:
-        card = replace(card, labels=read_labels(os.fspath(labels)))
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
+    names = None if labels is None else read_labels(os.fspath(labels))
+    job = _job(DEFAULT_CLASSIFIER, options)
+    card = job.card
+    if labels is not None and names is not None:
+        if len(names) != card.spec.classes:
+            raise UsageError(f"{os.fspath(labels)} has {len(names)} labels for the {card.spec.classes} classes of {card.name}")
+        card = replace(card, labels=names)
     return (_prediction(result, card, top_k) for result in job.run(videos, Pooling(), on_clip))
 
 
@@ -250,7 +269,7 @@ def _prediction(result: VideoResult, card: Card, top_k: int) -> Prediction:
         ClipPrediction(span.start, span.end, _best(row, card, top_k)) for span, row in zip(result.spans, scores, strict=True)
     )
     labels = _best(np.mean(scores, axis=0), card, top_k) if scores else ()
-    return Prediction(_path(result.source), result.status, labels, clips, result.error)
+    return Prediction(card.name, _path(result.source), result.status, labels, clips, result.error)
 
 
 def _best(scores: NDArray[Any], card: Card, top_k: int) -> tuple[Label, ...]:

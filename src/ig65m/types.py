@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
 
+MAX_FPS = 1000.0
+"""Ticks a second: more is a mistake, and most of them would show the same frame."""
+
+MAX_BATCH = 1024
+"""Clips that go through a network together: more is a mistake, no machine gains by it."""
+
 MAX_FRAMES = 10_000
 """Frames in a clip, and from one of its frames to the next: more is a mistake or an attack on the memory."""
 
@@ -130,8 +136,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a video shows: `labels` from the mean over clips of the softmax, `clips` each by itself."""
+    """What a video shows to a model: `labels` from the mean over clips of the softmax, `clips` each by itself."""
 
+    model: str
     path: str
     status: Status
     labels: tuple[Label, ...]

@@ -1,6 +1,6 @@
 """ig65m classify"""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, cast
 
@@ -43,15 +43,13 @@ def classify(
     opt.check_inputs(videos)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
-    from ig65m.zoo.load import load_model
 
-    network = load_model(DEFAULT_CLASSIFIER if model is None else model)
     failed = False
     done: list[Prediction] = []
-    with opt.json_at_end(as_json, done, lambda: _as_json(network.card.name, done)), opt.Meter(len(videos)) as meter:
+    with opt.json_at_end(as_json, done, lambda: _as_json(done)), opt.Meter(len(videos)) as meter:
         predictions = classify_many(
             videos,
-            model=network,
+            model=DEFAULT_CLASSIFIER if model is None else model,
             labels=labels,
             top_k=top_k,
             frames=frames,
@@ -80,12 +78,12 @@ def classify(
         raise typer.Exit(3)
 
 
-def _as_json(model: str, predictions: Iterable[Prediction]) -> dict[str, Any]:
+def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
     def video(prediction: Prediction) -> dict[str, Any]:
         record = asdict(prediction)
         return {key: record[key] for key in ("path", "status", "error", "labels", "clips")}
 
-    return {"model": model, "videos": [video(prediction) for prediction in predictions]}
+    return {"model": predictions[0].model, "videos": [video(prediction) for prediction in predictions]}
 
 
 def _print_table(prediction: Prediction) -> None:

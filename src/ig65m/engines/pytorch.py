@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ig65m.errors import UsageError
+from ig65m.errors import ModelError, UsageError
 from ig65m.models.resnet import ResNet
 from ig65m.types import Preprocessing
 
@@ -51,11 +51,16 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def __call__(self, clips: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """RGB on 0..255 (N, T, H, W, 3), uint8 or float32 -> features (N, C, ...) and logits (N, classes), float32."""
+        """RGB on 0..255 (N, T, H, W, 3), uint8 or float32 -> features (N, C, ...) and logits (N, classes), float32.
+
+        Raises ModelError if they are not finite.
+        """
         x = torch.from_numpy(clips).to(self.device).permute(0, 4, 1, 2, 3).to(torch.float32)
         with self._exact():
             maps = self.model.forward_features(((x - self.mean) / self.std).contiguous())
             logits = self.model.forward_head(maps)
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError("the network gives numbers that are not finite; its weights are damaged, or no trained network")
         return self.pooling(maps).cpu().numpy(), logits.cpu().numpy()
 
     def _exact(self) -> AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, get_args
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.types import MAX_FRAMES
+from ig65m.types import MAX_FPS, MAX_FRAMES
 
 Tail = Literal["pad", "drop"]
 
@@ -65,8 +65,8 @@ class Sampling:
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
             if count > MAX_FRAMES:
                 raise UsageError(f"{name} must be at most {MAX_FRAMES}, got {count}")
-        if self.fps is not None and not 0 < self.fps < math.inf:
-            raise UsageError(f"fps must be a positive number, got {self.fps}")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise UsageError(f"fps must be a positive number of at most {MAX_FPS:g}, got {self.fps}")
         for name, time in (("start", self.start), ("end", self.end)):
             if time is not None and not math.isfinite(time):
                 raise UsageError(f"{name} must be a finite number of seconds, got {time}")

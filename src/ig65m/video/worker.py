@@ -107,12 +107,18 @@ def _listen(jobs: "queue.SimpleQueue[Job]") -> None:
     os._exit(0)  # the parent is done, or is no more
 
 
+def _limit(what: int, most: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (most, most))
+
+
 def main() -> None:
     """The worker process: `worker.py ANSWERS MEMORY`, a file descriptor and the limit in bytes."""
     answers, memory = _Answers(int(sys.argv[1])), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (WORDS, WORDS))  # it writes no files but its complaints
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, WORDS)  # it writes no files but its complaints
+    _limit(resource.RLIMIT_DATA, memory)
     with suppress(OSError):  # less room in the pipe is only slower
         fcntl.fcntl(answers.file, fcntl.F_SETPIPE_SZ, 1 << 20)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()

@@ -1,5 +1,6 @@
 """Our model files: weights and the card that describes them, in one file each."""
 
+import io
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -7,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ig65m.atomic import finished_file
@@ -22,9 +22,10 @@ MAX_HEADER = 1 << 22  # bytes of a safetensors header; that of the 152-layer net
 
 def save_safetensors(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
     """Write weights and card as safetensors; floats keep the precision that they have."""
+    tensors = {key: tensor.contiguous().clone() for key, tensor in state.items()}  # none shares memory with another
+    data = safetensors.torch.save(tensors, metadata={"format": "pt", _KEY: card.to_json()})
     with finished_file(path) as temporary:
-        tensors = {key: tensor.contiguous().clone() for key, tensor in state.items()}  # none shares memory with another
-        save_file(tensors, temporary, metadata={"format": "pt", _KEY: card.to_json()})
+        temporary.write_bytes(data)  # save_file would make it readable for its owner only
 
 
 def save_pth(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
@@ -35,8 +36,10 @@ def save_pth(state: Mapping[str, Tensor], card: Card, path: Path) -> None:
     """
     plain = OrderedDict(state)
     plain._metadata = OrderedDict({"": {"version": 1}, _KEY: {"card": card.to_json()}})  # type: ignore[attr-defined]
+    data = io.BytesIO()
+    torch.save(plain, data)
     with finished_file(path) as temporary:
-        torch.save(plain, temporary)
+        temporary.write_bytes(data.getbuffer())  # torch.save itself has no OSError for a full disk
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:

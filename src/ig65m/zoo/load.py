@@ -31,6 +31,8 @@ def load_model(model: str | Path, *, progress: bool | None = None) -> ResNet:
 
     Raises ModelError (no such name), CheckpointError (the file is not such a model), DownloadError, FileNotFoundError.
     """
+    if not str(model) or "://" in str(model):
+        raise ModelError(f"{str(model)!r} is neither a model's name (`ig65m models`) nor a file; download a file first")
     path = Path(model)
     if path.suffix.lower() not in _READERS:
         if path.exists():
