@@ -137,13 +137,14 @@ def test_a_bare_stream_is_timed_by_its_rate(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([i / 25 for i in range(40)])
 
 
-def test_joined_recordings_follow_each_other_though_their_clocks_start_anew(tmp_path: Path) -> None:
-    small = videos.encode_numbers(tmp_path / "a.ts", videos.constant(50))
-    large = videos.encode_numbers(tmp_path / "b.ts", videos.constant(50), size=(192, 128))
+@pytest.mark.parametrize("count", [6, 20, 50])
+def test_joined_recordings_follow_each_other_though_their_clocks_start_anew(tmp_path: Path, count: int) -> None:
+    small = videos.encode_numbers(tmp_path / "a.ts", videos.constant(count))
+    large = videos.encode_numbers(tmp_path / "b.ts", videos.constant(count), size=(192, 128))
     joined = tmp_path / "joined.ts"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
     frames = list(read_frames(joined))
-    assert numbers(frames) == [*range(50), *range(50)]
+    assert numbers(frames) == [*range(count), *range(count)]
     assert {frame.picture.width for frame in frames} == {96, 192}
     assert np.diff([frame.time for frame in frames]) == pytest.approx(0.04, abs=1e-3)
 
@@ -326,6 +327,16 @@ def test_a_broken_image_ends_the_folder_after_the_good_ones(tmp_path: Path) -> N
     frames, failure = read_until_failure(tmp_path)
     assert (numbers(frames), failure.last_good_time) == ([0, 1], 0.08)
     assert "2.png: not a readable image (neither JPEG, PNG, BMP nor WebP)" in str(failure)
+
+
+def test_half_a_jpeg_is_a_broken_image(tmp_path: Path) -> None:
+    for number in (0, 1):
+        write_image(tmp_path / f"{number}.jpg", videos.numbered(number), "mjpeg", "yuvj420p")
+    data = (tmp_path / "1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(data[:-20])
+    frames, failure = read_until_failure(tmp_path)
+    assert (numbers(frames), failure.last_good_time) == ([0], 0.04)
+    assert "1.jpg: not a readable image (damaged, or cut short)" in str(failure)
 
 
 def test_images_need_a_rate(tmp_path: Path) -> None:

@@ -222,6 +222,18 @@ def test_wrong_values_are_refused_with_a_reason(options: dict[str, float], messa
         Sampling(**options)
 
 
+def test_a_rate_does_not_fill_a_gap_of_days() -> None:
+    frames = [Shown(0.0, 0.5), Shown(0.5, 1e6), Shown(1e6, 1e6 + 0.5)]
+    taken, chosen = [], ticks(frames, Sampling(frames=1, fps=4))
+    with pytest.raises(VideoError, match=r"nothing new comes for 1000000 s after 0\.500 s"):
+        taken.extend(chosen)
+    assert taken == [frames[0], frames[0]]
+    last = [Shown(0.0, 0.5), Shown(0.5, 1e6)]
+    with pytest.raises(VideoError, match="nothing new comes"):
+        list(ticks(last, Sampling(frames=1, fps=4)))
+    assert len(list(ticks(frames, Sampling(frames=1)))) == 3
+
+
 def test_ticks_are_bounded_with_a_rate_and_without() -> None:
     frames = [Shown(0.0, 0.04), Shown(0.04, 0.08), Shown(1000.0, 1000.04)]
     for sampling, most in ((Sampling(frames=1), 2), (Sampling(frames=1, fps=25), 100)):

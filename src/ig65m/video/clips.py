@@ -74,38 +74,41 @@ def read_ticks(
 ) -> Generator[Tick, None, None]:
     """What `read_clips` makes clips of; `on_frame` is told of each frame decoded. Raises what `read_clips` does."""
     first = last = None
+    own: VideoError | None = None  # the reader's, which names the video
 
     def noted(frames: Iterable[Frame]) -> Iterator[Frame]:
-        nonlocal first, last
-        for frame in frames:
-            first = frame if first is None else first
-            last = frame
-            if on_frame is not None:
-                on_frame(frame)
-            yield frame
+        nonlocal first, last, own
+        try:
+            for frame in frames:
+                first = frame if first is None else first
+                last = frame
+                if on_frame is not None:
+                    on_frame(frame)
+                yield frame
+        except VideoError as error:
+            own = error
+            raise
 
+    limits = limits or Limits()
     start = None if sampling.start is None else sampling.start - TOLERANCE
     scaler = Scaler()
     resized: tuple[Frame, Pixels] | None = None
     number = -1
-    limits = limits or Limits()
     with closing(read_frames(source, image_fps=image_fps, start=start, limits=limits)) as frames:
-        for number, frame in enumerate(ticks(noted(frames), sampling, most=limits.frames)):
-            pixels = None
-            if needed(number, sampling):
-                if resized is None or resized[0] is not frame:
-                    resized = frame, _named(source, frame, preprocessing, scaler)
-                pixels = resized[1]
-            yield Tick(frame.time, frame.end, pixels)
+        try:
+            for number, frame in enumerate(ticks(noted(frames), sampling, most=limits.frames)):
+                pixels = None
+                if needed(number, sampling):
+                    if resized is None or resized[0] is not frame:
+                        resized = frame, to_pixels(frame, preprocessing, scaler)
+                    pixels = resized[1]
+                yield Tick(frame.time, frame.end, pixels)
+        except VideoError as error:
+            if error is own:
+                raise
+            raise VideoError(f"{_name(source)}: {error}", last_good_time=error.last_good_time) from error
     if number < 0:
         raise UsageError(_nothing_within(source, sampling, first, last))
-
-
-def _named(source: Path | str | Frames, frame: Frame, preprocessing: Preprocessing, scaler: Scaler) -> Pixels:
-    try:
-        return to_pixels(frame, preprocessing, scaler)
-    except VideoError as error:
-        raise VideoError(f"{_name(source)}: {error}", last_good_time=error.last_good_time) from error
 
 
 def _name(source: Path | str | Frames) -> str:

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 
 NEW_TIMELINE = 1.0
-"""Seconds that times must jump back for what follows to count as another recording, appended to the first."""
+"""Seconds that times must jump back for what follows to count as another recording, where no key frame says so."""
 
 
 @dataclass
@@ -30,6 +30,13 @@ class Clock:
         late = first.dts if first.pts is None else first.pts
         if late is not None:
             self.shift = float((dts - late) * self.time_base)
+
+    def begin_anew(self, picture: av.VideoFrame) -> None:
+        """For the first picture of another recording, appended with times of its own: it follows on the last one."""
+        stamp = picture.dts if picture.pts is None else picture.pts
+        self._last_pts, self._last_dts, self._disorder = None, None, 0
+        if stamp is not None and self.last is not None:
+            self.shift = self.last + self.period - float(stamp * self.time_base)
 
     def stamp(self, picture: av.VideoFrame) -> int | None:
         """In units of `time_base`; to be asked once for each picture."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-LENGTHS = ((188, 0), (192, 4), (204, 0))
-"""Bytes of a packet with what surrounds it, and how many of them come before its sync byte."""
+LENGTHS = ((188, 0), (192, 4), (204, 16))
+"""Bytes of a packet with what surrounds it, and how far behind FFmpeg's position of it its sync byte is: what is more than 188,
+though in packets of 204 bytes these are the 16 that come after the packet before."""
 
 SYNC = 0x47
 CHUNK = 204 * 4096

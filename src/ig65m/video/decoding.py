@@ -13,7 +13,6 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ig65m.types import Limits
-from ig65m.video.clock import NEW_TIMELINE
 from ig65m.video.continuity import Continuity
 from ig65m.video.sizes import is_cut
 
@@ -22,6 +21,9 @@ UNMARKED = {"mpegts", "mpeg", "asf", "gif", "apng", "ogg", "dv"}
 """Demuxers that do not mark a packet as corrupt where the file ends within it."""
 
 LONG_AGO = -(1 << 63)
+
+SEAM = 0.1
+"""Seconds that decoding times must jump back at a key frame for it to begin another recording, appended to the first."""
 
 
 def options(limits: Limits) -> dict[str, str]:
@@ -60,7 +62,8 @@ class Seen:
     always_key: the container's first packet is always a key frame. video_end, any_end: the latest end, of the video stream
     and of any stream. last_due: when the last picture is to be shown; first_due: the first. entry: the decoding time of the
     first packet of those that could be decoded. skipped: why pictures at the beginning were left out, though the first
-    packet is a key frame. reached: the byte of the file where the last packet ended.
+    packet is a key frame. reached: the byte of the file where the last packet ended. begins_anew: the next picture is the first
+    of another recording, whose times have nothing to do with those before; who reads it resets it.
     """
 
     always_key: bool
@@ -72,6 +75,7 @@ class Seen:
     starts_with_key: bool | None = None
     first_due: int | None = None
     reached: int | None = None
+    begins_anew: bool = False
 
     def note(self, packet: "av.Packet[Stream]", *, is_video: bool) -> None:
         if is_video:
@@ -106,7 +110,7 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, seen: See
     A picture in which the decoder conceals an error is damage too. Before the first good picture, what cannot be decoded is
     passed over: a recording may begin between key frames.
     """
-    begun = False
+    begun = seam = False
     # Each of the decoder's threads may hold a packet, so an error is about one of the latest.
     recent: deque[int | None] = deque(maxlen=max(1, stream.codec_context.thread_count, os.cpu_count() or 1))
     packets = _packets(path, container, stream, seen)
@@ -120,25 +124,27 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, seen: See
             raise
         ended = packet is None
         try:
-            pictures = _flushed(stream) if packet is not None and _begins_anew(packet, latest) else []
+            before: list[av.VideoFrame] = []
+            if packet is not None and _begins_anew(packet, latest):
+                before, seam = _flushed(stream), True
             if packet is not None:
                 latest = packet if packet.dts is not None else latest
                 recent.append(packet.pts)
-            pictures += stream.decode(packet)
+            pictures = before + stream.decode(packet)
         except av.FFmpegError as error:
             if begun:
                 yield from _held_back(stream, min((LONG_AGO if pts is None else pts for pts in recent), default=None))
                 raise Damage(why(error, limits)) from error
             seen.pass_over(why(error, limits))
             continue
-        for picture in pictures:
-            large = too_large(picture.width, picture.height, limits)
-            if large is not None:
-                raise Damage(large)
+        for number, picture in enumerate(pictures):
+            _refuse_large(picture, limits)
             if not picture.is_corrupt:
                 if not begun and seen.entered_late(picture):
                     seen.pass_over("nothing comes of its first packets")
                 begun = True
+                if seam and number >= len(before):
+                    seen.begins_anew, seam = True, False
                 yield picture
             elif begun:
                 raise Damage(CONCEALED)
@@ -146,11 +152,17 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, seen: See
                 seen.pass_over(CONCEALED)
 
 
+def _refuse_large(picture: av.VideoFrame, limits: Limits) -> None:
+    large = too_large(picture.width, picture.height, limits)
+    if large is not None:
+        raise Damage(large)
+
+
 def _begins_anew(packet: "av.Packet[Stream]", latest: "av.Packet[Stream] | None") -> bool:
     """Whether another recording begins here, which was appended to the first with its own times."""
     if latest is None or latest.dts is None or packet.dts is None or not packet.is_keyframe:
         return False
-    return (latest.dts - packet.dts) * packet.time_base >= NEW_TIMELINE
+    return (latest.dts - packet.dts) * packet.time_base >= SEAM
 
 
 def _flushed(stream: VideoStream) -> list[av.VideoFrame]:

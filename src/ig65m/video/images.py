@@ -79,6 +79,8 @@ def _decode(path: Path, limits: Limits) -> av.VideoFrame:
     pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     if not pictures:
         raise OSError("no picture in it")
+    if pictures[0].is_corrupt or (codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
+        raise OSError("damaged, or cut short")  # a JPEG has an end behind its last scan; its decoder fills up what is missing
     large = too_large(pictures[0].width, pictures[0].height, limits)
     if large is not None:
         raise OSError(large)

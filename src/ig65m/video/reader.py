@@ -70,10 +70,10 @@ def _open(path: Path, limits: Limits) -> InputContainer:
     try:
         container = av.open(f"file:{path.absolute()}", mode="r", options=how, metadata_errors="replace")
     except av.FFmpegError as error:
-        if isinstance(error, OSError):
+        if isinstance(error, PermissionError | FileNotFoundError):
             raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
         size = path.stat().st_size
-        found = f"{size} bytes that are no video in a supported format" if size else "an empty file"
+        found = f"{size} bytes that are no video in a supported format, or damaged at once" if size else "an empty file"
         raise VideoError(f"{path}: {found} ({error.strerror})") from error
     # Invented from decoding timestamps, they would be out of order in AVI with B-frames.
     container.flags &= ~cast(int, Flags.gen_pts.value)
@@ -86,7 +86,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     candidates = [stream for stream in (best, *container.streams.video) if stream and not stream.disposition & covers]
     if not candidates:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        streams = {"cover picture" if stream.disposition & covers else stream.type for stream in container.streams}
+        kinds = ", ".join(sorted(streams)) or "nothing"
         raise VideoError(f"{path}: no video stream in this file, it holds: {kinds}")
     stream = cast(VideoStream, candidates[0])
     if cast(object, stream.codec_context) is None:
@@ -168,6 +169,9 @@ def _timed(
             break
         if held is None and container.format.name == "avi" and seen.entry is not None:
             clock.start_at(seen.entry, picture)
+        if seen.begins_anew:
+            clock.begin_anew(picture)
+            seen.begins_anew = False
         time = clock.time(picture)
         if held is not None:
             longest = max(longest, time - held[0])

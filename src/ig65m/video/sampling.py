@@ -19,6 +19,10 @@ TOLERANCE = 1e-3
 """Seconds by which two times may differ and be the same: Matroska rounds every time to a whole millisecond."""
 
 
+LONGEST_STILL = 3600
+"""Seconds that one frame may be repeated for, where frames are chosen by a rate: more is a clock that broke."""
+
+
 class Timed(Protocol):
     """What is on display from `time` to `end`, in seconds."""
 
@@ -119,22 +123,35 @@ def _within(frames: Iterable[TimedT], start: float | None, end: float | None) ->
 
 
 def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterator[TimedT]:
+    """Raises VideoError where a frame would have to be repeated for more than LONGEST_STILL seconds."""
     tolerance = min(TOLERANCE, 0.25 / fps)
     shown, t0, k = None, 0.0, 0
+
+    def still(shown: TimedT, until: float) -> Iterator[TimedT]:
+        nonlocal k
+        endless = until - shown.time > LONGEST_STILL
+        while t0 + k / fps < (shown.time if endless else until) - tolerance:
+            yield shown
+            k += 1
+        if endless:
+            raise VideoError(
+                f"nothing new comes for {until - shown.time:.0f} s after {shown.time:.3f} s; with --fps, more than "
+                f"{LONGEST_STILL} s are taken for a fault",
+                last_good_time=shown.time,
+            )
+
     for frame in frames:
         if shown is None:
             t0 = frame.time
         else:
-            while t0 + k / fps < frame.time - tolerance:
-                yield shown
-                k += 1
+            yield from still(shown, frame.time)
         shown = frame
     if shown is None:
         return
-    stop = shown.end if end is None else min(shown.end, end)
-    while k == 0 or t0 + k / fps < stop - tolerance:
+    if k == 0:
         yield shown
-        k += 1
+        k = 1
+    yield from still(shown, shown.end if end is None else min(shown.end, end))
 
 
 def clip_starts(count: int, sampling: Sampling) -> list[int]:
