@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import ig65m
 from ig65m.checkpoints.fit import build, infer_spec
 from ig65m.errors import CheckpointError, ModelError
-from ig65m.models.resnet import ResNet
+from ig65m.models.resnet import ResNet, empty
 from ig65m.models.spec import BLOCKS, ResNetSpec
 from ig65m.zoo.cards import CARDS, Card
 from ig65m.zoo.files import save_pth, save_safetensors
@@ -214,3 +215,29 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
     other.touch()
     with pytest.raises(ModelError, match=r"\.safetensors"):
         load_model(other)
+
+
+@pytest.mark.parametrize("architecture", ["r2plus1d", "ir_csn", "ip_csn"])
+@pytest.mark.parametrize(("channels", "bottleneck"), [(0.25, 0.5), (1.0, 0.3), (0.1, 2.0)])
+def test_multipliers_are_told_from_the_widths(architecture, channels, bottleneck):
+    spec = ResNetSpec(
+        depth=50,
+        classes=5,
+        channel_multiplier=channels,
+        bottleneck_multiplier=bottleneck,
+        architecture=architecture,
+        pool1=architecture != "r2plus1d",
+    )
+    model = empty(spec)
+    found = infer_spec({key: tuple(tensor.shape) for key, tensor in model.state_dict().items()})
+    assert found.same_network(spec)
+
+
+def test_optical_flow_loads_and_sees_no_video(tmp_path):
+    spec = ResNetSpec(depth=10, classes=3, channel_multiplier=0.1, in_channels=2)
+    model = ResNet(spec)
+    torch.save(model.state_dict(), tmp_path / "flow.pth")
+    flow = load_model(tmp_path / "flow.pth")
+    assert flow.spec.in_channels == 2
+    with pytest.raises(ModelError, match="2 channels of optical flow"):
+        ig65m.classify("video.mp4", model=flow, frames=8)

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from ig65m.convert import convert
+from ig65m.errors import CheckpointError, ModelError
+from ig65m.zoo.files import save_safetensors
 from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 from tests.golden import blobs
@@ -29,7 +31,7 @@ def compare(model, golden, name):
     assert relative(logits.numpy(), answers["logits"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["tiny_r2plus1d_10", "tiny_r2plus1d_50"])
+@pytest.mark.parametrize("name", ["tiny_r2plus1d_10", "tiny_r2plus1d_50", "tiny_r3d_10", "tiny_ir_csn_50", "tiny_ip_csn_50"])
 def test_files_of_python_2_give_what_caffe2_gave(golden, name):
     model = load_model(GOLDEN / f"{name}.pkl")
     assert model.spec.depth == golden(name)[0]["depth"]
@@ -37,14 +39,47 @@ def test_files_of_python_2_give_what_caffe2_gave(golden, name):
     compare(model, golden, name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["r2plus1d_18_8", "r2plus1d_18_16", "r2plus1d_34_32_ig65m", "r2plus1d_34_32_kinetics", "r2plus1d_152_32"],
-)
-def test_full_networks_give_what_caffe2_gave(golden, full_checkpoint, name):
-    path = full_checkpoint(name)
-    compare(load_model(path), golden, name)
+@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.json") if not path.stem.startswith("tiny")))
+def test_full_networks_are_recognised_and_give_what_caffe2_gave(golden, full_checkpoint, name):
+    path, card = full_checkpoint(name), golden(name)[0]
+    model = load_model(path)
+    spec = model.spec
+    assert (spec.architecture, spec.depth) == (card["caffe2_model_name"].replace("-", "_"), card["depth"])
+    assert (spec.classes, spec.pool1) == (card["classes"], bool(card["pool1"]))
+    compare(model, golden, name)
     path.unlink()
+
+
+@pytest.mark.parametrize("name", ["tiny_r3d_10", "tiny_ir_csn_50", "tiny_ip_csn_50", "r2d_18_16"])
+def test_each_kind_of_network_converts_to_onnx(golden, full_checkpoint, tmp_path, name):
+    card, answers = golden(name)
+    checkpoint = GOLDEN / f"{name}.pkl"
+    done = convert(checkpoint if checkpoint.exists() else full_checkpoint(name), tmp_path / name, frames=card["frames"])
+    session = onnxruntime.InferenceSession(done.files[2], providers=["CPUExecutionProvider"])
+    logits, features = session.run(["logits", "features"], {"clips": blobs.clip(card)})
+    assert relative(logits, answers["logits"]) < TOLERANCE
+    assert relative(features, answers["features"]) < TOLERANCE
+    compare(load_model(done.files[0]), golden, name)
+
+
+def test_pool1_is_taken_as_told(golden, tmp_path):
+    path = GOLDEN / "tiny_ir_csn_50.pkl"
+    assert load_model(path).spec.pool1
+    plain = load_model(path, pool1=False)
+    assert not plain.spec.pool1
+    assert plain.forward_features(torch.zeros(1, 3, 8, 64, 64)).shape[-1] == 4  # 2 with the pooling
+    converted = tmp_path / "plain.safetensors"
+    save_safetensors(plain.state_dict(), plain.card, converted)
+    assert load_model(converted).spec == plain.spec
+    with pytest.raises(CheckpointError, match="pool1: False; leave --pool1 and --origin out"):
+        load_model(converted, pool1=True)
+
+
+def test_a_stem_that_spans_the_clip_takes_no_other(full_checkpoint):
+    model = load_model(full_checkpoint("r2d_18_16"))
+    assert model.card.frames == 16
+    with pytest.raises(ModelError, match="clips of 16 frames only, got 8"):
+        model(torch.zeros(1, 3, 8, 112, 112))
 
 
 def test_converted_files_give_what_caffe2_gave(golden, full_checkpoint, tmp_path):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ig65m.errors import VideoError
 from ig65m.types import Frames, Preprocessing, Resampling
-from ig65m.video.frame import Frame
+from ig65m.video.frame import Frame, Orientation
 from ig65m.video.reader import read_frames
-from ig65m.video.transforms import Scaler, crop_box, to_pixels
+from ig65m.video.transforms import Scaler, crop_box, resized_size, to_pixels
+from ig65m.zoo.cards import VMZ_CSN
 from tests import videos
 
 MEAN, STD = (110.201, 100.64, 95.9966), (58.1489, 56.4701, 55.3324)
@@ -135,7 +136,41 @@ def test_full_range_goes_by_the_pixel_format() -> None:
     ],
 )
 def test_the_crop_is_in_the_middle(preprocessing: Preprocessing, box: tuple[int, int, int, int]) -> None:
-    assert crop_box(preprocessing) == box
+    assert crop_box(preprocessing, *resized_size(preprocessing, 720, 1280)) == box
+
+
+@pytest.mark.parametrize(
+    ("shown", "resized", "box"),
+    [
+        ((720, 1280), (256, 455), (16, 115, 224, 224)),
+        ((1280, 720), (455, 256), (115, 16, 224, 224)),
+        ((256, 256), (256, 256), (16, 16, 224, 224)),
+        ((100, 133), (256, 340), (16, 58, 224, 224)),
+    ],
+)
+def test_a_short_edge_keeps_the_aspect_ratio(
+    shown: tuple[int, int], resized: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    assert resized_size(VMZ_CSN, *shown) == resized
+    assert crop_box(VMZ_CSN, *resized) == box
+
+
+def test_a_short_edge_gives_the_middle_of_the_resized_picture() -> None:
+    """Against OpenCV's resizing of a smooth picture, which every good resizer agrees on."""
+    y, x = np.mgrid[0:180, 0:320].astype(np.float32)
+    picture = np.stack([128 + 100 * np.sin(x / 40), 128 + 100 * np.cos(y / 30), 64 + x / 4], axis=-1).astype(np.uint8)
+    wide = to_pixels(Frame(0, 1, av.VideoFrame.from_ndarray(picture, "rgb24")), VMZ_CSN).astype(int)
+    expected = cv2.resize(picture, (455, 256), interpolation=cv2.INTER_LINEAR)[16:240, 115:339].astype(int)
+    assert wide.shape == (224, 224, 3)
+    assert np.abs(wide - expected).max() <= 4
+    turned = Frame(0, 1, av.VideoFrame.from_ndarray(picture, "rgb24"), Orientation(transpose=True))
+    np.testing.assert_array_equal(to_pixels(turned, VMZ_CSN).astype(int), wide.swapaxes(0, 1))
+
+
+def test_a_picture_too_thin_to_keep_its_aspect_ratio_is_refused() -> None:
+    thin = av.VideoFrame.from_ndarray(np.zeros((2, 100, 3), np.uint8), "rgb24")
+    with pytest.raises(VideoError, match="longer edge is more than 32 times the shorter"):
+        to_pixels(Frame(0, 1, thin), VMZ_CSN)
 
 
 @pytest.mark.parametrize("by", ["fast_bilinear", "area", "float_bilinear"])

@@ -12,6 +12,7 @@ from ig65m.atomic import check_place, nearest_folder, sync_folder
 from ig65m.errors import ProofError, UsageError
 from ig65m.export import export_onnx, onnx_difference
 from ig65m.models.resnet import ResNet
+from ig65m.models.spec import Builder
 from ig65m.zoo.cards import Card
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
@@ -37,14 +38,17 @@ def convert(
     frames: int | None = None,
     classes: int | None = None,
     labels: tuple[str, ...] | None = None,
+    pool1: bool | None = None,
+    origin: Builder | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Convert `checkpoint` to OUT.safetensors, OUT.pth and OUT.onnx; nothing is left behind unless all three are proven.
 
     The two weight files are read back and must give the very same logits; the ONNX file must agree with PyTorch to
     TOLERANCE, on random clips of the network's own shape (up to LONGEST_PROOF frames and LARGEST_PROOF pixels) and of
-    another. `frames` is the clip length to record, and `classes` a number to check. Files that `overwrite` replaces are
-    removed before the first new one gets its name, so old and new never stand side by side.
+    another. `frames` is the clip length to record, and `classes` a number to check. `pool1` and `origin` are as in
+    `load_model`. Files that `overwrite` replaces are removed before the first new one gets its name, so old and new never
+    stand side by side.
 
     Raises CheckpointError if the checkpoint cannot be converted, ProofError if a file is not the same function,
     UsageError if the arguments contradict the checkpoint or files are in the way, OSError if the disk refuses.
@@ -54,7 +58,7 @@ def convert(
         raise UsageError(f"{out} names no file; give a path such as {out / 'model'}")
     files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
     _check_places(files, checkpoint, overwrite=overwrite)
-    model = load_model(checkpoint)
+    model = load_model(checkpoint, pool1=pool1, origin=origin)
     card: Card = model.card
     if classes is not None and classes != card.spec.classes:
         raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out to take its own")
@@ -104,7 +108,7 @@ def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
     frames = min(model.card.frames or 8, LONGEST_PROOF)
     generator = torch.Generator().manual_seed(0)
     height, width = (min(size, LARGEST_PROOF) for size in model.card.preprocessing.crop)
-    other = frames if frames < 8 else frames + 3
+    other = frames if frames < 8 or model.spec.clip_frames else frames + 3
     clips = [
         torch.randn(2, model.spec.in_channels, frames, height, width, generator=generator),
         torch.randn(1, model.spec.in_channels, other, max(1, height - 15), width + 10, generator=generator),

@@ -45,18 +45,20 @@ def export_onnx(model: ResNet, path: Path) -> None:
     """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits` and `features`.
 
     N, T, H and W are free, T from 8 up: shorter clips are another graph, on which this one fails, and a network whose card
-    says fewer frames is written for just that many. Batch norms are folded into the convolutions. The metadata hold the
-    card (`ig65m`) and, for programs that do not know it, `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `origin`.
+    says fewer frames is written for just that many, as is one whose stem spans the clip. Batch norms are folded into the
+    convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it, `labels`, `mean`, `std` (of RGB
+    on 0..255), `frames`, `origin`.
     """
     card: Card = model.card
     short = card.frames is not None and card.frames < 8
-    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if short else 16, 64, 64)
+    fixed = short or model.spec.clip_frames is not None
+    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if fixed else 16, 64, 64)
     free = {0: torch.export.Dim("batch"), 3: torch.export.Dim("height"), 4: torch.export.Dim("width")}
-    if not short:
+    if not fixed:
         free[2] = torch.export.Dim("frames", min=8)
     with _quiet_exporter():
         program = torch.onnx.export(
-            _WithFeatures(model, min_frames=1 if short else 8).eval(),
+            _WithFeatures(model, min_frames=1 if fixed else 8).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,

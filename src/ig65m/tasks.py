@@ -152,6 +152,10 @@ def _job(default_model: str, options: Options) -> _Job:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
     if model.training:
         raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
+    if card.spec.in_channels != 3:
+        raise ModelError(
+            f"{card.name} takes {card.spec.in_channels} channels of optical flow; only RGB networks see videos here"
+        )
     frames = card.frames if frames is None else frames
     if frames is None:
         raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")

@@ -27,13 +27,14 @@ Status = Literal["ok", "partial", "failed"]
 class Preprocessing:
     """How a network wants its pictures: part of its card.
 
-    `resize` is (height, width), the aspect ratio ignored; `crop` is (height, width), cut from the middle. `mean` and `std`
+    `resize` is (height, width), the aspect ratio ignored, or one number, the shorter edge, the aspect ratio kept and the longer
+    edge rounded down; `crop` is (height, width), cut from the middle. `mean` and `std`
     are of RGB on 0..255. `resampling` says who resizes: libswscale with its flag FAST_BILINEAR or AREA, straight from the
     decoded pixel format (BT.601 matrix) to RGB bytes with the crop's corner rounded down; or "float_bilinear", in float
     without antialiasing, the corner rounded half to even, as ig65m-pytorch did.
     """
 
-    resize: tuple[int, int]
+    resize: tuple[int, int] | int
     crop: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -42,10 +43,11 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.resampling not in get_args(Resampling):
             raise UsageError(f"resampling {self.resampling!r} is none of {', '.join(get_args(Resampling))}")
-        sizes = (*self.resize, *self.crop)
+        least = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        sizes = (*least, *self.crop)
         if len(sizes) != 4 or not all(type(size) is int and 1 <= size <= 4096 for size in sizes):
             raise UsageError(f"sizes must be (height, width) of 1 to 4096, got {self.resize} and {self.crop}")
-        if self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]:
+        if self.crop[0] > least[0] or self.crop[1] > least[1]:
             raise UsageError(f"the crop {self.crop} is larger than the resized picture {self.resize}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise UsageError(f"mean and std must be three finite numbers each, std positive; got {self.mean} and {self.std}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ig65m.errors import CheckpointError, ModelError, shown
 from ig65m.models.resnet import ResNet, empty
-from ig65m.models.spec import BLOCKS, ResNetSpec
+from ig65m.models.spec import ARCHITECTURES, BLOCKS, POOLED, Convolution, ResNetSpec
 
 CHANNELS = (2, 3)  # of optical flow and of video
 MAX_WIDTH = 1 << 16  # channels of a stage; the widest network of VMZ has 2048
@@ -22,7 +22,7 @@ _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNetSpec:
-    """The network that shapes in VideoResNet's naming belong to: depth, channel multiplier, classes, input channels.
+    """The residual network that shapes in VideoResNet's naming belong to; what they do not tell is as VMZ had it.
 
     `called` is what the file calls these tensors, if not by their keys.
 
@@ -32,38 +32,69 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNe
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
         if key not in shapes:
-            raise CheckpointError(f"there is no tensor {key!r}: these are not the weights of an R(2+1)D network")
+            raise CheckpointError(f"there is no tensor {names.get(key, key)!r}: these are not the weights of a known network")
         if len(shapes[key]) != dimensions or 0 in shapes[key]:
             name = names.get(key, key)
             raise CheckpointError(f"{name} has the shape {shapes[key]}; expected {dimensions} dimensions, none of them empty")
         return shapes[key]
 
     stem, head = shape(stem_key := "stem.0.weight", 5), shape("fc.weight", 2)
-    bottleneck = "layer1.0.conv3.0.weight" in shapes
-    # the temporal half of the last 3x3x3 convolution of each stage's first block
-    inner_keys = [f"layer{stage}.0.conv2.0.3.weight" for stage in (1, 2, 3, 4)]
-    inner = [shape(key, 5)[0] for key in inner_keys]
-    blocks = _blocks(shapes)
-    outputs = head[1]
     if stem[1] not in CHANNELS:
         raise CheckpointError(f"{names.get(stem_key, stem_key)} takes {stem[1]} channels; video has 3, optical flow 2")
-    if (widest := max(*inner, outputs)) > MAX_WIDTH:
+    blocks, bottleneck = _blocks(shapes), "layer1.0.conv3.0.weight" in shapes
+    kinds = [_stem_kind(shapes, stem)]
+    inner, outer, keys = [], [], []
+    for stage in (1, 2, 3, 4):
+        kind, key = _stage_kind(shapes, stage)
+        kinds.append(kind)
+        inner.append(shape(key, 5)[0])
+        keys.append(key)
+        if bottleneck:
+            keys.append(f"layer{stage}.0.conv3.0.weight")
+        outer.append(shape(keys[-1], 5)[0])
+    if (widest := max(*inner, *outer, head[1])) > MAX_WIDTH:
         raise CheckpointError(f"it is {widest} channels wide; no network of VMZ has more than 2048")
+    architecture = next((name for name, those in ARCHITECTURES.items() if list(those) == kinds), None)
+    if architecture is None:
+        raise CheckpointError(f"convolutions of the kinds {', '.join(kinds)} are of no architecture known here")
+    clip_frames = stem[2] if kinds[0] == "clip" else None
+    first = "layer2.0.conv1.0.0.weight", "layer2.0.conv2.0.0.weight"
+    shared = not bottleneck and kinds[2] == "2plus1d" and shape(first[0], 5)[0] == shape(first[1], 5)[0]
     for depth in BLOCKS:
-        spec = ResNetSpec(depth=depth, classes=1)
-        if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck and outputs // inner[-1] == spec.expansion:
-            spec = replace(spec, classes=head[0], in_channels=stem[1])
-            if multiplier := _multiplier(spec, inner, outputs):
-                return replace(spec, channel_multiplier=multiplier)
-            who = ", ".join(names.get(key, key) for key in inner_keys)
-            raise CheckpointError(
-                f"{who} have {inner} outputs and {names.get('fc.weight', 'fc.weight')} has {outputs} inputs; "
-                f"these are not the widths of {spec} times one channel multiplier"
+        spec = ResNetSpec(depth=depth, classes=1, architecture=architecture, clip_frames=clip_frames)
+        if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck:
+            spec = replace(
+                spec,
+                classes=head[0],
+                in_channels=stem[1],
+                builder="torchvision" if shared else "vmz",
+                pool1=architecture in POOLED,
             )
-    kind = "bottleneck" if bottleneck else "simple"
-    raise CheckpointError(
-        f"stages of {blocks} {kind} blocks with {outputs} features are of no depth known here ({list(BLOCKS)})"
-    )
+            if scaled := _scaled(spec, inner, outer):
+                return scaled
+            who = ", ".join(names.get(key, key) for key in keys)
+            widths = [shapes[key][0] for key in keys]
+            raise CheckpointError(f"{who} have {widths} outputs; these are not the widths of {spec} times multipliers")
+    style = "bottleneck" if bottleneck else "simple"
+    raise CheckpointError(f"stages of {blocks} {style} blocks are of no depth known here ({list(BLOCKS)})")
+
+
+def _stem_kind(shapes: Shapes, stem: tuple[int, ...]) -> Convolution:
+    if "stem.3.weight" in shapes:
+        return "2plus1d"
+    return {3: "3d", 1: "2d"}.get(stem[2], "clip")  # type: ignore[return-value]
+
+
+def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
+    """What a stage's second convolution is, and the key of the tensor whose rows are its outputs."""
+    key = f"layer{stage}.0.conv2.0"
+    for part, kind in (("3", "2plus1d"), ("2", "ip")):
+        if f"{key}.{part}.weight" in shapes:
+            return kind, f"{key}.{part}.weight"  # type: ignore[return-value]
+    plain = shapes.get(f"{key}.weight", ())
+    if len(plain) == 5 and plain[1] == 1 < plain[0]:
+        return "ir", f"{key}.weight"
+    return ("2d" if len(plain) == 5 and plain[2] == 1 else "3d"), f"{key}.weight"
 
 
 def fit(
@@ -92,16 +123,19 @@ def fit(
     return model
 
 
-def build(tensors: Mapping[str, Tensor]) -> ResNet:
+def build(tensors: Mapping[str, Tensor], completed: Callable[[ResNetSpec], ResNetSpec] = lambda spec: spec) -> ResNet:
     """Tensors in VideoResNet's naming -> their network in eval mode; the batch norms' counters may be missing (then 0).
 
-    The tensors become the network's own, without a copy where they are float32.
+    The tensors become the network's own, without a copy where they are float32. `completed` may change what shapes do not
+    tell of the network: pool1, who built it, whether classes exclude each other.
 
     Raises CheckpointError naming the tensors that are missing, left over, mis-shaped or not finite.
     """
     for key, tensor in tensors.items():
         _check_storage(shown([key]), tensor)
     model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    if (spec := completed(model.spec)) != model.spec:
+        model = empty(spec)
     state = {}
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):
@@ -141,24 +175,41 @@ def _counter(key: str, tensor: Tensor | None) -> Tensor:
 
 
 def _blocks(shapes: Shapes) -> tuple[int, ...]:
-    """Number of blocks in each stage."""
-    counts: dict[int, int] = {}
-    for key in shapes:
-        if match := _STAGE.match(key):
-            stage, block = int(match[1]), int(match[2])
-            counts[stage] = max(counts.get(stage, 0), block + 1)
-    return tuple(counts[stage] for stage in sorted(counts))
+    """Number of blocks in each stage, up to the first that is missing."""
+    there = {(int(match[1]), int(match[2])) for key in shapes if (match := _STAGE.match(key))}
+    return tuple(next(n for n in range(1001) if (stage, n) not in there) for stage in (1, 2, 3, 4))
 
 
-def _multiplier(spec: ResNetSpec, inner: list[int], outputs: int) -> float | None:
-    """The shortest decimal that makes the inner widths and the number of features what they are, rounded down as VMZ does.
+def _scaled(spec: ResNetSpec, inner: list[int], outer: list[int]) -> ResNetSpec | None:
+    """`spec` with the multipliers that give these widths: one for all channels, or else one more for the inner ones."""
+    ratios = [width / base for width, base in zip(outer, spec.widths, strict=True)]
+    inner_ratios = [width / base for width, base in zip(inner, spec.inner_widths, strict=True)]
+
+    def one(multiplier: float) -> ResNetSpec | None:
+        scaled = replace(spec, channel_multiplier=multiplier)
+        return scaled if [*scaled.widths, *scaled.inner_widths] == [*outer, *inner] else None
+
+    def outer_only(multiplier: float) -> ResNetSpec | None:
+        scaled = replace(spec, channel_multiplier=multiplier)
+        return scaled if list(scaled.widths) == outer else None
+
+    scaled = _shortest(max(*ratios, *inner_ratios), one)
+    if scaled is None and spec.bottleneck and (wide := _shortest(max(ratios), outer_only)):
+
+        def two(multiplier: float) -> ResNetSpec | None:
+            narrow = replace(wide, bottleneck_multiplier=multiplier)
+            return narrow if list(narrow.inner_widths) == inner else None
+
+        return _shortest(max(inner_ratios) / wide.channel_multiplier, two)
+    return scaled
+
+
+def _shortest(low: float, make: Callable[[float], ResNetSpec | None]) -> ResNetSpec | None:
+    """What `make` makes of the shortest decimal from `low` up that it accepts; widths are rounded down, as VMZ does.
 
     Worked example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave [0.2988, 0.3008): 0.3.
     """
-    low = max(outputs / spec.widths[-1], *(width / base for width, base in zip(inner, spec.inner_widths, strict=True)))
     for digits in range(1, 12):
-        candidate: float = math.ceil(low * 10**digits) / 10**digits
-        scaled = replace(spec, channel_multiplier=candidate)
-        if list(scaled.inner_widths) == inner and scaled.widths[-1] == outputs:
-            return candidate
+        if made := make(math.ceil(low * 10**digits) / 10**digits):
+            return made
     return None

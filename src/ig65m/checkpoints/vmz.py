@@ -15,7 +15,8 @@ from ig65m.models.spec import BLOCKS, ResNetSpec
 
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}  # riv is the variance, not its inverse
 _SUFFIX = {leaf: suffix for suffix, leaf in _NORM.items()}
-_STEM = {
+_STEM = {"conv1": "stem.0", "conv1_spatbn_relu": "stem.1"}
+_SPLIT_STEM = {
     "conv1_middle": "stem.0",
     "conv1_middle_spatbn_relu": "stem.1",
     "conv1": "stem.3",
@@ -29,6 +30,7 @@ _BLOCK_KEY = re.compile(r"layer([1-4])\.([0-9]+)\.(?:conv([1-9])|downsample)\.(.
 _PARTS = {  # of a block: what stands behind convN or downsample -> what stands before and behind its number
     "0.0": ("conv", "_middle"),
     "0.1": ("spatbn", "_middle"),
+    "0.2": ("conv", ""),
     "0.3": ("conv", ""),
     "0": ("conv", ""),
     "1": ("spatbn", ""),
@@ -70,19 +72,21 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
 
     Stages begin at component 0 and at each shortcut that is projected (the first stage's own, if any, is component 0's).
     """
-    if "conv1_middle_w" not in shapes or not any(name.endswith("_middle_w") and _BLOCK.match(name) for name in shapes):
-        found = "no R(2+1)D: it has no blobs 'conv1_middle_w' and 'comp_0_conv_..._middle_w'"
-        raise CheckpointError(f"this is {found}; R(2+1)D networks convert. Its blobs: {shown(list(shapes))}")
-    components = {int(match[1]): name for name in shapes if (match := _BLOCK.match(name))}
-    if absent := [n for n in range(max(components)) if n not in components]:
-        found = f"blob {shown([components[max(components)]])} but none of component {absent[0]} ('comp_{absent[0]}_...')"
-        raise CheckpointError(f"it has {found}; components are numbered without a gap")
+    if "conv1_w" not in shapes or not any(name.startswith("comp_") for name in shapes):
+        raise CheckpointError(
+            f"this is no residual network of VMZ: it has no 'conv1_w' or no 'comp_...'. It has {shown(list(shapes))}"
+        )
+    is_split = any(name.startswith("conv1_middle_") for name in shapes)
+    stem = _SPLIT_STEM if is_split else _STEM
     projected = {int(match[1]) for name in shapes if (match := _SHORTCUT.match(name))}
     starts = sorted({0} | projected)
     if len(starts) != 4:
         found = shown([f"component {start}" for start in starts])
         raise CheckpointError(f"it has {len(starts)} stages, which begin at {found}; a residual network has four")
-    needed = [f"comp_{start}_conv_2_w" for start in starts]
+    second = 3 if "comp_0_conv_4_w" in shapes else 2  # ir-CSN numbers its convolutions 1, 3, 4
+    needed = [f"comp_{start}_conv_{second}_w" for start in starts]
+    if is_split:
+        needed.append("conv1_middle_w")
     if missing := [name for name in needed if name not in shapes]:
         raise CheckpointError(f"missing: {shown(missing)}")
     if not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in shapes):
@@ -90,22 +94,29 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     stage_of = {n: stage for n in range(1000) if (stage := sum(n >= start for start in starts))}
 
     def module(prefix: str) -> str | None:
-        if prefix in _STEM:
-            return _STEM[prefix]
+        if prefix in stem:
+            return stem[prefix]
         if match := _BLOCK.fullmatch(prefix):
-            component, kind, conv, middle = int(match[1]), match[2], match[3], match[4]
+            component, kind, number, middle = int(match[1]), match[2], int(match[3]), match[4]
+            conv = number if second == 2 else {1: 1, 3: 2, 4: 3}.get(number)
             stage = stage_of[component]
             block = f"layer{stage}.{component - starts[stage - 1]}.conv{conv}"
-            # whether this convolution is a (2+1)-D one; two of its blobs are asked, in case that one is missing
-            split = any(f"comp_{component}_{half}" in shapes for half in (f"conv_{conv}_middle_w", f"spatbn_{conv}_middle_s"))
-            if middle:
-                return f"{block}.0.{0 if kind == 'conv' else 1}"
-            return f"{block}.1" if kind == "spatbn" else f"{block}.0.3" if split else f"{block}.0"
+            if kind == "spatbn":
+                return f"{block}.0.1" if middle else f"{block}.1"
+            return f"{block}.{place(component, number, middle)}"
         if match := _SHORTCUT.fullmatch(prefix):
             component = int(match[1])
             stage = stage_of[component]
             return f"layer{stage}.{component - starts[stage - 1]}.downsample.{1 if match[2] else 0}"
         return "fc" if _HEAD.fullmatch(prefix) else None
+
+    def place(component: int, number: int, middle: str | None) -> str:
+        """Where in its module a convolution stands, by whether it is made of two; a missing blob must not hide that."""
+        halves = f"comp_{component}_conv_{number}_middle_w", f"comp_{component}_spatbn_{number}_middle_s"
+        if middle or not any(half in shapes for half in halves):
+            return "0.0" if middle else "0"
+        own = shapes.get(f"comp_{component}_conv_{number}_w", ())
+        return "0.2" if len(own) == 5 and own[3] == 3 else "0.3"  # 3x3x3 of ip-CSN, 3x1x1 of R(2+1)D
 
     keys: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -115,7 +126,7 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
         is_norm = "spatbn" in prefix
         leaf = _NORM.get(suffix) if is_norm else {"w": "weight", "b": "bias"}.get(suffix)
         if target is None or leaf is None:
-            raise CheckpointError(f"blob {shown([name])} of shape {shapes[name]} belongs to no R(2+1)D network")
+            raise CheckpointError(f"blob {shown([name])} of shape {shapes[name]} belongs to no residual network of VMZ")
         if (head := _HEAD.fullmatch(prefix)) and shapes[name][:1] != (int(head[1]),):
             raise CheckpointError(f"blob {shown([name])} has the shape {shapes[name]}, its name says {head[1]} classes")
         key = f"{target}.{leaf}"
@@ -136,9 +147,11 @@ def blob_name(key: str, spec: ResNetSpec) -> str:
         component = sum(BLOCKS[spec.depth][: stage - 1]) + block
         kind, middle = _PARTS[part]
         if conv:
-            name = f"comp_{component}_{kind}_{conv}{middle}"
+            number = {"1": "1", "2": "3", "3": "4"}[conv] if spec.architecture == "ir_csn" else conv
+            name = f"comp_{component}_{kind}_{number}{middle}"
         else:
             name = f"shortcut_projection_{component}{'_spatbn' if kind == 'spatbn' else ''}"
     else:
-        name = next(blob for blob, stem in _STEM.items() if stem == module)
+        stem = _SPLIT_STEM if spec.convolutions[0] == "2plus1d" else _STEM
+        name = next(blob for blob, place in stem.items() if place == module)
     return f"{name}_{_SUFFIX[leaf] if 'spatbn' in name else 'w'}"

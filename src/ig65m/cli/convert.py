@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,6 +19,13 @@ def convert(
     frames: Annotated[int | None, typer.Option(help="Clip length to record; a checkpoint does not tell it.")] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes to check; default: the checkpoint's.")] = None,
     labels: Annotated[str | None, typer.Option(help="Classes to record: a JSON array's file, or kinetics400.")] = None,
+    pool1: Annotated[
+        bool | None,
+        typer.Option("--pool1/--no-pool1", help="A pooling behind the stem, which blobs do not tell; default: CSN has it."),
+    ] = None,
+    origin: Annotated[
+        str | None, typer.Option(help="Who built the network of a .pth, where that is not sure: vmz or torchvision.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -38,6 +45,8 @@ def convert(
         frames=frames,
         classes=classes,
         labels=None if labels is None else read_labels(labels),
+        pool1=pool1,
+        origin=cast(Any, origin),
         overwrite=overwrite,
     )
     if as_json:
@@ -49,7 +58,8 @@ def convert(
         print(json.dumps(record, indent=1))
         return
     length = f"clips of {done.card.frames} frames" if done.card.frames else "clip length unknown (say it with --frames)"
-    print(f"{done.card.spec}, {length}")
+    pooling = ", with pool1, as CSN networks have it" if done.card.spec.pool1 and pool1 is None else ""
+    print(f"{done.card.spec}, {length}{pooling}")
     for file in done.files:
         print(printable(f"wrote {file}"))
     print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")

@@ -1,5 +1,6 @@
 """The residual networks of VMZ: one family, told apart by data (`ResNetSpec`)."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,18 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
-from ig65m.models.layers import Conv2Plus1d, Conv3d, batch_norm
-from ig65m.models.spec import BLOCKS, STEM_WIDTHS, ResNetSpec
+from ig65m.models.layers import Conv3d, Norm, batch_norm, convolution, middle_channels
+from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec
 
 
 class BasicBlock(nn.Module):
     """Two 3x3x3 convolutions and a shortcut, which projects where the shape changes."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self, kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm, *, shared_middle: bool = False
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(Conv2Plus1d(inputs, outputs, stride), batch_norm(outputs), nn.ReLU(inplace=True))
-        self.conv2 = nn.Sequential(Conv2Plus1d(outputs, outputs), batch_norm(outputs))
-        self.downsample = _projection(inputs, outputs, stride)
+        middle = middle_channels(inputs, outputs) if shared_middle else None
+        self.conv1 = nn.Sequential(
+            convolution(kind, inputs, outputs, stride, norm, middle), norm(outputs), nn.ReLU(inplace=True)
+        )
+        self.conv2 = nn.Sequential(convolution(kind, outputs, outputs, 1, norm, middle), norm(outputs))
+        self.downsample = _projection(kind, inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
@@ -29,12 +35,12 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A 1x1x1 convolution to the inner width, a 3x3x3 one (which strides), a 1x1x1 one to the outer width; a shortcut."""
 
-    def __init__(self, inputs: int, inner: int, outputs: int, stride: int) -> None:
+    def __init__(self, kind: Convolution, inputs: int, inner: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(Conv3d(inputs, inner, (1, 1, 1)), batch_norm(inner), nn.ReLU(inplace=True))
-        self.conv2 = nn.Sequential(Conv2Plus1d(inner, inner, stride), batch_norm(inner), nn.ReLU(inplace=True))
-        self.conv3 = nn.Sequential(Conv3d(inner, outputs, (1, 1, 1)), batch_norm(outputs))
-        self.downsample = _projection(inputs, outputs, stride)
+        self.conv1 = nn.Sequential(Conv3d(inputs, inner, (1, 1, 1)), norm(inner), nn.ReLU(inplace=True))
+        self.conv2 = nn.Sequential(convolution(kind, inner, inner, stride, norm), norm(inner), nn.ReLU(inplace=True))
+        self.conv3 = nn.Sequential(Conv3d(inner, outputs, (1, 1, 1)), norm(outputs))
+        self.downsample = _projection(kind, inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
@@ -42,10 +48,11 @@ class Bottleneck(nn.Module):
         return F.relu(out + _shortcut(self.downsample, x, keep_time))
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+def _projection(kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Sequential | None:
     if inputs == outputs and stride == 1:
         return None
-    return nn.Sequential(Conv3d(inputs, outputs, (1, 1, 1), (stride, stride, stride)), batch_norm(outputs))
+    time = 1 if kind == "2d" else stride
+    return nn.Sequential(Conv3d(inputs, outputs, (1, 1, 1), (time, stride, stride)), norm(outputs))
 
 
 def _shortcut(projection: nn.Sequential | None, x: Tensor, keep_time: bool) -> Tensor:
@@ -61,11 +68,31 @@ def _strided(sequence: nn.Sequential, x: Tensor, keep_time: bool) -> Tensor:
     return x
 
 
+def _stem(spec: ResNetSpec, norm: Norm) -> nn.Sequential:
+    kind = spec.convolutions[0]
+    if kind == "2plus1d":
+        layers: list[nn.Module] = [
+            Conv3d(spec.in_channels, STEM_MIDDLE, (1, 7, 7), (1, 2, 2)),
+            norm(STEM_MIDDLE),
+            nn.ReLU(inplace=True),
+            Conv3d(STEM_MIDDLE, STEM_WIDTH, (3, 1, 1)),
+        ]
+    else:
+        conv = Conv3d(spec.in_channels, STEM_WIDTH, (spec.clip_frames or {"3d": 3, "2d": 1}[kind], 7, 7), (1, 2, 2))
+        if kind == "clip":
+            conv.padding = (0, 3, 3)
+        layers = [conv]
+    layers += [norm(STEM_WIDTH), nn.ReLU(inplace=True)]
+    if spec.pool1:
+        layers.append(nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
+    return nn.Sequential(*layers)
+
+
 class ResNet(nn.Module):
     """A VMZ residual network; state-dict keys are those of torchvision's VideoResNet.
 
-    It takes clips of any length and size. For T frames it is the network that VMZ builds for clips of T frames, which
-    gives up the temporal stride of the fifth stage under 8 frames and that of the fourth under 4.
+    It takes clips of any length (but for "clip" stems) and size. For T frames it is the network that VMZ builds for clips of
+    T frames, which gives up the temporal stride of the fifth stage under 8 frames and that of the fourth under 4.
 
     `card` is set by who loads weights (ig65m.zoo): their `Card`.
     """
@@ -75,22 +102,19 @@ class ResNet(nn.Module):
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        middle, width = STEM_WIDTHS
-        self.stem = nn.Sequential(
-            Conv3d(spec.in_channels, middle, (1, 7, 7), (1, 2, 2)),
-            batch_norm(middle),
-            nn.ReLU(inplace=True),
-            Conv3d(middle, width, (3, 1, 1)),
-            batch_norm(width),
-            nn.ReLU(inplace=True),
-        )
+        norm = partial(batch_norm, eps=spec.eps)
+        self.stem = _stem(spec, norm)
         stages = []
-        for index, (blocks, inner, outputs) in enumerate(zip(BLOCKS[spec.depth], spec.inner_widths, spec.widths, strict=True)):
+        width = STEM_WIDTH
+        facts = zip(BLOCKS[spec.depth], spec.convolutions[1:], spec.inner_widths, spec.widths, strict=True)
+        for index, (blocks, kind, inner, outputs) in enumerate(facts):
             stage = nn.Sequential()
             for block in range(blocks):
                 stride = 2 if index > 0 and block == 0 else 1
                 stage.append(
-                    Bottleneck(width, inner, outputs, stride) if spec.bottleneck else BasicBlock(width, outputs, stride)
+                    Bottleneck(kind, width, inner, outputs, stride, norm)
+                    if spec.bottleneck
+                    else BasicBlock(kind, width, outputs, stride, norm, shared_middle=spec.builder == "torchvision")
                 )
                 width = outputs
             stages.append(stage)
@@ -102,13 +126,15 @@ class ResNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> feature maps (N, C, T', H', W') of the last stage.
 
-        T' = ceil(T / 8) from 8 frames up, H' = ceil(H / 16), W' = ceil(W / 16).
+        Each stage but the first halves T (from 8 frames up; 2-D stages never do), H and W, the stem H and W, pool1 too.
 
-        Raises ModelError if `x` is not 5-D or has another number of channels.
+        Raises ModelError if `x` is not 5-D, has another number of channels, or a length that the network cannot take.
         """
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
-        frames = x.shape[2]
+        frames = x.shape[2] if self.spec.builder == "vmz" else 8  # torchvision strides in time whatever the length
+        if self.spec.clip_frames not in (None, x.shape[2]):
+            raise ModelError(f"a {self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
         x = self.stem(x)  # (N, 64, T, H/2, W/2)
         x = self.layer1(x)
         x = self.layer2(x)  # (N, C/4, T/2, H/4, W/4)

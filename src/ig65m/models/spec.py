@@ -1,11 +1,12 @@
-"""What tells one residual network of VMZ from another: pure data, no torch."""
+"""What tells one network of VMZ from another: pure data, no torch."""
 
 from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from ig65m.errors import ModelError
 
 # Blocks in each of the four stages, by depth (VMZ's table).
-BLOCKS: dict[int, tuple[int, int, int, int]] = {
+BLOCKS: Final[dict[int, tuple[int, int, int, int]]] = {
     10: (1, 1, 1, 1),
     16: (2, 2, 2, 1),
     18: (2, 2, 2, 2),
@@ -15,37 +16,95 @@ BLOCKS: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Widths of the stages before the channel multiplier; in a bottleneck block the 3x3x3 part has the inner width.
-INNER_WIDTHS = (64, 128, 256, 512)
-STEM_WIDTHS = (45, 64)  # whatever the multiplier
+
+# What a convolution of 3x3x3 is made of. 3d: itself. 2d: 1x3x3, which leaves time alone. 2plus1d: 1x3x3, batch norm, ReLU,
+# 3x1x1. ir: each channel by itself (depthwise). ip: 1x1x1, batch norm, then depthwise. clip: a stem as long as the clip.
+Convolution = Literal["3d", "2d", "2plus1d", "ir", "ip", "clip"]
+
+# The convolutions of the stem and of the four stages; where networks are written in prose, their names.
+ARCHITECTURES: Final[dict[str, tuple[Convolution, Convolution, Convolution, Convolution, Convolution]]] = {
+    "r2plus1d": ("2plus1d", "2plus1d", "2plus1d", "2plus1d", "2plus1d"),
+    "r3d": ("3d", "3d", "3d", "3d", "3d"),
+    "mc2": ("3d", "2d", "2d", "2d", "2d"),
+    "mc3": ("3d", "3d", "2d", "2d", "2d"),
+    "mc4": ("3d", "3d", "3d", "2d", "2d"),
+    "mc5": ("3d", "3d", "3d", "3d", "2d"),
+    "rmc2": ("2d", "3d", "3d", "3d", "3d"),
+    "rmc3": ("2d", "2d", "3d", "3d", "3d"),
+    "rmc4": ("2d", "2d", "2d", "3d", "3d"),
+    "rmc5": ("2d", "2d", "2d", "2d", "3d"),
+    "r2d": ("clip", "2d", "2d", "2d", "2d"),
+    "r2df": ("2d", "2d", "2d", "2d", "2d"),
+    "ir_csn": ("3d", "ir", "ir", "ir", "ir"),
+    "ip_csn": ("3d", "ip", "ip", "ip", "ip"),
+}
+TITLES: Final = {"r2plus1d": "R(2+1)D", "r3d": "R3D", "r2d": "R2D", "r2df": "R2Df", "ir_csn": "ir-CSN", "ip_csn": "ip-CSN"} | {
+    f"{reverse}mc{level}": f"{reverse}MC{level}" for reverse in ("", "r") for level in (2, 3, 4, 5)
+}
+
+Builder = Literal["vmz", "torchvision"]
+EPS: Final[dict[Builder, float]] = {"vmz": 1e-3, "torchvision": 1e-5}
+POOLED: Final = ("ir_csn", "ip_csn")  # VMZ's networks with pool1
+
+STEM_MIDDLE: Final = 45  # channels between the halves of a (2+1)-D stem; the stem's are the same whatever the multiplier
+STEM_WIDTH: Final = 64
+WIDTHS: Final = (64, 128, 256, 512)  # of the stages' 3x3x3 convolutions, before multipliers
 
 
 @dataclass(frozen=True)
 class ResNetSpec:
     """What tells one residual network from another.
 
-    `depth` counts layers as VMZ does (a key of BLOCKS); `channel_multiplier` scales every width behind the stem.
+    `architecture` is a key of ARCHITECTURES, `depth` counts layers as VMZ does (a key of BLOCKS). `channel_multiplier` scales
+    every width behind the stem, `bottleneck_multiplier` besides that the inner width of bottleneck blocks. `pool1`: the stem
+    ends in a 1x3x3 max pooling of stride 2. `clip_frames` is how long a "clip" stem is. `multi_label`: classes do not exclude
+    each other, scores are sigmoids. `builder`: torchvision's networks of the same names have another eps in their batch norms,
+    one middle width for both (2+1)-D convolutions of a block, that of the first, and stride in time whatever the clip's length.
     """
 
     depth: int
     classes: int
     channel_multiplier: float = 1.0
     in_channels: int = 3
-
-    def same_network(self, other: "ResNetSpec") -> bool:
-        """Whether both have tensors of the same shapes; several multipliers can round to the same widths."""
-        mine, theirs = (replace(spec, channel_multiplier=1.0) for spec in (self, other))
-        return mine == theirs and self.inner_widths == other.inner_widths and self.widths == other.widths
-
-    def __str__(self) -> str:
-        width = "" if self.channel_multiplier == 1 else f" of {self.channel_multiplier:g} times the width"
-        return f"R(2+1)D-{self.depth}{width} with {self.classes} classes"
+    architecture: str = "r2plus1d"
+    bottleneck_multiplier: float = 1.0
+    pool1: bool = False
+    clip_frames: int | None = None
+    multi_label: bool = False
+    builder: Builder = "vmz"
 
     def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ModelError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.depth not in BLOCKS:
             raise ModelError(f"depth {self.depth} is none of VMZ's; expected one of {', '.join(map(str, BLOCKS))}")
-        if self.classes < 1 or self.in_channels < 1 or self.inner_widths[0] < 1:
+        if min(self.classes, self.in_channels, self.inner_widths[0], self.widths[0]) < 1:
             raise ModelError(f"a network needs at least one class, one input channel and one channel in each stage; got {self}")
+        if self.builder not in EPS:
+            raise ModelError(f"builder {self.builder!r} is none of {', '.join(EPS)}")
+        if ("clip" in self.convolutions) != (self.clip_frames is not None):
+            raise ModelError(f"{self.architecture} and a stem over {self.clip_frames} frames do not go together")
+
+    def __str__(self) -> str:
+        who = "torchvision's " if self.builder == "torchvision" else ""
+        width = "" if self.channel_multiplier == 1 else f" of {self.channel_multiplier:g} times the width"
+        inner = "" if self.bottleneck_multiplier == 1 else f" of {self.bottleneck_multiplier:g} times the inner width"
+        return f"{who}{TITLES[self.architecture]}-{self.depth}{width}{inner} with {self.classes} classes"
+
+    def same_network(self, other: "ResNetSpec") -> bool:
+        """Whether both are the same function; several multipliers can round to the same widths."""
+        mine, theirs = (replace(spec, channel_multiplier=1.0, bottleneck_multiplier=1.0) for spec in (self, other))
+        return mine == theirs and self.inner_widths == other.inner_widths and self.widths == other.widths
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """Of the stem and of each stage."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def eps(self) -> float:
+        """What batch norms add to the variance."""
+        return EPS[self.builder]
 
     @property
     def bottleneck(self) -> bool:
@@ -55,7 +114,8 @@ class ResNetSpec:
     @property
     def inner_widths(self) -> tuple[int, ...]:
         """Channels of each stage's 3x3x3 convolutions."""
-        return tuple(int(width * self.channel_multiplier) for width in INNER_WIDTHS)
+        inner = self.bottleneck_multiplier if self.bottleneck else 1.0
+        return tuple(int(width * self.channel_multiplier * inner) for width in WIDTHS)
 
     @property
     def expansion(self) -> int:
@@ -65,4 +125,4 @@ class ResNetSpec:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels that each stage puts out; the last is the length of a feature vector."""
-        return tuple(int(width * self.expansion * self.channel_multiplier) for width in INNER_WIDTHS)
+        return tuple(int(width * self.expansion * self.channel_multiplier) for width in WIDTHS)

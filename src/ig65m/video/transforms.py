@@ -17,12 +17,30 @@ from ig65m.video.frame import Frame
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
-def crop_box(preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """Top, left, height and width in pixels of the crop within the resized picture.
+LONGEST = 32
+"""Times that the longer edge of a picture may be as long as the shorter one, where the aspect ratio is kept."""
+
+
+def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
+    """Height and width that an upright picture of `height` x `width` is resized to.
+
+    Worked example: a short edge of 256 makes 256x455 of 720x1280, and 455x256 of 1280x720. Raises ValueError if the picture is
+    so long and thin that it would take more memory than any other.
+    """
+    if not isinstance(preprocessing.resize, int):
+        return preprocessing.resize
+    short = preprocessing.resize
+    if max(height, width) > LONGEST * min(height, width):
+        raise ValueError(f"its longer edge is more than {LONGEST} times the shorter one")
+    return (short, width * short // height) if height <= width else (height * short // width, short)
+
+
+def crop_box(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width in pixels of the crop within the resized picture of `height` x `width`.
 
     Out of 128x171, 112x112 is cut at row 8 and column 29, or 30 for "float_bilinear": 29.5 rounded half to even.
     """
-    (height, width), (rows, columns) = preprocessing.resize, preprocessing.crop
+    rows, columns = preprocessing.crop
     corner = round if preprocessing.resampling == "float_bilinear" else int
     return corner((height - rows) / 2), corner((width - columns) / 2), rows, columns
 
@@ -72,15 +90,17 @@ def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None 
 
     Raises VideoError if the frame's pixel format cannot be converted.
     """
-    top, left, height, width = crop_box(preprocessing)
+    shown = frame.picture.height, frame.picture.width
     try:
-        resized = _RESAMPLERS[preprocessing.resampling](frame, preprocessing.resize, scaler or Scaler())
+        size = resized_size(preprocessing, *(shown[::-1] if frame.orientation.transpose else shown))
+        resized = _RESAMPLERS[preprocessing.resampling](frame, size, scaler or Scaler())
     except (av.FFmpegError, ValueError) as error:
         picture = frame.picture
         raise VideoError(
             f"cannot convert a {picture.width}x{picture.height} picture of pixel format {picture.format.name} ({error})",
             last_good_time=frame.time,
         ) from error
+    top, left, height, width = crop_box(preprocessing, *size)
     return cast(Pixels, np.ascontiguousarray(resized[top : top + height, left : left + width]))
 
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from math import isfinite
+from types import NoneType
 from typing import Any, Final
 
 from ig65m.errors import CheckpointError, ModelError, UsageError, plain, shown
@@ -17,6 +18,8 @@ STD: Final = (58.1489, 56.4701, 55.3324)
 
 # As VMZ's Caffe2 reader fed the R(2+1)D networks: 171x128 whatever the aspect ratio, the middle 112x112.
 VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=MEAN, std=STD)
+# As it fed the CSN networks, which see every second frame: the shorter edge 256, the middle 224x224.
+VMZ_CSN = Preprocessing(resize=256, crop=(224, 224), mean=MEAN, std=STD)
 
 
 MAX_TEXT = 1_000  # characters in a label, a name, an address
@@ -25,11 +28,17 @@ MAX_JSON = 1 << 21  # characters in a card
 # What a terminal obeys instead of showing: control characters, lone surrogates, ends of lines, changes of direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 _TEXTS = ("pretraining", "finetuning", "url", "sha256", "onnx", "caffe2", "licence", "paper", "origin")
-_SPEC_NUMBERS: dict[str, tuple[type, ...]] = {
+_SPEC_TYPES: dict[str, tuple[type, ...]] = {
     "depth": (int,),
     "classes": (int,),
     "in_channels": (int,),
     "channel_multiplier": (int, float),
+    "architecture": (str,),
+    "bottleneck_multiplier": (int, float),
+    "pool1": (bool,),
+    "clip_frames": (int, NoneType),
+    "multi_label": (bool,),
+    "builder": (str,),
 }
 
 
@@ -120,7 +129,7 @@ def _check_text(name: str, value: object) -> None:
 
 def _spec(values: dict[str, Any]) -> ResNetSpec:
     for name, value in values.items():
-        if type(value) not in _SPEC_NUMBERS.get(name, ()) or not isfinite(value):
+        if type(value) not in _SPEC_TYPES.get(name, ()) or (isinstance(value, int | float) and not isfinite(value)):
             raise UsageError(f"a network's {shown([name])} cannot be {plain(repr(value), 40)}")
     return ResNetSpec(**values)
 
@@ -215,6 +224,19 @@ def _cards() -> dict[str, Card]:
 
 CARDS: Final = _cards()
 EMBEDDED: Final = "r2plus1d_10_camera_motion"
+
+
+def card_for(spec: ResNetSpec, *, name: str, origin: str) -> Card:
+    """A card for a network of which nothing else is known: it is fed as VMZ fed networks of its architecture."""
+    is_csn = spec.convolutions[-1] in ("ir", "ip")
+    return Card(
+        name=name,
+        spec=spec,
+        preprocessing=VMZ_CSN if is_csn else VMZ,
+        frames=spec.clip_frames,
+        frame_step=2 if is_csn else 1,
+        origin=origin,
+    )
 
 
 def find_card(name: str) -> Card:
