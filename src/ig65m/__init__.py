@@ -1,4 +1,4 @@
-"""Labels and features from video with the R(2+1)D networks of VMZ.
+"""Labels and features from video with the 3-D convolutional networks of VMZ.
 
 The names below are loaded when they are first used: `import ig65m` brings in neither torch nor an engine.
 """

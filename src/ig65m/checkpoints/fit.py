@@ -82,15 +82,17 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNe
 def _stem_kind(shapes: Shapes, stem: tuple[int, ...]) -> Convolution:
     if "stem.3.weight" in shapes:
         return "2plus1d"
-    return {3: "3d", 1: "2d"}.get(stem[2], "clip")  # type: ignore[return-value]
+    lengths: dict[int, Convolution] = {3: "3d", 1: "2d"}
+    return lengths.get(stem[2], "clip")
 
 
 def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
     """What a stage's second convolution is, and the key of the tensor whose rows are its outputs."""
     key = f"layer{stage}.0.conv2.0"
-    for part, kind in (("3", "2plus1d"), ("2", "ip")):
-        if f"{key}.{part}.weight" in shapes:
-            return kind, f"{key}.{part}.weight"  # type: ignore[return-value]
+    if f"{key}.3.weight" in shapes:
+        return "2plus1d", f"{key}.3.weight"
+    if f"{key}.2.weight" in shapes:
+        return "ip", f"{key}.2.weight"
     plain = shapes.get(f"{key}.weight", ())
     if len(plain) == 5 and plain[1] == 1 < plain[0]:
         return "ir", f"{key}.weight"

@@ -8,7 +8,7 @@ from ig65m.cli.extract import extract
 from ig65m.cli.models import models
 
 app = typer.Typer(
-    help="Labels and features from video with the R(2+1)D networks of VMZ, pre-trained on IG-65M.",
+    help="Labels and features from video with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
