@@ -129,7 +129,7 @@ def build(tensors: Mapping[str, Tensor], completed: Callable[[ResNetSpec], ResNe
     """Tensors in VideoResNet's naming -> their network in eval mode; the batch norms' counters may be missing (then 0).
 
     The tensors become the network's own, without a copy where they are float32. `completed` may change what shapes do not
-    tell of the network: pool1, who built it, whether classes exclude each other.
+    tell of the network: pool1, and who built it.
 
     Raises CheckpointError naming the tensors that are missing, left over, mis-shaped or not finite.
     """

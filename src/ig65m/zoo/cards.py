@@ -37,7 +37,6 @@ _SPEC_TYPES: dict[str, tuple[type, ...]] = {
     "bottleneck_multiplier": (int, float),
     "pool1": (bool,),
     "clip_frames": (int, NoneType),
-    "multi_label": (bool,),
     "builder": (str,),
 }
 

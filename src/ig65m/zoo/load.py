@@ -70,7 +70,7 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
         if card is None:
             builder = _builder(spec, origin, is_vmz=path.suffix.lower() == ".pkl")
             known = replace(spec, pool1=spec.pool1 if pool1 is None else pool1, builder=builder)
-        return replace(spec, pool1=known.pool1, builder=known.builder, multi_label=known.multi_label)
+        return replace(spec, pool1=known.pool1, builder=known.builder)
 
     try:
         network = build(tensors, completed)
