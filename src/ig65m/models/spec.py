@@ -57,9 +57,9 @@ class ResNetSpec:
 
     `architecture` is a key of ARCHITECTURES, `depth` counts layers as VMZ does (a key of BLOCKS). `channel_multiplier` scales
     every width behind the stem, `bottleneck_multiplier` besides that the inner width of bottleneck blocks. `pool1`: the stem
-    ends in a 1x3x3 max pooling of stride 2. `clip_frames` is how long a "clip" stem is. `builder`: torchvision's networks of the
-    same names have another eps in their batch norms, one middle width for both (2+1)-D convolutions of a block, that of the
-    first, and stride in time whatever the clip's length.
+    ends in a 1x3x3 max pooling of stride 2. `clip_frames` is how long a "clip" stem is. `builder`: torchvision's networks of
+    the same names have another eps in their batch norms, one middle width for both (2+1)-D convolutions of a block, that of
+    the first, and stride in time whatever the clip's length.
     """
 
     depth: int
