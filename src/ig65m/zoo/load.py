@@ -94,7 +94,8 @@ def _builder(spec: ResNetSpec, origin: Builder | None, *, is_vmz: bool) -> Build
         told = spec.builder
     if told is None and origin is None:
         raise CheckpointError(
-            f"a {spec} could be VMZ's or torchvision's, which differ in their batch norms' eps; say which with --origin"
+            f"a {spec} could be VMZ's or torchvision's, which differ in their batch norms' eps; convert it with "
+            "`ig65m convert --origin`, or load it with origin="
         )
     if None not in (told, origin) and told != origin:
         raise CheckpointError(f"its tensors are of {told}'s, not of {origin}'s; leave --origin out")
