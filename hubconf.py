@@ -40,13 +40,13 @@ def _load(name: str, num_classes: int, pretrained: bool, progress: bool) -> _Any
     from dataclasses import replace
 
     from ig65m.errors import ModelError
-    from ig65m.models.resnet import ResNet
+    from ig65m.models.network import network
     from ig65m.zoo.cards import find_card
     from ig65m.zoo.load import load_model
 
     spec = find_card(name).spec
     if not pretrained:
-        return ResNet(replace(spec, classes=num_classes))
+        return network(replace(spec, classes=num_classes))
     if num_classes != spec.classes:
         raise ModelError(
             f"{name} was trained on {spec.classes} classes, not {num_classes}: load it with num_classes={spec.classes} "

@@ -51,7 +51,7 @@ def test_specs_and_cards_check_themselves():
     with pytest.raises(ModelError, match="depth 20"):
         ResNetSpec(depth=20, classes=4)
     with pytest.raises(ModelError, match="at least one"):
-        ResNetSpec(depth=18, classes=0)
+        ResNetSpec(depth=18, classes=-1)
     with pytest.raises(UsageError, match="3 labels for the 4 classes"):
         Card(name="x", spec=TINY, labels=("a", "b", "c"))
 

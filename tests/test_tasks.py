@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import ig65m
 from ig65m.engines.pytorch import Pooling, find_device
 from ig65m.errors import ModelError, UsageError, VideoError
-from ig65m.tasks import softmax
+from ig65m.tasks import class_scores
 from ig65m.zoo.load import load_model
 from tests.videoresnet import random_model
 
@@ -88,7 +88,7 @@ def test_scores_are_the_softmax_and_the_video_is_their_mean(features, model, big
         assert clip.labels[0].label == f"class {row.argmax()}"
     assert [label.score for label in prediction.labels] == pytest.approx(sorted(wanted.mean(axis=0), reverse=True), rel=1e-4)
     assert sum(label.score for label in prediction.labels) == pytest.approx(1)
-    np.testing.assert_allclose(softmax(np.array([1000, 0], np.float32)), [1, 0])
+    np.testing.assert_allclose(class_scores(np.array([1000, 0], np.float32)), [1, 0])
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_missing_blob_is_named(name, blobs, tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["lr", "_w", "conv1_x", "conv1_w ", "comp_9_conv_1_w", "comp_1000_conv_1_w", "comp_00_conv_1_w", "comp_0_conv_9_w",
-     "comp_0_conv_1_b", "shortcut_projection_4_w", "last_out_L12_w", "last_out_L011_w", "pred_logit_w"],
+     "comp_0_conv_1_b", "shortcut_projection_4_w", "last_out_L12_w", "last_out_L011_w", "pred_logit_x", "a_conv1_w"],
 )  # fmt: skip
 def test_a_blob_too_many_is_named(name, blobs, tmp_path):
     with pytest.raises(CheckpointError, match=name if "shortcut" not in name else "5 stages"):
@@ -124,7 +124,7 @@ def test_widths_beyond_any_network_are_refused(blobs, tmp_path):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_precision_byte_order_and_memory_order_are_read(kind, order, blobs, tmp_path):
     stored = {name: np.array(blob, kind, order=order) for name, blob in blobs.items()}
-    tensors = read_vmz(written(stored, tmp_path))
+    tensors, _ = read_vmz(written(stored, tmp_path))
     for name, key in state_dict_keys({name: blob.shape for name, blob in blobs.items()}).items():
         np.testing.assert_array_equal(tensors[key].numpy(), stored[name].astype(np.float32))
         assert tensors[key].is_contiguous()

@@ -11,7 +11,7 @@ import torch
 from ig65m.atomic import check_place, nearest_folder, sync_folder
 from ig65m.errors import ProofError, UsageError
 from ig65m.export import export_onnx, onnx_difference
-from ig65m.models.resnet import ResNet
+from ig65m.models.network import Network
 from ig65m.models.spec import Builder
 from ig65m.zoo.cards import Card
 from ig65m.zoo.files import save_pth, save_safetensors
@@ -102,16 +102,17 @@ def _check_places(files: tuple[Path, ...], checkpoint: Path, *, overwrite: bool)
         raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
 
 
-def _prove(model: ResNet, files: tuple[Path, ...]) -> float:
+def _prove(model: Network, files: tuple[Path, ...]) -> float:
     """Check the files against `model`; the largest relative difference of the ONNX one."""
     weights, state_dict, graph = files
     frames = min(model.card.frames or 8, LONGEST_PROOF)
     generator = torch.Generator().manual_seed(0)
     height, width = (min(size, LARGEST_PROOF) for size in model.card.preprocessing.crop)
     other = frames if frames < 8 or model.spec.clip_frames else frames + 3
+    other_size = model.spec.clip_size or (max(1, height - 15), width + 10)
     clips = [
         torch.randn(2, model.spec.in_channels, frames, height, width, generator=generator),
-        torch.randn(1, model.spec.in_channels, other, max(1, height - 15), width + 10, generator=generator),
+        torch.randn(1, model.spec.in_channels, other, *other_size, generator=generator),
     ]
     for file in (weights, state_dict):
         again = load_model(file)

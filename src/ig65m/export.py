@@ -14,46 +14,54 @@ from torch import Tensor, nn
 
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
-from ig65m.models.resnet import ResNet
+from ig65m.models.network import Network
 from ig65m.zoo.cards import Card
 
 OPSET = 20
 
 
 class _WithFeatures(nn.Module):
-    """The network with two outputs: logits and the features before the last layer.
+    """The network with two outputs, logits and the features before the last layer; features only if it has no last layer.
 
     With `min_frames` the graph fails on shorter clips, for which it would be another function: both outputs are multiplied
     by element `min_frames - 1` of as many ones as there are frames.
     """
 
-    def __init__(self, model: ResNet, min_frames: int = 1) -> None:
+    def __init__(self, model: Network, min_frames: int = 1) -> None:
         super().__init__()
         self.model = model
         self.min_frames = min_frames
 
-    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
         maps = self.model.forward_features(clips)
-        logits, features = self.model.forward_head(maps), self.model.forward_head(maps, pre_logits=True)
+        outputs = [self.model.forward_head(maps)] if self.model.spec.classes else []
+        outputs.append(self.model.forward_head(maps, pre_logits=True))
         if self.min_frames > 1:
             one = torch.ones(clips.shape[2])[self.min_frames - 1]
-            logits, features = logits * one, features * one
-        return logits, features
+            outputs = [output * one for output in outputs]
+        return tuple(outputs)
 
 
-def export_onnx(model: ResNet, path: Path) -> None:
-    """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits` and `features`.
+def _outputs(model: Network) -> list[str]:
+    return ["logits", "features"] if model.spec.classes else ["features"]
+
+
+def export_onnx(model: Network, path: Path) -> None:
+    """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits`, if any, and `features`.
 
     N, T, H and W are free, T from 8 up: shorter clips are another graph, on which this one fails, and a network whose card
-    says fewer frames is written for just that many, as is one whose stem spans the clip. Batch norms are folded into the
-    convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it, `labels`, `mean`, `std` (of RGB
-    on 0..255), `frames`, `origin`.
+    says fewer frames is written for just that many, as is one whose stem spans the clip. Of C3D only N is free. Batch norms
+    are folded into the convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it, `labels`,
+    `mean`, `std` (of RGB on 0..255), `frames`, `scores` (what makes scores of logits, "softmax" or "sigmoid"), `origin`.
     """
     card: Card = model.card
     short = card.frames is not None and card.frames < 8
     fixed = short or model.spec.clip_frames is not None
-    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if fixed else 16, 64, 64)
-    free = {0: torch.export.Dim("batch"), 3: torch.export.Dim("height"), 4: torch.export.Dim("width")}
+    size = model.spec.clip_size or (64, 64)
+    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if fixed else 16, *size)
+    free = {0: torch.export.Dim("batch")}
+    if model.spec.clip_size is None:
+        free |= {3: torch.export.Dim("height"), 4: torch.export.Dim("width")}
     if not fixed:
         free[2] = torch.export.Dim("frames", min=8)
     with _quiet_exporter():
@@ -63,7 +71,7 @@ def export_onnx(model: ResNet, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=["clips"],
-            output_names=["logits", "features"],
+            output_names=_outputs(model),
             dynamic_shapes=(free,),
             external_data=False,
             verbose=False,
@@ -78,13 +86,13 @@ def export_onnx(model: ResNet, path: Path) -> None:
         onnx.save_model(graph, temporary)
 
 
-def onnx_difference(model: ResNet, path: Path, clips: Tensor) -> float:
+def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
     """Largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest output.
 
     Raises CheckpointError if the network's own outputs are not finite.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    got = session.run(["logits", "features"], {"clips": clips.numpy()})
+    got = session.run(_outputs(model), {"clips": clips.numpy()})
     with torch.inference_mode():
         wanted = _WithFeatures(model)(clips)
     if not all(bool(torch.isfinite(output).all()) for output in wanted):
@@ -100,6 +108,7 @@ def _metadata(card: Card) -> dict[str, str]:
         "std": json.dumps(card.preprocessing.std),
         "labels": json.dumps(card.labels) if card.labels else None,
         "frames": str(card.frames) if card.frames else None,
+        "scores": ("sigmoid" if card.spec.multi_label else "softmax") if card.spec.classes else None,
         "origin": card.origin,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -4,14 +4,14 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, TypedDict, TypeVar, Unpack
+from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.engines.pytorch import Pooling, PyTorchEngine, find_device
 from ig65m.errors import ModelError, UsageError, VideoError
-from ig65m.models.resnet import ResNet
+from ig65m.models.network import Network
 from ig65m.pipeline import Source, VideoResult, run
 from ig65m.types import (
     MAX_BATCH,
@@ -54,7 +54,7 @@ class Options(TypedDict, total=False):
     video that crashes the decoder then ends the program.
     """
 
-    model: str | os.PathLike[str] | ResNet
+    model: str | os.PathLike[str] | Network
     frames: int | None
     frame_step: int | None
     stride: int | None
@@ -74,7 +74,7 @@ class Options(TypedDict, total=False):
 class _Job:
     """Options made good: everything that a run over videos needs."""
 
-    model: ResNet
+    model: Network
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
@@ -146,7 +146,7 @@ def _job(default_model: str, options: Options) -> _Job:
         prepare(limits)
 
     chosen = options.get("model", default_model)
-    model = chosen if isinstance(chosen, ResNet) else load_model(os.fspath(chosen))
+    model = chosen if isinstance(chosen, Network) else load_model(os.fspath(chosen))
     card: Card = model.card
     if card is None:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
@@ -268,7 +268,7 @@ def _path(source: Source) -> str:
 
 
 def _prediction(result: VideoResult, card: Card, top_k: int) -> Prediction:
-    scores = [softmax(row) for row in result.logits]
+    scores = [class_scores(row, multi_label=card.spec.multi_label) for row in result.logits]
     clips = tuple(
         ClipPrediction(span.start, span.end, _best(row, card, top_k)) for span, row in zip(result.spans, scores, strict=True)
     )
@@ -281,15 +281,23 @@ def _best(scores: NDArray[Any], card: Card, top_k: int) -> tuple[Label, ...]:
     return tuple(Label(card.label(int(index)), float(scores[index])) for index in order)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities of one row of logits, in float64."""
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    scores: NDArray[np.float64] = powers / powers.sum()
-    return scores
+def class_scores(logits: NDArray[np.float32], *, multi_label: bool = False) -> NDArray[np.float64]:
+    """Scores (classes,) in float64 of one clip's logits: their softmax, or their sigmoid in a multi-label network.
+
+    Of a class map (classes, places) they are the mean over the places. VMZ's softmax is over classes and places together
+    (Caffe2's Softmax takes all axes but the first), so the scores then sum to 1/places.
+    """
+    exact = logits.astype(np.float64)
+    if multi_label:
+        scores = np.exp(-np.logaddexp(0, -exact))
+    else:
+        scores = np.exp(exact - exact.max())
+        scores /= scores.sum()
+    return cast("NDArray[np.float64]", scores if scores.ndim == 1 else scores.mean(axis=1))
 
 
 def _features(result: VideoResult, identity: dict[str, Any], card: Card, logits: bool) -> Features:
-    array = np.stack(result.features) if result.features else np.zeros((0, card.spec.widths[-1]), np.float32)
+    array = np.stack(result.features) if result.features else np.zeros((0, card.spec.feature_width), np.float32)
     rows = np.stack(result.logits) if result.logits else np.zeros((0, card.spec.classes), np.float32)
     return Features(
         path=_path(result.source),

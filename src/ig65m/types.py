@@ -138,7 +138,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a video shows to a model: `labels` from the mean over clips of the softmax, `clips` each by itself."""
+    """What a video shows to a model: `labels` from the mean over clips of their scores, `clips` each by itself."""
 
     model: str
     path: str

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ig65m.errors import CheckpointError, ModelError, shown
-from ig65m.models.resnet import ResNet, empty
-from ig65m.models.spec import ARCHITECTURES, BLOCKS, POOLED, Convolution, ResNetSpec
+from ig65m.models.network import Network, empty
+from ig65m.models.spec import ARCHITECTURES, BLOCKS, POOLED, C3DSpec, Convolution, ResNetSpec, Spec
 
 CHANNELS = (2, 3)  # of optical flow and of video
 MAX_WIDTH = 1 << 16  # channels of a stage; the widest network of VMZ has 2048
@@ -21,8 +21,8 @@ _STAGE = re.compile(r"layer([1-4])\.([0-9]{1,3})\.")
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNetSpec:
-    """The residual network that shapes in VideoResNet's naming belong to; what they do not tell is as VMZ had it.
+def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
+    """The network that shapes by state-dict key belong to; what they do not tell is as VMZ had it.
 
     `called` is what the file calls these tensors, if not by their keys.
 
@@ -38,9 +38,14 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNe
             raise CheckpointError(f"{name} has the shape {shapes[key]}; expected {dimensions} dimensions, none of them empty")
         return shapes[key]
 
-    stem, head = shape(stem_key := "stem.0.weight", 5), shape("fc.weight", 2)
+    is_c3d = "conv1a.weight" in shapes
+    stem = shape(stem_key := "conv1a.weight" if is_c3d else "stem.0.weight", 5)
     if stem[1] not in CHANNELS:
         raise CheckpointError(f"{names.get(stem_key, stem_key)} takes {stem[1]} channels; video has 3, optical flow 2")
+    headless = not is_c3d and not any(key.startswith(("fc.", "pred_logit.")) for key in shapes)
+    classes, multi_label = 0 if headless else shape("fc.weight", 2)[0], "pred_logit.weight" in shapes
+    if is_c3d:
+        return C3DSpec(classes=classes, in_channels=stem[1], multi_label=multi_label)
     blocks, bottleneck = _blocks(shapes), "layer1.0.conv3.0.weight" in shapes
     kinds = [_stem_kind(shapes, stem)]
     inner, outer, keys = [], [], []
@@ -52,7 +57,7 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNe
         if bottleneck:
             keys.append(f"layer{stage}.0.conv3.0.weight")
         outer.append(shape(keys[-1], 5)[0])
-    if (widest := max(*inner, *outer, head[1])) > MAX_WIDTH:
+    if (widest := max(*inner, *outer)) > MAX_WIDTH:
         raise CheckpointError(f"it is {widest} channels wide; no network of VMZ has more than 2048")
     architecture = next((name for name, those in ARCHITECTURES.items() if list(those) == kinds), None)
     if architecture is None:
@@ -61,11 +66,12 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> ResNe
     first = "layer2.0.conv1.0.0.weight", "layer2.0.conv2.0.0.weight"
     shared = not bottleneck and kinds[2] == "2plus1d" and shape(first[0], 5)[0] == shape(first[1], 5)[0]
     for depth in BLOCKS:
-        spec = ResNetSpec(depth=depth, classes=1, architecture=architecture, clip_frames=clip_frames)
+        spec = ResNetSpec(depth=depth, classes=0, architecture=architecture, clip_frames=clip_frames)
         if BLOCKS[depth] == blocks and spec.bottleneck == bottleneck:
             spec = replace(
                 spec,
-                classes=head[0],
+                classes=classes,
+                multi_label=multi_label,
                 in_channels=stem[1],
                 builder="torchvision" if shared else "vmz",
                 pool1=architecture in POOLED,
@@ -99,9 +105,7 @@ def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
     return ("2d" if len(plain) == 5 and plain[2] == 1 else "3d"), f"{key}.weight"
 
 
-def fit(
-    shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callable[[str, ResNetSpec], str] = lambda key, _: key
-) -> ResNet:
+def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callable[[str, Spec], str] | None = None) -> Network:
     """The network, without storage yet, that has just these shapes; batch norms' counters may be missing.
 
     `called` is what the file calls these tensors, `name_of` what it would call another one of the network.
@@ -115,7 +119,7 @@ def fit(
         raise CheckpointError(str(error)) from None
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     if missing := [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]:
-        wanted = [name_of(key, model.spec) for key in missing]
+        wanted = [key if name_of is None else name_of(key, model.spec) for key in missing]
         raise CheckpointError(f"missing from the weights of a {model.spec}: {shown(wanted)}")
     if extra := [names.get(key, key) for key in shapes if key not in expected]:
         raise CheckpointError(f"left over, a {model.spec} has no such tensor: {shown(extra)}")
@@ -125,17 +129,23 @@ def fit(
     return model
 
 
-def build(tensors: Mapping[str, Tensor], completed: Callable[[ResNetSpec], ResNetSpec] = lambda spec: spec) -> ResNet:
-    """Tensors in VideoResNet's naming -> their network in eval mode; the batch norms' counters may be missing (then 0).
+def build(
+    tensors: Mapping[str, Tensor],
+    completed: Callable[[Spec], Spec] = lambda spec: spec,
+    called: Mapping[str, str] | None = None,
+    name_of: Callable[[str, Spec], str] | None = None,
+) -> Network:
+    """Tensors by state-dict key -> their network in eval mode; the batch norms' counters may be missing (then 0).
 
     The tensors become the network's own, without a copy where they are float32. `completed` may change what shapes do not
-    tell of the network: pool1, and who built it.
+    tell of the network: pool1, and who built it. `called` and `name_of` are as in `fit`.
 
     Raises CheckpointError naming the tensors that are missing, left over, mis-shaped or not finite.
     """
+    names = {} if called is None else called
     for key, tensor in tensors.items():
-        _check_storage(shown([key]), tensor)
-    model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        _check_storage(shown([names.get(key, key)]), tensor)
+    model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()}, names, name_of)
     if (spec := completed(model.spec)) != model.spec:
         model = empty(spec)
     state = {}
@@ -144,9 +154,9 @@ def build(tensors: Mapping[str, Tensor], completed: Callable[[ResNetSpec], ResNe
             state[key] = _counter(key, tensors.get(key))
             continue
         if tensors[key].dtype not in _PRECISIONS:
-            raise CheckpointError(f"{key} holds {tensors[key].dtype}; expected floating-point numbers")
+            raise CheckpointError(f"{names.get(key, key)} holds {tensors[key].dtype}; expected floating-point numbers")
         state[key] = tensors[key].to(torch.float32)
-        check_numbers(key, state[key], variance=key.endswith("running_var"))
+        check_numbers(names.get(key, key), state[key], variance=key.endswith("running_var"))
     model.load_state_dict(state, assign=True)
     return model.eval()
 

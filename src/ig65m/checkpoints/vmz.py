@@ -1,7 +1,7 @@
 """VMZ's Caffe2 blob names -> the state-dict keys of our networks, and back."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor
 from ig65m.checkpoints.fit import check_numbers, fit
 from ig65m.checkpoints.unpickle import read_blobs
 from ig65m.errors import CheckpointError, shown
-from ig65m.models.spec import BLOCKS, ResNetSpec
+from ig65m.models.c3d import GROUPS
+from ig65m.models.spec import BLOCKS, C3DSpec, Spec
 
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}  # riv is the variance, not its inverse
 _SUFFIX = {leaf: suffix for suffix, leaf in _NORM.items()}
@@ -26,6 +27,11 @@ _NUMBER = "(0|[1-9][0-9]{0,2})"
 _BLOCK = re.compile(f"comp_{_NUMBER}_(conv|spatbn)_([1-9])(_middle)?")
 _SHORTCUT = re.compile(f"shortcut_projection_{_NUMBER}(_spatbn)?")
 _HEAD = re.compile(r"last_out_L([1-9][0-9]{0,6})")
+_C3D = {name: name for group in GROUPS for conv, _ in group for name in (conv, f"{conv}_bn")} | {"fc6": "fc6", "fc7": "fc7"}
+# An audio-visual network: the branch that sees, the one that hears, and what is made of both.
+_SEEN = "v_"
+_UNSEEN = re.compile(rf"a_[A-Za-z0-9_]{{1,100}}|({_HEAD.pattern}|pred_logit|av_fc[12])_[wb]")
+_MOST_UNSEEN = 5_000
 _BLOCK_KEY = re.compile(r"layer([1-4])\.([0-9]+)\.(?:conv([1-9])|downsample)\.(.*)")
 _PARTS = {  # of a block: what stands behind convN or downsample -> what stands before and behind its number
     "0.0": ("conv", "_middle"),
@@ -37,10 +43,11 @@ _PARTS = {  # of a block: what stands behind convN or downsample -> what stands 
 }
 
 
-def read_vmz(path: Path) -> dict[str, Tensor]:
+def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """A VMZ .pkl -> tensors (float32, in memory of their own) by state-dict key, but for the batch norms' counters.
 
-    No blob is read before the names and shapes of all have been found to be those of a network.
+    Of an audio-visual network these are of the branch that sees; the names of the blobs left out are given too. No blob is
+    read before the names and shapes of all have been found to be those of a network.
 
     Raises CheckpointError naming what is wrong: the pickle is unsafe or broken, or a blob is missing, left over, of another
     shape or type than the network needs, not finite, or a negative variance; FileNotFoundError.
@@ -51,12 +58,15 @@ def read_vmz(path: Path) -> dict[str, Tensor]:
         except CheckpointError as error:
             raise CheckpointError(f"{path} is not a checkpoint of VMZ (a pickle of float arrays): {error}") from None
         try:
-            keys = state_dict_keys({name: blob.shape for name, blob in blobs.items()})
+            prefix, left_out = visual_branch(blobs)
+            unseen = set(left_out)
+            keys = state_dict_keys({name: blob.shape for name, blob in blobs.items() if name not in unseen}, prefix)
             names = {key: name for name, key in keys.items()}
-            for name, blob in blobs.items():
-                if blob.dtype.kind != "f":
-                    raise CheckpointError(f"blob {name!r} holds {blob.dtype}; expected floating-point numbers")
-            fit({key: blobs[name].shape for key, name in names.items()}, names, blob_name)
+            for name in keys:
+                if blobs[name].dtype.kind != "f":
+                    raise CheckpointError(f"blob {name!r} holds {blobs[name].dtype}; expected floating-point numbers")
+            shapes = {key: blobs[name].shape for key, name in names.items()}
+            fit(shapes, names, lambda key, spec: prefix + blob_name(key, spec))
             tensors = {}
             for key, name in names.items():
                 with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
@@ -64,17 +74,67 @@ def read_vmz(path: Path) -> dict[str, Tensor]:
                 check_numbers(f"blob {name!r}", tensors[key], variance=name.endswith("_riv"))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
-    return tensors
+    return tensors, left_out
 
 
-def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """{blob name: shape} -> {blob name: state-dict key}, from the names alone but for where the four stages begin.
+def visual_branch(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """What the names of an audio-visual network's branch that sees begin with, and the blobs that are not of it.
+
+    Another network has no branches: nothing, and none.
+    """
+    if not any(name.startswith(f"{_SEEN}c") for name in names):
+        return "", ()
+    unseen = tuple(name for name in names if _UNSEEN.fullmatch(name))
+    if len(unseen) > _MOST_UNSEEN:
+        raise CheckpointError(f"{len(unseen)} blobs are not of the branch that sees; no network of VMZ has so many")
+    return _SEEN, unseen
+
+
+def state_dict_keys(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, str]:
+    """{blob name: shape} -> {blob name: state-dict key}; the names begin with `prefix`.
+
+    Raises CheckpointError naming a blob that has no place in a network of VMZ, or is wanted and missing.
+    """
+    if strange := [name for name in shapes if not name.startswith(prefix)]:
+        raise CheckpointError(f"blob {shown(strange)} belongs to no audio-visual network of VMZ")
+    bare = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    if not prefix and not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in bare):
+        raise CheckpointError("missing: the last layer's 'last_out_L(number of classes)_w'")
+    is_c3d = any(name.startswith(("conv1a_", "fc6_")) for name in bare)
+    module_of = _C3D.get if is_c3d else _resnet_module(bare, prefix)
+    keys: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for name, shape in bare.items():
+        module, _, suffix = name.rpartition("_")
+        target = _head_module(module) or module_of(module)
+        is_norm = "spatbn" in module or module.endswith("_bn")
+        leaf = _NORM.get(suffix) if is_norm else {"w": "weight", "b": "bias"}.get(suffix)
+        if target is None or leaf is None:
+            raise CheckpointError(f"blob {shown([prefix + name])} of shape {shape} belongs to no network of VMZ")
+        if (head := _HEAD.fullmatch(module)) and shape[:1] != (int(head[1]),):
+            raise CheckpointError(f"blob {shown([prefix + name])} has the shape {shape}, its name says {head[1]} classes")
+        key = f"{target}.{leaf}"
+        if key in taken:
+            raise CheckpointError(f"blobs {shown([taken[key], prefix + name])} are both of {key}")
+        taken[key] = prefix + name
+        keys[prefix + name] = key
+    return keys
+
+
+def _head_module(prefix: str) -> str | None:
+    if prefix == "pred_logit":
+        return prefix
+    return "fc" if _HEAD.fullmatch(prefix) else None
+
+
+def _resnet_module(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Callable[[str], str | None]:
+    """What a blob's name without its suffix stands for: a module of a residual network, or None.
 
     Stages begin at component 0 and at each shortcut that is projected (the first stage's own, if any, is component 0's).
     """
     if "conv1_w" not in shapes or not any(name.startswith("comp_") for name in shapes):
         raise CheckpointError(
-            f"this is no residual network of VMZ: it has no 'conv1_w' or no 'comp_...'. It has {shown(list(shapes))}"
+            f"this is no network of VMZ: it has no '{prefix}conv1_w' or no '{prefix}comp_...'. It has {shown(list(shapes))}"
         )
     is_split = any(name.startswith("conv1_middle_") for name in shapes)
     stem = _SPLIT_STEM if is_split else _STEM
@@ -88,15 +148,13 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     if is_split:
         needed.append("conv1_middle_w")
     if missing := [name for name in needed if name not in shapes]:
-        raise CheckpointError(f"missing: {shown(missing)}")
-    if not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in shapes):
-        raise CheckpointError("missing: the last layer's 'last_out_L(number of classes)_w'")
+        raise CheckpointError(f"missing: {shown([prefix + name for name in missing])}")
     stage_of = {n: stage for n in range(1000) if (stage := sum(n >= start for start in starts))}
 
-    def module(prefix: str) -> str | None:
-        if prefix in stem:
-            return stem[prefix]
-        if match := _BLOCK.fullmatch(prefix):
+    def module(name: str) -> str | None:
+        if name in stem:
+            return stem[name]
+        if match := _BLOCK.fullmatch(name):
             component, kind, number, middle = int(match[1]), match[2], int(match[3]), match[4]
             conv = number if second == 2 else {1: 1, 3: 2, 4: 3}.get(number)
             stage = stage_of[component]
@@ -104,11 +162,11 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
             if kind == "spatbn":
                 return f"{block}.0.1" if middle else f"{block}.1"
             return f"{block}.{place(component, number, middle)}"
-        if match := _SHORTCUT.fullmatch(prefix):
+        if match := _SHORTCUT.fullmatch(name):
             component = int(match[1])
             stage = stage_of[component]
             return f"layer{stage}.{component - starts[stage - 1]}.downsample.{1 if match[2] else 0}"
-        return "fc" if _HEAD.fullmatch(prefix) else None
+        return None
 
     def place(component: int, number: int, middle: str | None) -> str:
         """Where in its module a convolution stands, by whether it is made of two; a missing blob must not hide that."""
@@ -118,30 +176,16 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
         own = shapes.get(f"comp_{component}_conv_{number}_w", ())
         return "0.2" if len(own) == 5 and own[3] == 3 else "0.3"  # 3x3x3 of ip-CSN, 3x1x1 of R(2+1)D
 
-    keys: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for name in shapes:
-        prefix, _, suffix = name.rpartition("_")
-        target = module(prefix)
-        is_norm = "spatbn" in prefix
-        leaf = _NORM.get(suffix) if is_norm else {"w": "weight", "b": "bias"}.get(suffix)
-        if target is None or leaf is None:
-            raise CheckpointError(f"blob {shown([name])} of shape {shapes[name]} belongs to no residual network of VMZ")
-        if (head := _HEAD.fullmatch(prefix)) and shapes[name][:1] != (int(head[1]),):
-            raise CheckpointError(f"blob {shown([name])} has the shape {shapes[name]}, its name says {head[1]} classes")
-        key = f"{target}.{leaf}"
-        if key in taken:
-            raise CheckpointError(f"blobs {shown([taken[key], name])} are both of {key}")
-        taken[key] = name
-        keys[name] = key
-    return keys
+    return module
 
 
-def blob_name(key: str, spec: ResNetSpec) -> str:
-    """The reverse: a state-dict key of a network -> VMZ's name of that blob."""
+def blob_name(key: str, spec: Spec) -> str:
+    """The reverse: a state-dict key of a network -> VMZ's name of that blob, but for its prefix."""
     module, _, leaf = key.rpartition(".")
-    if module == "fc":
-        return f"last_out_L{spec.classes}_{leaf[0]}"
+    if module in ("fc", "pred_logit"):
+        return f"{f'last_out_L{spec.classes}' if module == 'fc' else module}_{leaf[0]}"
+    if isinstance(spec, C3DSpec):
+        return f"{module}_{_SUFFIX[leaf] if module.endswith('_bn') else leaf[0]}"
     if match := _BLOCK_KEY.fullmatch(module):
         stage, block, conv, part = int(match[1]), int(match[2]), match[3], match[4]
         component = sum(BLOCKS[spec.depth][: stage - 1]) + block

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ig65m.errors import ModelError, UsageError
-from ig65m.models.resnet import ResNet
+from ig65m.models.c3d import C3D
+from ig65m.models.network import Network
 from ig65m.types import Preprocessing
 
 Reduction = Literal["mean", "max", "none"]
@@ -41,11 +42,20 @@ class PyTorchEngine:
     """Runs a network on batches of clips, on the CPU or on a CUDA device, in float32 (TF32 off)."""
 
     def __init__(
-        self, model: ResNet, preprocessing: Preprocessing, *, pooling: Pooling | None = None, device: str = "cpu"
+        self,
+        model: Network,
+        preprocessing: Preprocessing,
+        *,
+        pooling: Pooling | None = None,
+        device: str = "cpu",
+        window: tuple[int, int] | None = None,
     ) -> None:
+        if isinstance(model, C3D) and (pooling not in (None, Pooling()) or window is not None):
+            raise UsageError("C3D ends in fully connected layers: it has no feature maps to pool otherwise, or to slide over")
         self.device = find_device(device)
         self.model = model.to(self.device)
         self.pooling = pooling or Pooling()
+        self.window = window
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(3, 1, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(3, 1, 1, 1)
 
@@ -53,15 +63,24 @@ class PyTorchEngine:
     def __call__(self, clips: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """RGB on 0..255 (N, T, H, W, 3), uint8 or float32 -> features (N, C, ...) and logits (N, classes), float32.
 
-        Raises ModelError if they are not finite.
+        With a `window`, the logits are those of each place of it in the feature maps, (N, classes, places): the network is
+        run fully convolutionally. Raises ModelError if anything is not finite.
         """
         x = torch.from_numpy(clips).to(self.device).permute(0, 4, 1, 2, 3).to(torch.float32)
         with self._exact():
             maps = self.model.forward_features(((x - self.mean) / self.std).contiguous())
-            logits = self.model.forward_head(maps)
-        if not bool(torch.isfinite(logits).all()):
+            logits = self._logits(maps)
+        if not bool(torch.isfinite(maps).all() and torch.isfinite(logits).all()):
             raise ModelError("the network gives numbers that are not finite; its weights are damaged, or no trained network")
-        return self.pooling(maps).cpu().numpy(), logits.cpu().numpy()
+        features = self.model.forward_head(maps, pre_logits=True) if self.pooling == Pooling() else self.pooling(maps)
+        return features.cpu().numpy(), logits.cpu().numpy()
+
+    def _logits(self, maps: Tensor) -> Tensor:
+        if not self.model.spec.classes:
+            return maps.new_zeros((len(maps), 0))
+        if self.window is None or isinstance(self.model, C3D):
+            return self.model.forward_head(maps)
+        return self.model.class_map(maps, self.window).flatten(2)
 
     def _exact(self) -> AbstractContextManager[Any]:
         if self.device.type != "cuda":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,3 +89,17 @@ def convolution(kind: Convolution, inputs: int, outputs: int, stride: int, norm:
         case "2d":
             return Conv3d(inputs, outputs, (1, 3, 3), (1, stride, stride))
     return Conv3d(inputs, outputs, (3, 3, 3), (stride, stride, stride))
+
+
+class ElementwiseLinear(nn.Module):
+    """y = weight * x + bias, each class by itself: what VMZ puts behind the last layer of a multi-label network."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(classes))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, classes, ...) -> the same shape."""
+        shape = (-1, *(1 for _ in x.shape[2:]))
+        return x * self.weight.view(shape) + self.bias.view(shape)

@@ -3,12 +3,11 @@
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
-from ig65m.models.layers import Conv3d, Norm, batch_norm, convolution, middle_channels
+from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, batch_norm, convolution, middle_channels
 from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec
 
 
@@ -119,8 +118,12 @@ class ResNet(nn.Module):
                 width = outputs
             stages.append(stage)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.fc = nn.Linear(width, spec.classes)
-        if not self.fc.weight.is_meta:  # there is nothing to fill, and PyTorch would load its compiler (80 MB, 1.5 s) for it
+        if spec.classes:
+            self.fc = nn.Linear(width, spec.classes)
+        if spec.multi_label:
+            self.pred_logit = ElementwiseLinear(spec.classes)
+        # On the meta device there is nothing to fill, and PyTorch would load its compiler (80 MB, 1.5 s) for it.
+        if not next(self.parameters()).is_meta:
             _initialize(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -132,7 +135,7 @@ class ResNet(nn.Module):
         """
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
-        frames = x.shape[2] if self.spec.builder == "vmz" else 8  # torchvision strides in time whatever the length
+        frames = x.shape[2] if self.spec.builder == "vmz" else 8  # the others stride in time whatever the length
         if self.spec.clip_frames not in (None, x.shape[2]):
             raise ModelError(f"a {self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
         x = self.stem(x)  # (N, 64, T, H/2, W/2)
@@ -142,9 +145,31 @@ class ResNet(nn.Module):
         return _strided(self.layer4, x, keep_time=frames < 8)  # (N, C, T/8, H/16, W/16)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes)."""
+        """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes).
+
+        Raises ModelError if there is no last layer and logits are asked for.
+        """
         pooled = features.mean(dim=(2, 3, 4))
-        return pooled if pre_logits else F.linear(pooled, self.fc.weight, self.fc.bias)
+        if pre_logits:
+            return pooled
+        self._check_head()
+        logits = F.linear(pooled, self.fc.weight, self.fc.bias)
+        return self.pred_logit(logits) if self.spec.multi_label else logits
+
+    def class_map(self, features: Tensor, window: tuple[int, int]) -> Tensor:
+        """Feature maps (N, C, T', H', W') -> logits (N, classes, 1, Y, X) of each place of a `window` within them.
+
+        That is the network run fully convolutionally, as VMZ tested it: the mean over the window slides at stride 1, and the
+        last layer is a 1x1x1 convolution. Raises ModelError if there is no last layer.
+        """
+        self._check_head()
+        pooled = F.avg_pool3d(features, (features.shape[2], *window), stride=1)
+        logits = F.conv3d(pooled, self.fc.weight[:, :, None, None, None], self.fc.bias)
+        return self.pred_logit(logits) if self.spec.multi_label else logits
+
+    def _check_head(self) -> None:
+        if not self.spec.classes:
+            raise ModelError(f"a {self.spec} gives features only; its checkpoint had no classes to tell apart")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> logits (N, classes)."""
@@ -159,9 +184,3 @@ def _initialize(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0, 0.01)
             nn.init.zeros_(module.bias)
-
-
-def empty(spec: ResNetSpec) -> ResNet:
-    """A network without storage (on the meta device): its names and shapes; `load_state_dict(assign=True)` fills it."""
-    with torch.device("meta"):
-        return ResNet(spec)

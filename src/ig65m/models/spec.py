@@ -1,7 +1,7 @@
 """What tells one network of VMZ from another: pure data, no torch."""
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from ig65m.errors import ModelError
 
@@ -42,8 +42,8 @@ TITLES: Final = {"r2plus1d": "R(2+1)D", "r3d": "R3D", "r2d": "R2D", "r2df": "R2D
     f"{reverse}mc{level}": f"{reverse}MC{level}" for reverse in ("", "r") for level in (2, 3, 4, 5)
 }
 
-Builder = Literal["vmz", "torchvision"]
-EPS: Final[dict[Builder, float]] = {"vmz": 1e-3, "torchvision": 1e-5}
+Builder = Literal["vmz", "torchvision", "mmaction2"]
+EPS: Final[dict[Builder, float]] = {"vmz": 1e-3, "torchvision": 1e-5, "mmaction2": 1e-3}
 POOLED: Final = ("ir_csn", "ip_csn")  # VMZ's networks with pool1
 
 STEM_MIDDLE: Final = 45  # channels between the halves of a (2+1)-D stem; the stem's are the same whatever the multiplier
@@ -58,8 +58,9 @@ class ResNetSpec:
     `architecture` is a key of ARCHITECTURES, `depth` counts layers as VMZ does (a key of BLOCKS). `channel_multiplier` scales
     every width behind the stem, `bottleneck_multiplier` besides that the inner width of bottleneck blocks. `pool1`: the stem
     ends in a 1x3x3 max pooling of stride 2. `clip_frames` is how long a "clip" stem is. `builder`: torchvision's networks of
-    the same names have another eps in their batch norms, one middle width for both (2+1)-D convolutions of a block, that of
-    the first, and stride in time whatever the clip's length.
+    the same names have another eps in their batch norms and one middle width for both (2+1)-D convolutions of a block, that
+    of the first; its networks and mmaction2's stride in time whatever the clip's length. `multi_label`: several classes
+    may hold at once, a sigmoid makes scores of the logits. A network of 0 classes has no last layer, only features.
     """
 
     depth: int
@@ -71,27 +72,34 @@ class ResNetSpec:
     pool1: bool = False
     clip_frames: int | None = None
     builder: Builder = "vmz"
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ModelError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.depth not in BLOCKS:
             raise ModelError(f"depth {self.depth} is none of VMZ's; expected one of {', '.join(map(str, BLOCKS))}")
-        if min(self.classes, self.in_channels, self.inner_widths[0], self.widths[0]) < 1:
-            raise ModelError(f"a network needs at least one class, one input channel and one channel in each stage; got {self}")
+        if self.classes < 0:
+            raise ModelError(f"a network has at least one class, or none and no last layer; got {self.classes}")
+        if min(self.in_channels, self.inner_widths[0], self.widths[0]) < 1:
+            raise ModelError(f"a network needs at least one input channel and one channel in each stage; got {self}")
+        if self.multi_label and not self.classes:
+            raise ModelError("a network without classes cannot be multi-label")
         if self.builder not in EPS:
             raise ModelError(f"builder {self.builder!r} is none of {', '.join(EPS)}")
         if ("clip" in self.convolutions) != (self.clip_frames is not None):
             raise ModelError(f"{self.architecture} and a stem over {self.clip_frames} frames do not go together")
 
     def __str__(self) -> str:
-        who = "torchvision's " if self.builder == "torchvision" else ""
+        who = "" if self.builder == "vmz" else f"{self.builder}'s "
         width = "" if self.channel_multiplier == 1 else f" of {self.channel_multiplier:g} times the width"
         inner = "" if self.bottleneck_multiplier == 1 else f" of {self.bottleneck_multiplier:g} times the inner width"
-        return f"{who}{TITLES[self.architecture]}-{self.depth}{width}{inner} with {self.classes} classes"
+        return f"{who}{TITLES[self.architecture]}-{self.depth}{width}{inner} with {_classes(self)}"
 
-    def same_network(self, other: "ResNetSpec") -> bool:
+    def same_network(self, other: "Spec") -> bool:
         """Whether both are the same function; several multipliers can round to the same widths."""
+        if not isinstance(other, ResNetSpec):
+            return False
         mine, theirs = (replace(spec, channel_multiplier=1.0, bottleneck_multiplier=1.0) for spec in (self, other))
         return mine == theirs and self.inner_widths == other.inner_widths and self.widths == other.widths
 
@@ -125,3 +133,48 @@ class ResNetSpec:
     def widths(self) -> tuple[int, ...]:
         """Channels that each stage puts out; the last is the length of a feature vector."""
         return tuple(int(width * self.expansion * self.channel_multiplier) for width in WIDTHS)
+
+    @property
+    def feature_width(self) -> int:
+        """Length of a feature vector."""
+        return self.widths[-1]
+
+    @property
+    def clip_size(self) -> None:
+        """Pictures may have any size."""
+
+
+@dataclass(frozen=True)
+class C3DSpec:
+    """What tells one C3D network of VMZ from another; `multi_label` as in ResNetSpec."""
+
+    classes: int
+    in_channels: int = 3
+    multi_label: bool = False
+    architecture: Literal["c3d"] = "c3d"
+
+    clip_frames: ClassVar[int] = 16
+    clip_size: ClassVar[tuple[int, int]] = (112, 112)
+    feature_width: ClassVar[int] = 4096
+    pool1: ClassVar[bool] = False
+    builder: ClassVar[Builder] = "vmz"
+
+    def __post_init__(self) -> None:
+        if self.architecture != "c3d" or min(self.classes, self.in_channels) < 1:
+            raise ModelError(f"C3D needs at least one class and one input channel; got {self}")
+
+    def __str__(self) -> str:
+        return f"C3D with {_classes(self)}"
+
+    def same_network(self, other: "Spec") -> bool:
+        """Whether both are the same function."""
+        return self == other
+
+
+Spec = ResNetSpec | C3DSpec
+
+
+def _classes(spec: Spec) -> str:
+    if spec.classes == 0:
+        return "no last layer"
+    return f"{spec.classes} classes{' (multi-label)' if spec.multi_label else ''}"

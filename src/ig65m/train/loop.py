@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
-from ig65m.models.resnet import ResNet
-from ig65m.models.spec import ResNetSpec
+from ig65m.models.network import network
+from ig65m.models.spec import Spec
 from ig65m.train.scenes import Library, make_masks, mirror, random_clip
 from ig65m.train.sources import load_sources, textures
 from ig65m.train.start import start_stem
@@ -97,12 +97,12 @@ def normalise(clips: Tensor) -> Tensor:
 class Run:
     """A network in training, its optimiser and the running mean of its weights."""
 
-    def __init__(self, plan: Plan, spec: ResNetSpec = CARD.spec) -> None:
+    def __init__(self, plan: Plan, spec: Spec = CARD.spec) -> None:
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.step = 0
         self.seconds = 0.0
-        self.network = ResNet(spec).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network = network(spec).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         start_stem(self.network, plan.seed)
         self.mean = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         weights = list(self.network.parameters())

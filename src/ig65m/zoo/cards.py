@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, Final
 
 from ig65m.errors import CheckpointError, ModelError, UsageError, plain, shown
-from ig65m.models.spec import ResNetSpec
+from ig65m.models.spec import POOLED, C3DSpec, ResNetSpec, Spec
 from ig65m.types import MAX_FRAMES, Preprocessing
 from ig65m.zoo.labels import built_in
 
@@ -20,6 +20,8 @@ STD: Final = (58.1489, 56.4701, 55.3324)
 VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=MEAN, std=STD)
 # As it fed the CSN networks, which see every second frame: the shorter edge 256, the middle 224x224.
 VMZ_CSN = Preprocessing(resize=256, crop=(224, 224), mean=MEAN, std=STD)
+# What mmaction2 trains CSN networks with; it resizes by OpenCV's bilinear interpolation.
+MMACTION2 = Preprocessing(resize=256, crop=(224, 224), mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
 
 MAX_TEXT = 1_000  # characters in a label, a name, an address
@@ -38,6 +40,7 @@ _SPEC_TYPES: dict[str, tuple[type, ...]] = {
     "pool1": (bool,),
     "clip_frames": (int, NoneType),
     "builder": (str,),
+    "multi_label": (bool,),
 }
 
 
@@ -53,11 +56,12 @@ class Card:
     `frames` is the clip length it was trained on, None if unknown. `labels` are the classes in order, None where no list
     was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ.
     `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits, or None, as far as it
-    was published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file.
+    was published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file. `left_out` are
+    the blobs of the checkpoint that the network does not have, such as those for sound.
     """
 
     name: str
-    spec: ResNetSpec
+    spec: Spec
     preprocessing: Preprocessing = VMZ
     frames: int | None = None
     frame_step: int = 1
@@ -74,18 +78,20 @@ class Card:
     licence: str | None = None
     paper: str | None = None
     origin: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
         for name in _TEXTS:
             if (text := getattr(self, name)) is not None:
                 _check_text(name, text)
-        if self.labels is not None and type(self.labels) is not tuple:
-            raise UsageError(f"labels must be a tuple, got {type(self.labels).__name__}")
+        for name, those in (("labels", self.labels or ()), ("left_out", self.left_out)):
+            if type(those) is not tuple:
+                raise UsageError(f"{name} must be a tuple, got {type(those).__name__}")
+            for text in those:
+                _check_text(name, text)
         if self.labels is not None and len(self.labels) != self.spec.classes:
             raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
-        for label in self.labels or ():
-            _check_text("label", label)
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
             if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
                 raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {plain(repr(count), 40)}")
@@ -98,6 +104,11 @@ class Card:
     def label(self, index: int) -> str:
         """The name of a class; `class N` where no list was published."""
         return self.labels[index] if self.labels else f"class {index}"
+
+    @property
+    def classes_unpublished(self) -> bool:
+        """Whether nobody published what tells the classes apart: how many there are, the file says."""
+        return self.labels is None and self.sha256 is None and self.url is not None
 
     def to_json(self) -> str:
         """The card as one line of JSON."""
@@ -126,11 +137,11 @@ def _check_text(name: str, value: object) -> None:
         raise UsageError(f"the {name} {shown([value])} has control characters")
 
 
-def _spec(values: dict[str, Any]) -> ResNetSpec:
+def _spec(values: dict[str, Any]) -> Spec:
     for name, value in values.items():
         if type(value) not in _SPEC_TYPES.get(name, ()) or (isinstance(value, int | float) and not isfinite(value)):
             raise UsageError(f"a network's {shown([name])} cannot be {plain(repr(value), 40)}")
-    return ResNetSpec(**values)
+    return C3DSpec(**values) if values.get("architecture") == "c3d" else ResNetSpec(**values)
 
 
 def _frozen(value: Any) -> Any:
@@ -225,13 +236,13 @@ CARDS: Final = _cards()
 EMBEDDED: Final = "r2plus1d_10_camera_motion"
 
 
-def card_for(spec: ResNetSpec, *, name: str, origin: str) -> Card:
+def card_for(spec: Spec, *, name: str, origin: str, preprocessing: Preprocessing | None = None) -> Card:
     """A card for a network of which nothing else is known: it is fed as VMZ fed networks of its architecture."""
-    is_csn = spec.convolutions[-1] in ("ir", "ip")
+    is_csn = spec.architecture in POOLED
     return Card(
         name=name,
         spec=spec,
-        preprocessing=VMZ_CSN if is_csn else VMZ,
+        preprocessing=preprocessing or (VMZ_CSN if is_csn else VMZ),
         frames=spec.clip_frames,
         frame_step=2 if is_csn else 1,
         origin=origin,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ig65m.models.resnet import empty
+from ig65m.models.network import empty
 from ig65m.zoo.cards import Card
 
 

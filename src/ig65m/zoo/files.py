@@ -58,7 +58,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:
 
 
 def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    """Tensors of a .pth state dict and, where we wrote it, their card; nothing in the file is executed.
+    """Tensors of a .pth state dict, or of one under "state_dict", and their card where we wrote it; nothing is executed.
 
     Raises CheckpointError if the file is no state dict of tensors, or its tensors have more bytes than it.
     """
@@ -74,6 +74,8 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     # From here on nothing of a dict's or a tensor's own is called: a pickle can give both attributes of any name.
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds {type(loaded).__name__}; expected a state dict of tensors")
+    if isinstance(inner := dict.get(loaded, "state_dict"), dict):  # as training frameworks wrap it
+        loaded = inner
     tensors: dict[str, Tensor] = {}
     for key, value in dict.items(loaded):
         if type(key) is not str or type(value) not in (Tensor, torch.nn.Parameter):

@@ -2,40 +2,72 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
 from ig65m.checkpoints.fit import build
+from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError, UsageError
-from ig65m.models.resnet import ResNet
-from ig65m.models.spec import EPS, Builder, ResNetSpec
-from ig65m.zoo.cards import CARDS, Card, card_for, find_card, name_from
+from ig65m.models.network import Network
+from ig65m.models.spec import EPS, Builder, C3DSpec, ResNetSpec, Spec
+from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
 
 SHARED = ("r2plus1d", "r3d", "mc3")  # architectures that torchvision has too, of 18 layers
 
-_READERS: dict[str, Callable[[Path], tuple[dict[str, Tensor], Card | None]]] = {
-    ".safetensors": read_safetensors,
-    ".pth": read_pth,
-    ".pt": read_pth,
-    ".pkl": lambda path: (read_vmz(path), None),
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a model file holds: tensors by our keys, its card if it has one, and how the file calls things.
+
+    `layout` says whose names they were; "videoresnet" is ours and torchvision's.
+    """
+
+    tensors: dict[str, Tensor]
+    card: Card | None = None
+    left_out: tuple[str, ...] = ()
+    layout: Literal["videoresnet", "vmz", "mmaction2"] = "videoresnet"
+    called: dict[str, str] | None = None
+
+
+def _read_vmz(path: Path) -> _Contents:
+    tensors, left_out = read_vmz(path)
+    return _Contents(tensors, left_out=left_out, layout="vmz")
+
+
+def _read_pth(path: Path) -> _Contents:
+    tensors, card = read_pth(path)
+    if card is not None or not is_mmaction(tensors):
+        return _Contents(tensors, card)
+    keys = state_dict_keys(tensors)
+    called = {key: name for name, key in keys.items()}
+    return _Contents({key: tensors[name] for name, key in keys.items()}, layout="mmaction2", called=called)
+
+
+_READERS: dict[str, Callable[[Path], _Contents]] = {
+    ".safetensors": lambda path: _Contents(*read_safetensors(path)),
+    ".pth": _read_pth,
+    ".pt": _read_pth,
+    ".pkl": _read_vmz,
 }
 
 
 def load_model(
     model: str | Path, *, progress: bool | None = None, pool1: bool | None = None, origin: Builder | None = None
-) -> ResNet:
+) -> Network:
     """A network with weights, in eval mode; `model.card` says what it is.
 
     `model` is a name (`ig65m.list_models()`) or a file: .safetensors or .pth of ours, a .pth in the layout of
-    torchvision's VideoResNet, a .pkl of VMZ. Files without a card of their own get one that says what their tensors tell;
-    their clip length and labels stay unknown, unless the file is one of the published. Of such files `pool1` says whether
-    the network has that pooling (None: CSN networks have it, the others not), and `origin` who built it, "vmz" or
-    "torchvision", where the tensors fit both.
+    torchvision's VideoResNet or of mmaction2's CSN networks, a .pkl of VMZ. Files without a card of their own get one that
+    says what their tensors tell; their clip length and labels stay unknown, unless the file is one of the published. Of such
+    files `pool1` says whether the network has that pooling (None: CSN networks have it, the others not), and `origin` whose
+    weights they are where that is not sure: "vmz" or "torchvision" of an 18-layer VideoResNet, "vmz" or "mmaction2" of a
+    file in mmaction2's layout, which are a port of VMZ's or its own and were trained with another mean and deviation.
 
     Raises ModelError (no such name), CheckpointError (the file is not such a model, or could be two), DownloadError,
     FileNotFoundError.
@@ -58,41 +90,62 @@ def load_model(
     return read_model(path, None, pool1=pool1, origin=origin)
 
 
-def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> ResNet:
+def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> Network:
     """The network in a file; `card` is what is known of it beforehand, and goes before what the file says."""
-    tensors, own = _READERS[path.suffix.lower()](path)
-    card = card or own or _published(path)
+    contents = _READERS[path.suffix.lower()](path)
+    by_name = card is not None
+    card = card or contents.card or _published(path)
 
-    def completed(spec: ResNetSpec) -> ResNetSpec:
-        known = spec if card is None else card.spec
-        if card is not None and (pool1 not in (None, known.pool1) or origin not in (None, known.builder)):
-            raise CheckpointError(f"it is known to be a {known}, pool1: {known.pool1}; leave --pool1 and --origin out")
+    def completed(spec: Spec) -> Spec:
         if card is None:
-            builder = _builder(spec, origin, is_vmz=path.suffix.lower() == ".pkl")
-            known = replace(spec, pool1=spec.pool1 if pool1 is None else pool1, builder=builder)
-        return replace(spec, pool1=known.pool1, builder=known.builder)
+            return _told(spec, pool1, origin, contents.layout)
+        if pool1 not in (None, card.spec.pool1) or origin not in (None, card.spec.builder):
+            raise CheckpointError(f"it is known to be a {card.spec}, pool1: {card.spec.pool1}; leave --pool1 and --origin out")
+        if isinstance(spec, C3DSpec):
+            return spec
+        return replace(spec, pool1=card.spec.pool1, builder=card.spec.builder)
 
     try:
-        network = build(tensors, completed)
-        network.card = card or card_for(
-            network.spec, name=name_from(path.stem), origin=f"converted from {name_from(path.name)}"
-        )
-        if not network.card.spec.same_network(network.spec):
-            raise CheckpointError(f"its tensors are of {network.spec}, its card is of {network.card.spec}")
-        network.spec = network.card.spec
+        network = build(contents.tensors, completed, contents.called, their_name if contents.layout == "mmaction2" else None)
+        if card is None:
+            preprocessing = MMACTION2 if contents.layout == origin == "mmaction2" else None
+            name, file = name_from(path.stem), name_from(path.name)
+            card = card_for(network.spec, name=name, origin=f"converted from {file}", preprocessing=preprocessing)
+        elif by_name and card.classes_unpublished:
+            card = replace(card, spec=replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label))
+        if not card.spec.same_network(network.spec):
+            raise CheckpointError(f"its tensors are of a {network.spec}, its card is of a {card.spec}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    network.spec = card.spec
+    network.card = replace(card, left_out=contents.left_out) if contents.left_out else card
     return network
 
 
-def _builder(spec: ResNetSpec, origin: Builder | None, *, is_vmz: bool) -> Builder:
+def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -> Spec:
+    """`spec` with what shapes do not tell: pool1, and who built the network. Raises CheckpointError if that is not sure."""
+    if isinstance(spec, C3DSpec):
+        if pool1 or origin not in (None, "vmz"):
+            raise CheckpointError(f"a {spec} is VMZ's and has no pool1; leave --pool1 and --origin out")
+        return spec
+    return replace(spec, pool1=spec.pool1 if pool1 is None else pool1, builder=_builder(spec, origin, layout))
+
+
+def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
     """Who built a network, of which the shapes say so only in the widths of (2+1)-D convolutions."""
+    if layout == "mmaction2":
+        if origin not in ("vmz", "mmaction2"):
+            raise CheckpointError(
+                f"this {spec} of mmaction2 is a port of VMZ's or trained there, with another mean and deviation of its "
+                "pictures; say with --origin vmz or --origin mmaction2 (in Python: origin=)"
+            )
+        return "mmaction2"
     told: Builder | None = None
-    if is_vmz or spec.architecture not in SHARED or spec.depth != 18:
+    if layout == "vmz" or spec.architecture not in SHARED or spec.depth != 18:
         told = "vmz"
     elif spec.architecture == "r2plus1d":
         told = spec.builder
-    if told is None and origin is None:
+    if told is None and origin not in ("vmz", "torchvision"):
         raise CheckpointError(
             f"a {spec} could be VMZ's or torchvision's, which differ in their batch norms' eps; convert it with "
             "`ig65m convert --origin`, or load it with origin="
@@ -108,7 +161,7 @@ def _published(path: Path) -> Card | None:
     return next((card for card in CARDS.values() if card.sha256 and digest.startswith(card.sha256)), None)
 
 
-def weights_sha256(model: ResNet) -> str:
+def weights_sha256(model: Network) -> str:
     """Hexadecimal sha256 of a network's weights: names and float32 values in the order of the names, whatever the file."""
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):

@@ -1,0 +1,66 @@
+"""mmaction2's names of a CSN network's tensors -> the state-dict keys of ours, and back."""
+
+import re
+from collections.abc import Iterable
+
+from ig65m.errors import CheckpointError, shown
+from ig65m.models.spec import ResNetSpec, Spec
+
+_BLOCK = re.compile(r"backbone\.(layer[1-4]\.[0-9]{1,3})\.(conv1|conv2\.0|conv2\.1|conv3|downsample)\.(conv|bn)\.([a-z_]+)")
+_KEY = re.compile(r"(layer[1-4]\.[0-9]+)\.(conv[123]|downsample)\.([0-9.]+)\.([a-z_]+)")
+_PART = {"conv": "0", "bn": "1"}
+_FIXED = {"backbone.conv1.conv": "stem.0", "backbone.conv1.bn": "stem.1", "cls_head.fc_cls": "fc"}
+_IP = {  # of ip-CSN: module and part -> ours
+    ("conv2.0", "conv"): "conv2.0.0",
+    ("conv2.0", "bn"): "conv2.0.1",
+    ("conv2.1", "conv"): "conv2.0.2",
+    ("conv2.1", "bn"): "conv2.1",
+}
+
+
+def is_mmaction(names: Iterable[str]) -> bool:
+    """Whether a state dict is in mmaction2's layout of a 3-D residual network."""
+    return any(name.startswith("backbone.") for name in names)
+
+
+def state_dict_keys(names: Iterable[str]) -> dict[str, str]:
+    """{mmaction2's name: our key}; a name that is of no CSN network stands for itself, and fits none.
+
+    A block's second convolution is conv2.0 in ir-CSN; in ip-CSN that is the 1x1x1 one, and conv2.1 the depthwise one.
+
+    Raises CheckpointError if a tensor is there under both names.
+    """
+    names = list(names)
+    reduced = {match[1] for name in names if (match := _BLOCK.fullmatch(name)) and match[2] == "conv2.1"}
+
+    def key(name: str) -> str:
+        module, _, leaf = name.rpartition(".")
+        if module in _FIXED:
+            return f"{_FIXED[module]}.{leaf}"
+        if not (match := _BLOCK.fullmatch(name)):
+            return name
+        block, module, part, leaf = match.groups()
+        if block in reduced and (module, part) in _IP:
+            return f"{block}.{_IP[module, part]}.{leaf}"
+        return f"{block}.{module.removesuffix('.0')}.{_PART[part]}.{leaf}"
+
+    keys = {name: key(name) for name in names}
+    if twice := [name for name, own in keys.items() if own != name and own in keys]:
+        raise CheckpointError(f"{shown(twice)} and {shown([keys[name] for name in twice])} are the same tensors")
+    return keys
+
+
+def their_name(key: str, spec: Spec) -> str:
+    """The reverse: a state-dict key of ours -> mmaction2's name of that tensor."""
+    module, _, leaf = key.rpartition(".")
+    for theirs, ours in _FIXED.items():
+        if module == ours:
+            return f"{theirs}.{leaf}"
+    if not (match := _KEY.fullmatch(key)) or not isinstance(spec, ResNetSpec):
+        return key
+    block, module, part, leaf = match.groups()
+    if module == "conv2" and spec.architecture == "ip_csn":
+        module, kind = next(theirs for theirs, ours in _IP.items() if ours == f"{module}.{part}")
+    else:
+        module, kind = ("conv2.0" if module == "conv2" else module), {"0": "conv", "1": "bn"}[part]
+    return f"backbone.{block}.{module}.{kind}.{leaf}"

@@ -1,0 +1,70 @@
+"""C3D as VMZ has it: plain 3x3x3 convolutions, each with a bias and batch norm, and three fully connected layers."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ig65m.errors import ModelError
+from ig65m.models.layers import ElementwiseLinear, batch_norm
+from ig65m.models.spec import C3DSpec
+
+# Convolutions with their outputs; each group ends in a max pooling, which the first does not do in time.
+GROUPS = (
+    (("conv1a", 64),),
+    (("conv2a", 128),),
+    (("conv3a", 256), ("conv3b", 256)),
+    (("conv4a", 512), ("conv4b", 512)),
+    (("conv5a", 512), ("conv5b", 512)),
+)
+
+
+class C3D(nn.Module):
+    """Takes clips of 16x112x112 only. Its features are the first fully connected layer's, after the ReLU (fc6).
+
+    Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", figure 3, with VMZ's batch norms and
+    without a padding in the last pooling. `card` is set by who loads weights (ig65m.zoo): their `Card`.
+    """
+
+    card: Any = None
+
+    def __init__(self, spec: C3DSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        inputs = spec.in_channels
+        for group in GROUPS:
+            for name, outputs in group:
+                self.add_module(name, nn.Conv3d(inputs, outputs, 3, padding=1))
+                self.add_module(f"{name}_bn", batch_norm(outputs))
+                inputs = outputs
+        self.fc6 = nn.Linear(inputs * 1 * 3 * 3, spec.feature_width)
+        self.fc7 = nn.Linear(spec.feature_width, spec.feature_width)
+        self.fc = nn.Linear(spec.feature_width, spec.classes)
+        if spec.multi_label:
+            self.pred_logit = ElementwiseLinear(spec.classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised clips (N, 3, 16, 112, 112) -> feature maps (N, 512, 1, 3, 3) of the last pooling.
+
+        Raises ModelError if `x` has another shape.
+        """
+        wanted = (self.spec.in_channels, self.spec.clip_frames, *self.spec.clip_size)
+        if x.dim() != 5 or tuple(x.shape[1:]) != wanted:
+            raise ModelError(f"C3D takes clips of shape (N, {', '.join(map(str, wanted))}) only, got {tuple(x.shape)}")
+        for index, group in enumerate(GROUPS):
+            for name, _ in group:
+                x = F.relu(self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x)))
+            x = F.max_pool3d(x, (2 if index else 1, 2, 2))
+        return x
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Feature maps (N, 512, 1, 3, 3) -> fc6 (N, 4096) with `pre_logits`, else logits (N, classes)."""
+        fc6 = F.relu(self.fc6(features.flatten(1)))
+        if pre_logits:
+            return fc6
+        logits: Tensor = self.fc(F.relu(self.fc7(fc6)))
+        return self.pred_logit(logits) if self.spec.multi_label else logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised clips (N, 3, 16, 112, 112) -> logits (N, classes)."""
+        return self.forward_head(self.forward_features(x))
