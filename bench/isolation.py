@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ig65m.types import Limits
-from ig65m.video.clips import clips_of, read_clips
+from ig65m.video.clips import clips_of, read_ticks
 from ig65m.video.isolation import Decoder
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import VMZ
@@ -36,7 +36,7 @@ def in_worker(video: str) -> None:
 
 def in_process(video: str) -> None:
     """All clips, read here."""
-    for _ in read_clips(video, SAMPLING, VMZ):
+    for _ in clips_of(read_ticks(video, SAMPLING, VMZ), SAMPLING):
         pass
 
 

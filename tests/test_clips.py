@@ -9,7 +9,7 @@ import pytest
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Frames, Preprocessing
 from ig65m.video import clips as clips_module
-from ig65m.video.clips import read_clips
+from ig65m.video.clips import clips_of, read_ticks
 from ig65m.video.sampling import Sampling
 from tests import videos
 
@@ -17,6 +17,10 @@ WHOLE = Preprocessing(resize=(32, 64), crop=(32, 64), mean=(0, 0, 0), std=(1, 1,
 """Resizes and cuts nothing off, so that the numbers in the pictures can be read."""
 
 VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def read_clips(source: Path | Frames, sampling: Sampling, preprocessing: Preprocessing, **options: float) -> Iterator[Clip]:
+    return clips_of(read_ticks(source, sampling, preprocessing, **options), sampling)
 
 
 @pytest.fixture(scope="module")

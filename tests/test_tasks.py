@@ -66,7 +66,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_bad_video(model, bigbuckbunny
         raise ZeroDivisionError("a bug")
         yield
 
-    monkeypatch.setattr("ig65m.tasks.read_clips", faulty)
+    monkeypatch.setattr("ig65m.tasks.read_ticks", faulty)
     with pytest.raises(ZeroDivisionError):
         ig65m.extract(bigbuckbunny, model=model, in_process=True)
 

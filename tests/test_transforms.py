@@ -14,7 +14,7 @@ from ig65m.errors import VideoError
 from ig65m.types import Frames, Preprocessing, Resampling
 from ig65m.video.frame import Frame, Orientation
 from ig65m.video.reader import read_frames
-from ig65m.video.transforms import Scaler, crop_box, resized_size, to_pixels
+from ig65m.video.transforms import Scaler, crop_corners, resized_size, to_pixels
 from ig65m.zoo.cards import VMZ_CSN
 from tests import videos
 
@@ -125,34 +125,32 @@ def test_full_range_goes_by_the_pixel_format() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "box"),
+    ("preprocessing", "corner"),
     [
-        (VMZ, (8, 29, 112, 112)),
-        (AREA, (8, 29, 112, 112)),
-        (ORIGINAL, (8, 30, 112, 112)),
-        (network((256, 340), (224, 224)), (16, 58, 224, 224)),
-        (network((115, 117), (112, 112), "float_bilinear"), (2, 2, 112, 112)),
-        (network((112, 112), (112, 112)), (0, 0, 112, 112)),
+        (VMZ, (8, 29)),
+        (AREA, (8, 29)),
+        (ORIGINAL, (8, 30)),
+        (network((256, 340), (224, 224)), (16, 58)),
+        (network((115, 117), (112, 112), "float_bilinear"), (2, 2)),
+        (network((112, 112), (112, 112)), (0, 0)),
     ],
 )
-def test_the_crop_is_in_the_middle(preprocessing: Preprocessing, box: tuple[int, int, int, int]) -> None:
-    assert crop_box(preprocessing, *resized_size(preprocessing, 720, 1280)) == box
+def test_the_crop_is_in_the_middle(preprocessing: Preprocessing, corner: tuple[int, int]) -> None:
+    assert crop_corners(preprocessing, *resized_size(preprocessing, 720, 1280)) == [corner]
 
 
 @pytest.mark.parametrize(
-    ("shown", "resized", "box"),
+    ("shown", "resized", "corner"),
     [
-        ((720, 1280), (256, 455), (16, 115, 224, 224)),
-        ((1280, 720), (455, 256), (115, 16, 224, 224)),
-        ((256, 256), (256, 256), (16, 16, 224, 224)),
-        ((100, 133), (256, 340), (16, 58, 224, 224)),
+        ((720, 1280), (256, 455), (16, 115)),
+        ((1280, 720), (455, 256), (115, 16)),
+        ((256, 256), (256, 256), (16, 16)),
+        ((100, 133), (256, 340), (16, 58)),
     ],
 )
-def test_a_short_edge_keeps_the_aspect_ratio(
-    shown: tuple[int, int], resized: tuple[int, int], box: tuple[int, int, int, int]
-) -> None:
+def test_a_short_edge_keeps_the_aspect_ratio(shown: tuple[int, int], resized: tuple[int, int], corner: tuple[int, int]) -> None:
     assert resized_size(VMZ_CSN, *shown) == resized
-    assert crop_box(VMZ_CSN, *resized) == box
+    assert crop_corners(VMZ_CSN, *resized) == [corner]
 
 
 def test_a_short_edge_gives_the_middle_of_the_resized_picture() -> None:

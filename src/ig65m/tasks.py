@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from ig65m.engines.pytorch import Pooling, PyTorchEngine, find_device
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.network import Network
+from ig65m.models.spec import C3DSpec, ResNetSpec
 from ig65m.pipeline import Source, VideoResult, run
 from ig65m.types import (
     MAX_BATCH,
+    MAX_CLIPS,
     Clip,
     ClipPrediction,
     ClipSpan,
@@ -26,7 +29,7 @@ from ig65m.types import (
     Preprocessing,
     Resampling,
 )
-from ig65m.video.clips import clips_of, read_clips
+from ig65m.video.clips import Tick, clips_of, read_ticks, uniform_clips
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import Card
@@ -82,6 +85,8 @@ class _Job:
     image_fps: float
     limits: Limits
     in_process: bool
+    clips: int | None = None  # spread over each video, in place of the stride
+    window: tuple[int, int] | None = None  # of the feature maps, slid over them
 
     @property
     def card(self) -> Card:
@@ -93,14 +98,20 @@ class _Job:
     ) -> Iterator[VideoResult]:
         if isinstance(sources, str | os.PathLike | Frames):
             raise UsageError("expected several videos, got one; give a list, or use the function for one video")
-        engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device)
+        engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device, window=self.window)
         return self._results(sources, engine, on_clip)
 
     def _results(
         self, sources: Iterable[Source], engine: PyTorchEngine, on_clip: Callable[[Source, ClipSpan], None] | None
     ) -> Iterator[VideoResult]:
+        def clips(read: Callable[[Sampling], Generator[Tick, None, None]]) -> Generator[Clip, None, None]:
+            if self.clips is not None:
+                return uniform_clips(read, self.sampling, self.clips)
+            return clips_of(read(self.sampling), self.sampling)
+
         def read_here(source: Source) -> Generator[Clip, None, None]:
-            return read_clips(source, self.sampling, self.preprocessing, image_fps=self.image_fps, limits=self.limits)
+            facts: dict[str, Any] = {"image_fps": self.image_fps, "limits": self.limits}
+            return clips(lambda sampling: read_ticks(source, sampling, self.preprocessing, **facts))
 
         if self.in_process:
             yield from run(sources, read_here, engine, batch_size=self.batch_size, on_clip=on_clip)
@@ -110,8 +121,9 @@ class _Job:
             def read(source: Source) -> Generator[Clip, None, None]:
                 if isinstance(source, Frames):
                     return read_here(source)
-                ticks = decoder.read_ticks(source, self.sampling, self.preprocessing, image_fps=self.image_fps)
-                return clips_of(ticks, self.sampling)
+                return clips(
+                    lambda sampling: decoder.read_ticks(source, sampling, self.preprocessing, image_fps=self.image_fps)
+                )
 
             interrupt = decoder.interrupt
             yield from run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip, interrupt=interrupt)
@@ -159,6 +171,8 @@ def _job(default_model: str, options: Options) -> _Job:
     frames = card.frames if frames is None else frames
     if frames is None:
         raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")
+    if card.spec.clip_frames not in (None, frames):
+        raise UsageError(f"{card.name} takes clips of {card.spec.clip_frames} frames only, not of {frames}")
     return _Job(
         model=model,
         sampling=replace(sampling, frames=frames, frame_step=card.frame_step if frame_step is None else frame_step),
@@ -171,23 +185,50 @@ def _job(default_model: str, options: Options) -> _Job:
     )
 
 
+def _scoring(job: _Job, clips: int | None, crops: int, *, full: bool) -> _Job:
+    """The job with other clips and crops than one after the other and the middle; what VMZ published was measured so."""
+    if not job.card.spec.classes:
+        raise ModelError(f"{job.card.name} has no classes, its checkpoint had none to see; it gives features (ig65m extract)")
+    if clips is not None and not 1 <= clips <= MAX_CLIPS:
+        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips}")
+    if clips is not None and job.sampling.stride is not None:
+        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
+    preprocessing, window = replace(job.preprocessing, crops=crops), None
+    if full and isinstance(job.card.spec, C3DSpec):
+        raise UsageError("C3D ends in fully connected layers over one place; it has no --full")
+    if full and isinstance(job.card.spec, ResNetSpec):
+        resize = preprocessing.resize
+        edge = resize if isinstance(resize, int) else min(resize)
+        window = job.card.spec.map_size(*preprocessing.crop)
+        preprocessing = replace(preprocessing, crop=(edge, edge))
+    return replace(job, clips=clips, preprocessing=preprocessing, window=window)
+
+
 def classify(
     video: Source | NDArray[np.uint8],
     *,
     top_k: int = 5,
     labels: str | os.PathLike[str] | None = None,
+    clips: int | None = None,
+    crops: int = 1,
+    full: bool = False,
     **options: Unpack[Options],
 ) -> Prediction:
     """What one video shows, per clip and as the mean over its clips.
 
     `video` is a file, a folder of images, `Frames`, or an array (T, H, W, 3) uint8 whose rate is `fps`. `labels` is a JSON
-    file that replaces the card's labels, or a built-in list's name.
+    file that replaces the card's labels, or a built-in list's name. VMZ tested with `clips=10`, spread evenly over the
+    video, in place of one after the other; CSN networks with `crops=3`, from one end of the picture to the other, of which a
+    clip's scores are the mean; and with `full`: pictures of the full short edge, on which the network is run fully
+    convolutionally. In that mode a clip's scores sum to 1/places, as VMZ's do.
 
     Raises VideoError if nothing of the video can be read; one that breaks off gives status "partial". ModelError,
     UsageError, CheckpointError, DownloadError as their docstrings say.
     """
     source = _source(video, options)
-    return _read_at_all(next(classify_many([source], top_k=top_k, labels=labels, **options)))
+    return _read_at_all(
+        next(classify_many([source], top_k=top_k, labels=labels, clips=clips, crops=crops, full=full, **options))
+    )
 
 
 def classify_many(
@@ -195,6 +236,9 @@ def classify_many(
     *,
     top_k: int = 5,
     labels: str | os.PathLike[str] | None = None,
+    clips: int | None = None,
+    crops: int = 1,
+    full: bool = False,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Prediction]:
@@ -202,13 +246,15 @@ def classify_many(
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
     names = None if labels is None else read_labels(os.fspath(labels))
-    job = _job(DEFAULT_CLASSIFIER, options)
+    job = _scoring(_job(DEFAULT_CLASSIFIER, options), clips, crops, full=full)
+    if on_clip is not None and crops > 1:
+        on_clip = _every(crops, on_clip)
     card = job.card
     if labels is not None and names is not None:
         if len(names) != card.spec.classes:
             raise UsageError(f"{os.fspath(labels)} has {len(names)} labels for the {card.spec.classes} classes of {card.name}")
         card = replace(card, labels=names)
-    return (_prediction(result, card, top_k) for result in job.run(videos, Pooling(), on_clip))
+    return (_prediction(result, card, top_k, crops) for result in job.run(videos, Pooling(), on_clip))
 
 
 def extract(
@@ -236,6 +282,8 @@ def extract_many(
 ) -> Iterator[Features]:
     """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
     job = _job(DEFAULT_EXTRACTOR, options)
+    if logits and not job.card.spec.classes:
+        raise ModelError(f"{job.card.name} has no last layer, which would give logits; it gives features")
     pooling = pooling or Pooling()
     identity = {
         "name": job.card.name,
@@ -245,6 +293,17 @@ def extract_many(
         "pooling": asdict(pooling),
     }
     return (_features(result, identity, job.card, logits) for result in job.run(videos, pooling, on_clip))
+
+
+def _every(crops: int, on_clip: Callable[[Source, ClipSpan], None]) -> Callable[[Source, ClipSpan], None]:
+    """`on_clip`, told of a clip when all its crops are done."""
+    done = count(1)
+
+    def note(source: Source, span: ClipSpan) -> None:
+        if next(done) % crops == 0:
+            on_clip(source, span)
+
+    return note
 
 
 def _source(video: Source | NDArray[np.uint8], options: Options) -> Source:
@@ -267,10 +326,12 @@ def _path(source: Source) -> str:
     return "" if isinstance(source, Frames) else str(source)
 
 
-def _prediction(result: VideoResult, card: Card, top_k: int) -> Prediction:
-    scores = [class_scores(row, multi_label=card.spec.multi_label) for row in result.logits]
+def _prediction(result: VideoResult, card: Card, top_k: int, crops: int) -> Prediction:
+    each = [class_scores(row, multi_label=card.spec.multi_label) for row in result.logits]
+    scores = [np.mean(each[first : first + crops], axis=0) for first in range(0, len(each), crops)]
+    spans = result.spans[::crops]
     clips = tuple(
-        ClipPrediction(span.start, span.end, _best(row, card, top_k)) for span, row in zip(result.spans, scores, strict=True)
+        ClipPrediction(span.start, span.end, _best(row, card, top_k)) for span, row in zip(spans, scores, strict=True)
     )
     labels = _best(np.mean(scores, axis=0), card, top_k) if scores else ()
     return Prediction(card.name, _path(result.source), result.status, labels, clips, result.error)

@@ -16,6 +16,11 @@ MAX_FPS = 1000.0
 MAX_BATCH = 1024
 """Clips that go through a network together: more is a mistake, no machine gains by it."""
 
+MAX_CROPS = 16
+"""Crops of one picture, and MAX_CLIPS clips spread over a video: more is a mistake, they would hardly differ."""
+
+MAX_CLIPS = 1000
+
 MAX_FRAMES = 10_000
 """Frames in a clip, and from one of its frames to the next: more is a mistake or an attack on the memory."""
 
@@ -28,10 +33,10 @@ class Preprocessing:
     """How a network wants its pictures: part of its card.
 
     `resize` is (height, width), the aspect ratio ignored, or one number, the shorter edge, the aspect ratio kept and the longer
-    edge rounded down; `crop` is (height, width), cut from the middle. `mean` and `std`
-    are of RGB on 0..255. `resampling` says who resizes: libswscale with its flag FAST_BILINEAR or AREA, straight from the
-    decoded pixel format (BT.601 matrix) to RGB bytes with the crop's corner rounded down; or "float_bilinear", in float
-    without antialiasing, the corner rounded half to even, as ig65m-pytorch did.
+    edge rounded down; `crop` is (height, width), cut from the middle, or `crops` of them spread evenly along the longer edge,
+    from one end to the other. `mean` and `std` are of RGB on 0..255. `resampling` says who resizes: libswscale with its flag
+    FAST_BILINEAR or AREA, straight from the decoded pixel format (BT.601 matrix) to RGB bytes with the crop's corner rounded
+    down; or "float_bilinear", in float without antialiasing, the corner rounded half to even, as ig65m-pytorch did.
     """
 
     resize: tuple[int, int] | int
@@ -39,8 +44,11 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resampling: Resampling = "fast_bilinear"
+    crops: int = 1
 
     def __post_init__(self) -> None:
+        if type(self.crops) is not int or not 1 <= self.crops <= MAX_CROPS:
+            raise UsageError(f"crops must be a whole number from 1 to {MAX_CROPS}, got {self.crops!r}")
         if self.resampling not in get_args(Resampling):
             raise UsageError(f"resampling {self.resampling!r} is none of {', '.join(get_args(Resampling))}")
         least = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize

@@ -25,6 +25,11 @@ def classify(
     start: opt.Start = None,
     end: opt.End = None,
     tail: opt.TailOption = "pad",
+    clips: Annotated[int | None, typer.Option(help="So many clips, spread evenly over the video; VMZ tested with 10.")] = None,
+    crops: Annotated[int, typer.Option(help="Crops along the longer edge, whose scores are averaged; VMZ: 3 for CSN.")] = 1,
+    full: Annotated[
+        bool, typer.Option("--full", help="Pictures of the full short edge, run fully convolutionally, as VMZ tested.")
+    ] = False,
     preprocessing: opt.PreprocessingOption = None,
     batch_size: opt.BatchSize = 4,
     device: opt.Device = "cpu",
@@ -59,6 +64,9 @@ def classify(
             start=start,
             end=end,
             tail=cast(Any, tail),
+            clips=clips,
+            crops=crops,
+            full=full,
             preprocessing=preprocessing,
             batch_size=batch_size,
             device=device,

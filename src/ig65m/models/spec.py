@@ -143,6 +143,11 @@ class ResNetSpec:
     def clip_size(self) -> None:
         """Pictures may have any size."""
 
+    def map_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the feature maps of pictures of `height` x `width`: the stem, pool1 and three stages halve it, rounding up."""
+        halvings = 5 if self.pool1 else 4
+        return -(-height >> halvings), -(-width >> halvings)
+
 
 @dataclass(frozen=True)
 class C3DSpec:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing
 from ig65m.video.frame import Frame
 from ig65m.video.reader import read_frames
-from ig65m.video.sampling import TOLERANCE, Sampling, needed, ticks, windows
+from ig65m.video.sampling import TOLERANCE, Sampling, needed, ticks, uniform_starts, windows
 from ig65m.video.transforms import Pixels, Scaler, to_pixels
 
 
@@ -25,27 +26,12 @@ class Tick:
     pixels: Pixels | None
 
 
-def read_clips(
-    source: Path | str | Frames,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    *,
-    image_fps: float = 25.0,
-    limits: Limits | None = None,
-) -> Generator[Clip, None, None]:
-    """The clips of a video file, a folder of images (`image_fps` a second) or frames in memory.
-
-    Each frame is decoded and resized once, however many clips share it, and memory holds one clip's frames, however long
-    the video. A clip's span is that of its real frames.
-
-    Raises VideoError if nothing can be read, and after the last clip where a video breaks off; UsageError if no frame is
-    within the sampling's start and end.
-    """
-    return clips_of(read_ticks(source, sampling, preprocessing, image_fps=image_fps, limits=limits), sampling)
-
-
 def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator[Clip, None, None]:
-    """Ticks -> clips; the error that ends the ticks is raised after the last clip that they fill."""
+    """Ticks -> clips, crop by crop where there are several; a clip's span is that of its real frames.
+
+    Memory holds one clip's frames, however long the video. The error that ends the ticks is raised after the last clip that
+    they fill.
+    """
     failure: VideoError | None = None
 
     def good() -> Iterator[Tick]:
@@ -58,7 +44,33 @@ def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator
     with closing(read):
         for window, real in windows(good(), sampling):
             pixels = np.stack([tick.pixels for tick in window if tick.pixels is not None])
-            yield Clip(cast(Pixels, pixels), ClipSpan(window[0].time, window[real - 1].end))
+            span = ClipSpan(window[0].time, window[real - 1].end)
+            crops = np.moveaxis(pixels, 1, 0) if pixels.ndim == 5 else pixels[None]  # (crops, T, H, W, 3)
+            yield from (Clip(cast(Pixels, crop), span) for crop in crops)
+    if failure is not None:
+        raise failure
+
+
+def uniform_clips(
+    read: Callable[[Sampling], Generator[Tick, None, None]], sampling: Sampling, clips: int
+) -> Generator[Clip, None, None]:
+    """`clips` clips spread evenly over what `read` reads, which it does twice: the frames of a video must be counted first.
+
+    Where it breaks off, they are spread over what is there, and its error is raised after the last. Raises what `read` does.
+    """
+    starts: tuple[int, ...] = (0,)
+    failure: VideoError | None = None
+    if clips > 1:
+        count = 0
+        try:
+            for _ in read(replace(sampling, starts=())):
+                count += 1
+        except VideoError as error:
+            failure = error
+        starts = uniform_starts(count, clips, sampling.span)
+    if starts:
+        sampling = replace(sampling, starts=starts)
+        yield from clips_of(read(sampling), sampling)
     if failure is not None:
         raise failure
 
@@ -72,7 +84,13 @@ def read_ticks(
     limits: Limits | None = None,
     on_frame: Callable[[Frame], None] | None = None,
 ) -> Generator[Tick, None, None]:
-    """What `read_clips` makes clips of; `on_frame` is told of each frame decoded. Raises what `read_clips` does."""
+    """The ticks of a video file, a folder of images (`image_fps` a second) or frames in memory.
+
+    Each frame is decoded and resized once, however many clips share it. `on_frame` is told of each frame decoded.
+
+    Raises VideoError if nothing can be read, and after the last tick where a video breaks off; UsageError if no frame is
+    within the sampling's start and end.
+    """
     first = last = None
     own: VideoError | None = None  # the reader's, which names the video
 
@@ -96,7 +114,8 @@ def read_ticks(
     number = -1
     with closing(read_frames(source, image_fps=image_fps, start=start, limits=limits)) as frames:
         try:
-            for number, frame in enumerate(ticks(noted(frames), sampling, most=limits.frames)):
+            chosen = ticks(noted(frames), sampling, most=limits.frames)
+            for number, frame in enumerate(chosen if sampling.last is None else islice(chosen, sampling.last + 1)):
                 pixels = None
                 if needed(number, sampling):
                     if resized is None or resized[0] is not frame:

@@ -192,7 +192,7 @@ class Decoder:
         # a worker kept from earlier may be in another folder
         folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
         worker.send((folder, source, sampling, preprocessing, image_fps, limits))
-        shape = (*preprocessing.crop, 3)
+        shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
         dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
         size = math.prod(shape) * dtype.itemsize
         good_until, pixels, failure = None, None, None

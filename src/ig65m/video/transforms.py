@@ -35,14 +35,20 @@ def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple
     return (short, width * short // height) if height <= width else (height * short // width, short)
 
 
-def crop_box(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height and width in pixels of the crop within the resized picture of `height` x `width`.
+def crop_corners(preprocessing: Preprocessing, height: int, width: int) -> list[tuple[int, int]]:
+    """Top and left in pixels of each crop within the resized picture of `height` x `width`.
 
-    Out of 128x171, 112x112 is cut at row 8 and column 29, or 30 for "float_bilinear": 29.5 rounded half to even.
+    Out of 128x171, 112x112 is cut at row 8 and column 29, or 30 for "float_bilinear": 29.5 rounded half to even. Three crops
+    are cut at columns 0, 29 and 59. Source: VMZ's reader, Caffe2's video_input_op.
     """
-    rows, columns = preprocessing.crop
+    down, right = height - preprocessing.crop[0], width - preprocessing.crop[1]
     corner = round if preprocessing.resampling == "float_bilinear" else int
-    return corner((height - rows) / 2), corner((width - columns) / 2), rows, columns
+    top, left, last = corner(down / 2), corner(right / 2), preprocessing.crops - 1
+    if last == 0:
+        return [(top, left)]
+    if height < width:
+        return [(top, number * right // last) for number in range(preprocessing.crops)]
+    return [(number * down // last, left) for number in range(preprocessing.crops)]
 
 
 class Scaler:
@@ -86,7 +92,7 @@ class Scaler:
 def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None = None) -> Pixels:
     """The frame upright, resized and cropped: (H, W, 3) RGB on 0..255, uint8, or float32 for "float_bilinear".
 
-    A `scaler` that is kept from frame to frame saves setting one up each time.
+    Several crops are (crops, H, W, 3). A `scaler` that is kept from frame to frame saves setting one up each time.
 
     Raises VideoError if the frame's pixel format cannot be converted.
     """
@@ -100,8 +106,9 @@ def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None 
             f"cannot convert a {picture.width}x{picture.height} picture of pixel format {picture.format.name} ({error})",
             last_good_time=frame.time,
         ) from error
-    top, left, height, width = crop_box(preprocessing, *size)
-    return cast(Pixels, np.ascontiguousarray(resized[top : top + height, left : left + width]))
+    height, width = preprocessing.crop
+    crops = [resized[top : top + height, left : left + width] for top, left in crop_corners(preprocessing, *size)]
+    return cast(Pixels, np.ascontiguousarray(crops[0]) if len(crops) == 1 else np.stack(crops))
 
 
 def _swscale(frame: Frame, size: tuple[int, int], scaler: Scaler, how: Interpolation) -> NDArray[np.uint8]:
