@@ -1,9 +1,7 @@
 """ig65m convert: three files, proven; nothing is left where something is wrong."""
 
 import json
-import pickle
 import resource
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,12 +140,3 @@ def test_a_broken_checkpoint_leaves_nothing(tiny, tmp_path):
     with pytest.raises(CheckpointError, match="cut short"):
         convert(cut, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [cut]
-
-
-def test_optical_flow_checkpoints_keep_their_two_channels(tiny, tmp_path):
-    with tiny.open("rb") as file:
-        checkpoint = pickle.load(file, encoding="latin1")
-    checkpoint["blobs"]["conv1_middle_w"] = checkpoint["blobs"]["conv1_middle_w"][:, :2]
-    path = tmp_path / "flow.pkl"
-    path.write_bytes(pickle.dumps(checkpoint, protocol=2))
-    assert convert(path, tmp_path / "flow").card.spec == replace(load_model(tiny).spec, in_channels=2)

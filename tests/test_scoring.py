@@ -157,11 +157,10 @@ def test_what_does_not_go_together_is_refused(tiny_model, bigbuckbunny):
 
 
 def test_the_command_line(tiny_model, bigbuckbunny):
-    run = subprocess.run(
-        [Path(sys.executable).parent / "ig65m", "classify", bigbuckbunny, "--model", tiny_model, "--clips=3", "--crops=2", "--full",
-         "--top-k=11", "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    program = Path(sys.executable).parent / "ig65m"
+    options = ["--clips=3", "--crops=2", "--full", "--top-k=11", "--json"]
+    command = [program, "classify", bigbuckbunny, "--model", tiny_model, *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     (video,) = json.loads(run.stdout)["videos"]
     assert [round(clip["start"] * 25) for clip in video["clips"]] == [0, 62, 124]
     assert sum(label["score"] for label in video["labels"]) == pytest.approx(1 / 4)

@@ -38,12 +38,13 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
             raise CheckpointError(f"{name} has the shape {shapes[key]}; expected {dimensions} dimensions, none of them empty")
         return shapes[key]
 
-    is_c3d = "conv1a.weight" in shapes
+    is_c3d = "conv1a.weight" in shapes or "fc6.weight" in shapes
     stem = shape(stem_key := "conv1a.weight" if is_c3d else "stem.0.weight", 5)
     if stem[1] not in CHANNELS:
         raise CheckpointError(f"{names.get(stem_key, stem_key)} takes {stem[1]} channels; video has 3, optical flow 2")
-    headless = not is_c3d and not any(key.startswith(("fc.", "pred_logit.")) for key in shapes)
-    classes, multi_label = 0 if headless else shape("fc.weight", 2)[0], "pred_logit.weight" in shapes
+    multi_label = any(key.startswith("pred_logit.") for key in shapes)
+    headless = not is_c3d and not multi_label and not any(key.startswith("fc.") for key in shapes)
+    classes = 0 if headless else shape("fc.weight", 2)[0]
     if is_c3d:
         return C3DSpec(classes=classes, in_channels=stem[1], multi_label=multi_label)
     blocks, bottleneck = _blocks(shapes), "layer1.0.conv3.0.weight" in shapes
@@ -147,11 +148,14 @@ def build(
         _check_storage(shown([names.get(key, key)]), tensor)
     model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()}, names, name_of)
     if (spec := completed(model.spec)) != model.spec:
-        model = empty(spec)
+        told, model = model, empty(spec)
+        shapes = {key: tensor.shape for key, tensor in told.state_dict().items()}
+        if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
+            raise CheckpointError(f"its tensors are of a {told.spec}, not of a {spec}")
     state = {}
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):
-            state[key] = _counter(key, tensors.get(key))
+            state[key] = _counter(names.get(key, key), tensors.get(key))
             continue
         if tensors[key].dtype not in _PRECISIONS:
             raise CheckpointError(f"{names.get(key, key)} holds {tensors[key].dtype}; expected floating-point numbers")
@@ -178,11 +182,11 @@ def _check_storage(name: str, tensor: Tensor) -> None:
         raise CheckpointError(f"{name} of shape {tuple(tensor.shape)} has fewer numbers than its shape says")
 
 
-def _counter(key: str, tensor: Tensor | None) -> Tensor:
+def _counter(name: str, tensor: Tensor | None) -> Tensor:
     if tensor is None:
         return torch.zeros((), dtype=torch.int64)
     if tensor.dtype != torch.int64:
-        raise CheckpointError(f"{key} holds {tensor.dtype}; expected one int64")
+        raise CheckpointError(f"{name} holds {tensor.dtype}; expected one int64")
     return tensor
 
 

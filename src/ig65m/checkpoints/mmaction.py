@@ -24,29 +24,36 @@ def is_mmaction(names: Iterable[str]) -> bool:
 
 
 def state_dict_keys(names: Iterable[str]) -> dict[str, str]:
-    """{mmaction2's name: our key}; a name that is of no CSN network stands for itself, and fits none.
+    """{mmaction2's name: our key}, no two the same.
 
     A block's second convolution is conv2.0 in ir-CSN; in ip-CSN that is the 1x1x1 one, and conv2.1 the depthwise one.
 
-    Raises CheckpointError if a tensor is there under both names.
+    Raises CheckpointError naming what is of no CSN network, or is missing of what tells one from another.
     """
     names = list(names)
-    reduced = {match[1] for name in names if (match := _BLOCK.fullmatch(name)) and match[2] == "conv2.1"}
+    is_ip = any(".conv2.1." in name for name in names)
+    blocks = [f"backbone.layer{stage}.0" for stage in (1, 2, 3, 4)]
+    needed = ["backbone.conv1.conv.weight"]
+    needed += [f"{block}.{part}.conv.weight" for block in blocks for part in (f"conv2.{int(is_ip)}", "conv3")]
+    if any(name.startswith("cls_head.") for name in names):
+        needed.append("cls_head.fc_cls.weight")
+    if missing := [name for name in needed if name not in names]:
+        raise CheckpointError(f"missing from the weights of a CSN network of mmaction2: {shown(missing)}")
 
-    def key(name: str) -> str:
+    def key(name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
         if module in _FIXED:
             return f"{_FIXED[module]}.{leaf}"
         if not (match := _BLOCK.fullmatch(name)):
-            return name
+            return None
         block, module, part, leaf = match.groups()
-        if block in reduced and (module, part) in _IP:
+        if is_ip and (module, part) in _IP:
             return f"{block}.{_IP[module, part]}.{leaf}"
         return f"{block}.{module.removesuffix('.0')}.{_PART[part]}.{leaf}"
 
-    keys = {name: key(name) for name in names}
-    if twice := [name for name, own in keys.items() if own != name and own in keys]:
-        raise CheckpointError(f"{shown(twice)} and {shown([keys[name] for name in twice])} are the same tensors")
+    keys = {name: own for name in names if (own := key(name))}
+    if strange := [name for name in names if name not in keys]:
+        raise CheckpointError(f"left over, a CSN network of mmaction2 has no such tensor: {shown(strange)}")
     return keys
 
 

@@ -31,7 +31,6 @@ _C3D = {name: name for group in GROUPS for conv, _ in group for name in (conv, f
 # An audio-visual network: the branch that sees, the one that hears, and what is made of both.
 _SEEN = "v_"
 _UNSEEN = re.compile(rf"a_[A-Za-z0-9_]{{1,100}}|({_HEAD.pattern}|pred_logit|av_fc[12])_[wb]")
-_MOST_UNSEEN = 5_000
 _BLOCK_KEY = re.compile(r"layer([1-4])\.([0-9]+)\.(?:conv([1-9])|downsample)\.(.*)")
 _PARTS = {  # of a block: what stands behind convN or downsample -> what stands before and behind its number
     "0.0": ("conv", "_middle"),
@@ -84,10 +83,7 @@ def visual_branch(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     """
     if not any(name.startswith(f"{_SEEN}c") for name in names):
         return "", ()
-    unseen = tuple(name for name in names if _UNSEEN.fullmatch(name))
-    if len(unseen) > _MOST_UNSEEN:
-        raise CheckpointError(f"{len(unseen)} blobs are not of the branch that sees; no network of VMZ has so many")
-    return _SEEN, unseen
+    return _SEEN, tuple(name for name in names if _UNSEEN.fullmatch(name))
 
 
 def state_dict_keys(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, str]:
@@ -98,9 +94,12 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> 
     if strange := [name for name in shapes if not name.startswith(prefix)]:
         raise CheckpointError(f"blob {shown(strange)} belongs to no audio-visual network of VMZ")
     bare = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
-    if not prefix and not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in bare):
-        raise CheckpointError("missing: the last layer's 'last_out_L(number of classes)_w'")
+    has_head = not prefix or any(name.startswith(("last_out_", "pred_logit_")) for name in bare)
+    if has_head and not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in bare):
+        raise CheckpointError(f"missing: the last layer's '{prefix}last_out_L(number of classes)_w'")
     is_c3d = any(name.startswith(("conv1a_", "fc6_")) for name in bare)
+    if is_c3d and "conv1a_w" not in bare:
+        raise CheckpointError(f"missing: {shown([f'{prefix}conv1a_w'])}")
     module_of = _C3D.get if is_c3d else _resnet_module(bare, prefix)
     keys: dict[str, str] = {}
     taken: dict[str, str] = {}

@@ -12,7 +12,9 @@ from ig65m.errors import UsageError
 
 
 def convert(
-    checkpoint: Annotated[str, typer.Argument(help="A VMZ .pkl (or a .pth in VideoResNet's layout).", show_default=False)],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A VMZ .pkl, or a .pth of VideoResNet's or mmaction2's layout.", show_default=False)
+    ],
     out: Annotated[
         str, typer.Argument(help="Where to: OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False)
     ],
@@ -24,12 +26,12 @@ def convert(
         typer.Option("--pool1/--no-pool1", help="A pooling behind the stem, which blobs do not tell; default: CSN has it."),
     ] = None,
     origin: Annotated[
-        str | None, typer.Option(help="Who built the network of a .pth, where that is not sure: vmz or torchvision.")
+        str | None, typer.Option(help="Whose weights a .pth has, where that is not sure: vmz, torchvision or mmaction2.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """A Caffe2 checkpoint of VMZ to safetensors, PyTorch and ONNX, each checked to be the same function.
+    """A checkpoint of VMZ, torchvision or mmaction2 to safetensors, PyTorch and ONNX, each checked to be the same function.
 
     Example: ig65m convert r2plus1d_34_clip32_ft_kinetics_from_ig65m.pkl r2plus1d --frames 32 --labels kinetics400
     """
@@ -60,6 +62,16 @@ def convert(
     length = f"clips of {done.card.frames} frames" if done.card.frames else "clip length unknown (say it with --frames)"
     pooling = ", with pool1, as CSN networks have it" if done.card.spec.pool1 and pool1 is None else ""
     print(f"{done.card.spec}, {length}{pooling}")
+    if done.card.left_out:
+        print(f"left out (sound, and what joins it with the pictures): {printable(_grouped(done.card.left_out))}")
     for file in done.files:
         print(printable(f"wrote {file}"))
     print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")
+
+
+def _grouped(blobs: tuple[str, ...]) -> str:
+    """Names of blobs in a line: the branch for sound by its number of blobs, the layers behind it by their names."""
+    sound = sum(name.startswith("a_") for name in blobs)
+    joint = dict.fromkeys(name.rpartition("_")[0] for name in blobs if not name.startswith("a_"))
+    shown = [*([f"a_... ({sound} blobs)"] if sound else []), *list(joint)[:6]]
+    return ", ".join(shown) + (f" and {len(joint) - 6} more" if len(joint) > 6 else "")

@@ -1,51 +1,84 @@
 """ig65m models"""
 
 import json
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from ig65m.zoo.cards import Card
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON on stdout.")] = False) -> None:
+
+def models(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="Only models with this in their names; * stands for anything.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON on stdout.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables with links, as in docs/models.md.")] = False,
+) -> None:
     """The models that there are: clip, size, classes, accuracy, cost, where they come from.
 
-    Example: ig65m models --json
+    A narrow terminal shows fewer columns. Example: ig65m models csn*kinetics
     """
-    from ig65m.zoo.cards import CARDS
+    from ig65m.errors import UsageError
+    from ig65m.zoo.cards import find_cards
     from ig65m.zoo.cost import cost
+    from ig65m.zoo.tables import markdown
 
-    rows = [(card, cost(card)) for card in CARDS.values()]
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown do not go together")
+    cards = find_cards(pattern)
     if as_json:
-        records = [
-            json.loads(card.to_json()) | {"parameters": price.parameters, "multiply_adds": price.multiply_adds}
-            for card, price in rows
-        ]
-        print(json.dumps(records, indent=1))
-        return
+        print(json.dumps([json.loads(card.to_json()) | asdict(cost(card)) for card in cards], indent=1))
+    elif as_markdown:
+        print(markdown(cards))
+    else:
+        _print(cards)
 
+
+# How wide a terminal must be to show a column.
+_COLUMNS = {
+    "model": 0,
+    "clip": 0,
+    "step": 100,
+    "classes": 0,
+    "top-1": 0,
+    "top-5": 100,
+    "GMACs": 0,
+    "params": 100,
+    "trained on": 157,
+    "file": 157,
+}
+_WORDS = ("model", "clip", "trained on", "file")
+
+
+def _print(cards: "list[Card]") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    table.add_column("clip")
-    for name in ("classes", "top-1", "top-5", "GMACs", "params (M)"):
-        table.add_column(name, justify="right")
-    table.add_column("trained on")
-    table.add_column("from")
-    for card, price in rows:
-        height, width = card.preprocessing.crop
-        step = f", step {card.frame_step}" if card.frame_step > 1 else ""
-        table.add_row(
-            card.name,
-            f"{card.frames}x{height}x{width}{step}",
-            str(card.spec.classes),
-            f"{card.top1:.1f}" if card.top1 else "",
-            f"{card.top5:.1f}" if card.top5 else "",
-            f"{price.multiply_adds / 1e9:.2f}",
-            f"{price.parameters / 1e6:.2f}",
-            ", then ".join(filter(None, (card.pretraining, card.finetuning))),
-            card.origin or "",
-        )
-    Console(width=None if Console().is_terminal else 160).print(table)
+    from ig65m.zoo.cost import cost
+    from ig65m.zoo.tables import clip, percent, source
+
+    console = Console(width=None if Console().is_terminal else 160)
+    shown = [name for name, least in _COLUMNS.items() if console.width >= least]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in shown:
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
+    for card in cards:
+        price = cost(card)
+        values = {
+            "model": card.name,
+            "clip": clip(card),
+            "step": str(card.frame_step),
+            "classes": str(card.spec.classes or "?"),
+            "top-1": percent(card.top1),
+            "top-5": percent(card.top5),
+            "GMACs": f"{price.multiply_adds / 1e9:.2f}",
+            "params": f"{price.parameters / 1e6:.1f}M",
+            "trained on": ", then ".join(filter(None, (card.pretraining, card.finetuning))),
+            "file": source(card),
+        }
+        table.add_row(*(values[name] for name in shown))
+    console.print(table)

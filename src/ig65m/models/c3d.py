@@ -9,13 +9,10 @@ from ig65m.errors import ModelError
 from ig65m.models.layers import ElementwiseLinear, batch_norm
 from ig65m.models.spec import C3DSpec
 
-# Convolutions with their outputs; each group ends in a max pooling, which the first does not do in time.
-GROUPS = (
-    (("conv1a", 64),),
-    (("conv2a", 128),),
-    (("conv3a", 256), ("conv3b", 256)),
-    (("conv4a", 512), ("conv4b", 512)),
-    (("conv5a", 512), ("conv5b", 512)),
+# Convolutions with their outputs, in the groups of C3DSpec.group_widths: conv1a; conv2a; conv3a, conv3b; ...
+GROUPS = tuple(
+    tuple((f"conv{number}{letter}", outputs) for letter, outputs in zip("ab", widths, strict=False))
+    for number, widths in enumerate(C3DSpec.group_widths, 1)
 )
 
 

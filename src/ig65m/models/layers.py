@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ig65m.models.spec import Convolution
+from ig65m.models.spec import Convolution, middle_channels
 
 Norm = Callable[[int], nn.BatchNorm3d]
 
@@ -30,15 +30,6 @@ class Conv3d(nn.Conv3d):
 def batch_norm(channels: int, eps: float = 1e-3) -> nn.BatchNorm3d:
     """Batch norm as in VMZ: eps 1e-3. Caffe2's momentum 0.9 is the share of the *old* value; PyTorch's is that of the new."""
     return nn.BatchNorm3d(channels, eps=eps, momentum=0.1)
-
-
-def middle_channels(inputs: int, outputs: int) -> int:
-    """Width between the two halves of a (2+1)-D convolution that has as many weights as the 3x3x3 one it replaces.
-
-    Tran et al., "A Closer Look at Spatiotemporal Convolutions", section 3.5, with t = d = 3. VMZ computes it for every
-    convolution, torchvision once a block: in a down-sampling block 64 -> 128 VMZ has 230 and 288, torchvision 230 twice.
-    """
-    return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
 
 
 class Conv2Plus1d(nn.Sequential):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
-from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, batch_norm, convolution, middle_channels
-from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec
+from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, batch_norm, convolution
+from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec, middle_channels
 
 
 class BasicBlock(nn.Module):

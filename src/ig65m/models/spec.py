@@ -51,6 +51,15 @@ STEM_WIDTH: Final = 64
 WIDTHS: Final = (64, 128, 256, 512)  # of the stages' 3x3x3 convolutions, before multipliers
 
 
+def middle_channels(inputs: int, outputs: int) -> int:
+    """Width between the two halves of a (2+1)-D convolution that has as many weights as the 3x3x3 one it replaces.
+
+    Tran et al., "A Closer Look at Spatiotemporal Convolutions", section 3.5, with t = d = 3. VMZ computes it for every
+    convolution, torchvision once a block: in a down-sampling block 64 -> 128 VMZ has 230 and 288, torchvision 230 twice.
+    """
+    return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
+
+
 @dataclass(frozen=True)
 class ResNetSpec:
     """What tells one residual network from another.
@@ -144,7 +153,7 @@ class ResNetSpec:
         """Pictures may have any size."""
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the feature maps of pictures of `height` x `width`: the stem, pool1 and three stages halve it, rounding up."""
+        """Size of the feature maps of `height` x `width` pictures: the stem, pool1 and three stages halve it, rounding up."""
         halvings = 5 if self.pool1 else 4
         return -(-height >> halvings), -(-width >> halvings)
 
@@ -158,6 +167,8 @@ class C3DSpec:
     multi_label: bool = False
     architecture: Literal["c3d"] = "c3d"
 
+    # Of the convolutions; each group ends in a max pooling, which the first does not do in time.
+    group_widths: ClassVar[tuple[tuple[int, ...], ...]] = ((64,), (128,), (256, 256), (512, 512), (512, 512))
     clip_frames: ClassVar[int] = 16
     clip_size: ClassVar[tuple[int, int]] = (112, 112)
     feature_width: ClassVar[int] = 4096

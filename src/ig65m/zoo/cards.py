@@ -2,8 +2,9 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from math import isfinite
 from types import NoneType
 from typing import Any, Final
@@ -12,6 +13,7 @@ from ig65m.errors import CheckpointError, ModelError, UsageError, plain, shown
 from ig65m.models.spec import POOLED, C3DSpec, ResNetSpec, Spec
 from ig65m.types import MAX_FRAMES, Preprocessing
 from ig65m.zoo.labels import built_in
+from ig65m.zoo.published import DATA_SETS, DROPBOX, MODEL_ZOO, MODEL_ZOO_MD, MODELS, MODELS_MD, RELEASE, RELEASED, Row
 
 MEAN: Final = (110.201, 100.64, 95.9966)
 STD: Final = (58.1489, 56.4701, 55.3324)
@@ -29,7 +31,7 @@ MAX_JSON = 1 << 21  # characters in a card
 
 # What a terminal obeys instead of showing: control characters, lone surrogates, ends of lines, changes of direction.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
-_TEXTS = ("pretraining", "finetuning", "url", "sha256", "onnx", "caffe2", "licence", "paper", "origin")
+_TEXTS = ("pretraining", "finetuning", "url", "sha256", "onnx", "caffe2", "page", "licence", "paper", "origin")
 _SPEC_TYPES: dict[str, tuple[type, ...]] = {
     "depth": (int,),
     "classes": (int,),
@@ -54,10 +56,12 @@ class Card:
     """What is known of one checkpoint.
 
     `frames` is the clip length it was trained on, None if unknown. `labels` are the classes in order, None where no list
-    was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ.
-    `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits, or None, as far as it
-    was published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file. `left_out` are
-    the blobs of the checkpoint that the network does not have, such as those for sound.
+    was published. `top1` and `top5` are video accuracies on the fine-tuning data set in percent, as published by VMZ, and
+    `clip_top1` that of single clips; `audio_visual`: all of these are of a network that also hears, the branch that sees is
+    here. `embedded` weights lie in the package. `sha256` is of the file at `url`, or its first digits, or None, as far as it
+    was published. `onnx` is the same network as ig65m-pytorch published it in ONNX, `caffe2` is VMZ's own file, and `page`
+    says where VMZ published that. `left_out` are the blobs of the checkpoint that the network does not have, such as those
+    for sound.
     """
 
     name: str
@@ -70,11 +74,14 @@ class Card:
     finetuning: str | None = None
     top1: float | None = None
     top5: float | None = None
+    clip_top1: float | None = None
+    audio_visual: bool = False
     embedded: bool = False
     url: str | None = None
     sha256: str | None = None
     onnx: str | None = None
     caffe2: str | None = None
+    page: str | None = None
     licence: str | None = None
     paper: str | None = None
     origin: str | None = None
@@ -95,11 +102,12 @@ class Card:
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
             if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
                 raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {plain(repr(count), 40)}")
-        for name, share in (("top1", self.top1), ("top5", self.top5)):
+        for name, share in (("top1", self.top1), ("top5", self.top5), ("clip_top1", self.clip_top1)):
             if share is not None and (type(share) not in (int, float) or not 0 <= share <= 100):
                 raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
-        if type(self.embedded) is not bool:
-            raise UsageError("embedded must be true or false")
+        for name, mark in (("embedded", self.embedded), ("audio_visual", self.audio_visual)):
+            if type(mark) is not bool:
+                raise UsageError(f"{name} must be true or false")
 
     def label(self, index: int) -> str:
         """The name of a class; `class N` where no list was published."""
@@ -107,8 +115,8 @@ class Card:
 
     @property
     def classes_unpublished(self) -> bool:
-        """Whether nobody published what tells the classes apart: how many there are, the file says."""
-        return self.labels is None and self.sha256 is None and self.url is not None
+        """Whether nobody published how many classes the file at `url` has, if its network has a last layer at all."""
+        return (self.labels is None or self.audio_visual) and self.sha256 is None and self.url is not None
 
     def to_json(self) -> str:
         """The card as one line of JSON."""
@@ -151,84 +159,103 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-_RELEASE = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
-_DROPBOX = "https://www.dropbox.com/s/"
+_NAME = re.compile(rf"([a-z0-9_]+?)(?:_(\d+))?_(\d+)_((?:(?:{'|'.join(DATA_SETS)})_?)+)(av|flow|2018)?")
 
 
-def _ig65m_34(name: str, frames: int, classes: int, file: str, onnx: str, caffe2: str, **facts: Any) -> Card:
-    return Card(
-        name=name,
-        spec=ResNetSpec(depth=34, classes=classes),
+def _published(row: Row, page: str) -> Card:
+    """The card of a row of VMZ's page."""
+    match = _NAME.fullmatch(row.name)
+    if not match:
+        raise UsageError(f"the name {row.name} does not say what it is")
+    architecture, depth, frames, sets, mark = match[1], int(match[2] or 0), int(match[3]), match[4].strip("_"), match[5]
+    pretraining = sets.split("_")
+    tuned = len(pretraining) > 1 and pretraining[-1] == "kinetics"
+    finetuning = DATA_SETS[pretraining.pop()] if tuned else None
+    on_kinetics = sets.endswith("kinetics")
+    multi_label = sets == "audioset"
+    if on_kinetics:
+        classes = 400
+    elif multi_label:
+        classes = 527
+    elif mark == "av":
+        classes = 0  # what it tells apart was not published
+    else:
+        classes = 359 if sets == "ig65m" and frames == 32 else 487
+    in_channels = 2 if mark == "flow" else 3
+    is_csn = architecture in POOLED
+    spec: Spec
+    if architecture == "c3d":
+        spec = C3DSpec(classes=classes, in_channels=in_channels)
+    else:
+        spec = ResNetSpec(
+            depth=depth,
+            classes=classes,
+            in_channels=in_channels,
+            architecture=architecture,
+            pool1=is_csn,
+            clip_frames=frames if architecture == "r2d" else None,
+            multi_label=multi_label,
+        )
+    file = row.file and DROPBOX.format(row.file)
+    card = Card(
+        name=row.name,
+        spec=spec,
+        preprocessing=VMZ_CSN if is_csn or mark == "av" else VMZ,
         frames=frames,
-        pretraining="IG-65M",
-        url=_RELEASE + file,
-        sha256=file.removesuffix(".pth").rpartition("-")[2],
-        onnx=f"{_RELEASE}{file.rpartition('-')[0]}-{onnx}.pb",
-        caffe2=_DROPBOX + caffe2,
+        frame_step=2 if is_csn else 1,
+        labels=built_in("kinetics400") if on_kinetics else None,
+        pretraining=" + ".join(DATA_SETS[name] for name in pretraining),
+        finetuning=finetuning,
+        top1=row.top1,
+        top5=row.top5,
+        clip_top1=row.clip_top1,
+        audio_visual=mark == "av",
+        url=file,
+        caffe2=file,
+        page=page,
         licence="Apache-2.0",
-        paper="https://arxiv.org/abs/1905.00561",
+        paper=_paper(architecture, pretraining, mark),
+        origin="VMZ",
+    )
+    if row.name not in RELEASED:
+        return card
+    name, pth, onnx = RELEASED[row.name]
+    return replace(
+        card,
+        name=name,
+        url=RELEASE + pth,
+        sha256=pth.removesuffix(".pth").rpartition("-")[2],
+        onnx=f"{RELEASE}{pth.rpartition('-')[0]}-{onnx}.pb",
         origin="VMZ, by way of ig65m-pytorch",
-        **facts,
     )
 
 
+def _paper(architecture: str, pretraining: list[str], mark: str | None) -> str:
+    if mark == "av":
+        number = "1905.12681"
+    elif "ig65m" in pretraining:
+        number = "1905.00561"
+    else:
+        number = "1904.02811" if architecture in POOLED else "1711.11248"
+    return f"https://arxiv.org/abs/{number}"
+
+
 def _cards() -> dict[str, Card]:
-    kinetics = built_in("kinetics400")
-    cards = [
-        _ig65m_34(
-            "r2plus1d_34_8_ig65m",
-            8,
-            487,
-            "r2plus1d_34_clip8_ig65m_from_scratch-9bae36ae.pth",
-            "748ab053",
-            "6xwyu1az6oy4ts7/r2plus1d_34_clip8_ig65m_from_scratch_f79708462.pkl?dl=1",
-        ),
-        _ig65m_34(
-            "r2plus1d_34_32_ig65m",
-            32,
-            359,
-            "r2plus1d_34_clip32_ig65m_from_scratch-449a7af9.pth",
-            "e304d648",
-            "eimo232tqw8mwi9/r2plus1d_34_clip32_ig65m_from_scratch_f102649996.pkl?dl=1",
-        ),
-        _ig65m_34(
-            "r2plus1d_34_8_kinetics",
-            8,
-            400,
-            "r2plus1d_34_clip8_ft_kinetics_from_ig65m-0aa0550b.pth",
-            "625d61b3",
-            "p81twy88kwrrcop/r2plus1d_34_clip8_ft_kinetics_from_ig65m_%20f128022400.pkl?dl=1",
-            finetuning="Kinetics-400",
-            labels=kinetics,
-            top1=74.9,
-            top5=91.8,
-        ),
-        _ig65m_34(
-            "r2plus1d_34_32_kinetics",
-            32,
-            400,
-            "r2plus1d_34_clip32_ft_kinetics_from_ig65m-ade133f1.pth",
-            "10f4c3bf",
-            "z41ff7vs0bzf6b8/r2plus1d_34_clip32_ft_kinetics_from_ig65m_%20f106169681.pkl?dl=1",
-            finetuning="Kinetics-400",
-            labels=kinetics,
-            top1=80.0,
-            top5=94.2,
-        ),
-        Card(
-            name="r2plus1d_10_camera_motion",
-            spec=ResNetSpec(depth=10, classes=9, channel_multiplier=0.25),
-            preprocessing=Preprocessing(resize=(64, 64), crop=(64, 64), mean=MEAN, std=STD, resampling="area"),
-            frames=8,
-            frame_step=2,
-            labels=built_in("camera_motion"),
-            pretraining="synthetic camera moves",
-            embedded=True,
-            licence="MIT",
-            paper="https://arxiv.org/abs/1711.11248",
-            origin="trained by ig65m.train",
-        ),
-    ]
+    camera_motion = Card(
+        name="r2plus1d_10_camera_motion",
+        spec=ResNetSpec(depth=10, classes=9, channel_multiplier=0.25),
+        preprocessing=Preprocessing(resize=(64, 64), crop=(64, 64), mean=MEAN, std=STD, resampling="area"),
+        frames=8,
+        frame_step=2,
+        labels=built_in("camera_motion"),
+        pretraining="synthetic camera moves",
+        embedded=True,
+        licence="MIT",
+        paper="https://arxiv.org/abs/1711.11248",
+        origin="trained by ig65m.train",
+    )
+    pages = ((MODEL_ZOO, MODEL_ZOO_MD), (MODELS, MODELS_MD))
+    cards = [camera_motion, *(_published(row, page) for rows, page in pages for row in rows)]
     return {card.name: card for card in cards}
 
 
@@ -253,9 +280,16 @@ def find_card(name: str) -> Card:
     """The card of that name. Raises ModelError, naming the nearest, if there is none."""
     if name not in CARDS:
         near = get_close_matches(name, CARDS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CARDS)}"
+        hint = f"did you mean {near[0]}?" if near else "`ig65m models` lists those that there are"
         raise ModelError(f"no model or file named {name!r}; {hint}")
     return CARDS[name]
+
+
+def find_cards(pattern: str) -> list[Card]:
+    """The cards with `pattern` in their names, in which * stands for anything. Raises ModelError if there is none."""
+    if found := [card for card in CARDS.values() if fnmatchcase(card.name, f"*{pattern.lower()}*")]:
+        return found
+    raise ModelError(f"no model has {shown([pattern])} in its name; `ig65m models` lists all")
 
 
 def list_models() -> list[str]:

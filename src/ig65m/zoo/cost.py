@@ -1,35 +1,152 @@
-"""What a network costs: counted on the network itself, run without storage."""
+"""What a network costs: by arithmetic on its spec, which takes less time than to load PyTorch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from math import prod
+from typing import NamedTuple
 
-import torch
-from torch import nn
-
-from ig65m.models.network import empty
+from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, C3DSpec, Convolution, ResNetSpec, Spec, middle_channels
 from ig65m.zoo.cards import Card
+from ig65m.zoo.published import MODELS_MD
+
+VMZ_CLASSES = 400  # whatever the checkpoint's own
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Trainable numbers, and multiply-adds of convolutions and last layer for one clip of the card's crop."""
+    """How large a network is, and how many multiply-adds its convolutions and last layer do for one clip.
+
+    `parameters` are all trainable numbers, `multiply_adds` those of a clip of the card's crop. As VMZ's tables count:
+    `vmz_parameters` without batch norms and biases, `vmz_multiply_adds` at the full short edge for the networks that VMZ
+    tested fully convolutionally, both with a last layer of 400 classes.
+    """
 
     parameters: int
     multiply_adds: int
+    vmz_parameters: int
+    vmz_multiply_adds: int
+
+
+class _Layer(NamedTuple):
+    """A convolution, with the batch norm behind it: its weights, the places of its output, the channels there."""
+
+    weights: int
+    places: int
+    outputs: int
+
+
+_Size = tuple[int, int, int]  # frames, height, width
 
 
 def cost(card: Card) -> Cost:
     """Count a card's network; a card without a clip length is counted at 8 frames."""
-    model = empty(card.spec).eval()
-    total = 0
+    spec, crop = card.spec, card.preprocessing.crop
+    size = (card.frames or 8, *crop)
+    layers = list(_layers(spec, size))
+    weights, biases = sum(layer.weights for layer in layers), 2 * sum(layer.outputs for layer in layers)
+    if isinstance(spec, C3DSpec):
+        biases += sum(layer.outputs for layer in layers)  # of the convolutions themselves
+    head, head_biases = _head(spec, spec.classes)
+    vmz_head, _ = _head(spec, VMZ_CLASSES)
 
-    def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv3d):  # one multiply-add for each weight at each place of the output
-            total += module.weight.numel() * output[0, 0].numel()
+    resize = card.preprocessing.resize
+    edge = min(resize) if isinstance(resize, tuple) else resize
+    vmz_size, windows = size, 1
+    if isinstance(spec, ResNetSpec) and card.page != MODELS_MD:
+        vmz_size = (size[0], edge, edge)
+        windows = prod(a - b + 1 for a, b in zip(spec.map_size(edge, edge), spec.map_size(*crop), strict=True))
+    return Cost(
+        parameters=weights + biases + head + head_biases,
+        multiply_adds=_multiply_adds(layers) + head,
+        vmz_parameters=weights + vmz_head,
+        vmz_multiply_adds=_multiply_adds(_layers(spec, vmz_size)) + vmz_head * windows,
+    )
 
-    for module in model.modules():
-        module.register_forward_hook(count)
-    clip = torch.empty(1, card.spec.in_channels, card.frames or 8, *card.preprocessing.crop, device="meta")
-    model(clip)
-    return Cost(sum(weight.numel() for weight in model.parameters()), total + model.fc.weight.numel())
+
+def _multiply_adds(layers: Iterator[_Layer] | list[_Layer]) -> int:
+    return sum(layer.weights * layer.places for layer in layers)
+
+
+def _head(spec: Spec, classes: int) -> tuple[int, int]:
+    """Weights of what follows the last convolution, and its other trainable numbers."""
+    widths = [spec.feature_width, classes]
+    if isinstance(spec, C3DSpec):
+        widths = [spec.group_widths[-1][-1] * 3 * 3, spec.feature_width, spec.feature_width, classes]
+    others = sum(widths[1:]) + (2 * classes if spec.multi_label else 0)
+    return sum(inputs * outputs for inputs, outputs in pairwise(widths)), others
+
+
+def _layers(spec: Spec, size: _Size) -> Iterator[_Layer]:
+    return _c3d(spec, size) if isinstance(spec, C3DSpec) else _resnet(spec, size)
+
+
+def _c3d(spec: C3DSpec, size: _Size) -> Iterator[_Layer]:
+    inputs = spec.in_channels
+    for index, group in enumerate(spec.group_widths):
+        for outputs in group:
+            yield _Layer(27 * inputs * outputs, prod(size), outputs)
+            inputs = outputs
+        frames, height, width = size
+        size = (frames // 2 if index else frames, height // 2, width // 2)
+
+
+def _resnet(spec: ResNetSpec, size: _Size) -> Iterator[_Layer]:
+    frames = size[0]
+    kind = spec.convolutions[0]
+    size = _strided(size, 1, 2)
+    if kind == "2plus1d":
+        yield _Layer(49 * spec.in_channels * STEM_MIDDLE, prod(size), STEM_MIDDLE)
+        yield _Layer(3 * STEM_MIDDLE * STEM_WIDTH, prod(size), STEM_WIDTH)
+    else:
+        length = spec.clip_frames or {"3d": 3, "2d": 1}[kind]
+        size = (1, *size[1:]) if kind == "clip" else size
+        yield _Layer(49 * length * spec.in_channels * STEM_WIDTH, prod(size), STEM_WIDTH)
+    if spec.pool1:
+        size = _strided(size, 1, 2)
+    inputs = STEM_WIDTH
+    stages = zip(BLOCKS[spec.depth], spec.convolutions[1:], spec.inner_widths, spec.widths, strict=True)
+    for index, (blocks, kind, inner, outputs) in enumerate(stages):
+        keep_time = kind == "2d" or (spec.builder == "vmz" and frames < (0, 0, 4, 8)[index])
+        for block in range(blocks):
+            space = 2 if index and not block else 1
+            time = 1 if keep_time else space
+            out = _strided(size, time, space)
+            if spec.bottleneck:
+                yield _Layer(inputs * inner, prod(size), inner)
+                yield from _convolution(kind, inner, inner, size, time, space)
+                yield _Layer(inner * outputs, prod(out), outputs)
+            else:
+                shared = middle_channels(inputs, outputs) if spec.builder == "torchvision" else None
+                yield from _convolution(kind, inputs, outputs, size, time, space, shared)
+                yield from _convolution(kind, outputs, outputs, out, 1, 1, shared)
+            if inputs != outputs or space > 1:
+                yield _Layer(inputs * outputs, prod(out), outputs)
+            inputs, size = outputs, out
+
+
+def _convolution(
+    kind: Convolution, inputs: int, outputs: int, size: _Size, time: int, space: int, middle: int | None = None
+) -> Iterator[_Layer]:
+    """What a 3x3x3 convolution with strides in time and space is made of."""
+    out = _strided(size, time, space)
+    match kind:
+        case "2plus1d":
+            middle = middle or middle_channels(inputs, outputs)
+            yield _Layer(9 * inputs * middle, prod(_strided(size, 1, space)), middle)
+            yield _Layer(3 * middle * outputs, prod(out), outputs)
+        case "ip":
+            yield _Layer(inputs * outputs, prod(size), outputs)
+            yield _Layer(27 * outputs, prod(out), outputs)
+        case "ir":
+            yield _Layer(27 * outputs, prod(out), outputs)
+        case "2d":
+            yield _Layer(9 * inputs * outputs, prod(out), outputs)
+        case _:
+            yield _Layer(27 * inputs * outputs, prod(out), outputs)
+
+
+def _strided(size: _Size, time: int, space: int) -> _Size:
+    """The size behind a stride, of what is padded so that stride 1 keeps it."""
+    frames, height, width = size
+    return -(-frames // time), -(-height // space), -(-width // space)

@@ -13,7 +13,7 @@ from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.network import Network
-from ig65m.models.spec import EPS, Builder, C3DSpec, ResNetSpec, Spec
+from ig65m.models.spec import EPS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
 from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
@@ -44,7 +44,10 @@ def _read_pth(path: Path) -> _Contents:
     tensors, card = read_pth(path)
     if card is not None or not is_mmaction(tensors):
         return _Contents(tensors, card)
-    keys = state_dict_keys(tensors)
+    try:
+        keys = state_dict_keys(tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     called = {key: name for name, key in keys.items()}
     return _Contents({key: tensors[name] for name, key in keys.items()}, layout="mmaction2", called=called)
 
@@ -112,7 +115,8 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
             name, file = name_from(path.stem), name_from(path.name)
             card = card_for(network.spec, name=name, origin=f"converted from {file}", preprocessing=preprocessing)
         elif by_name and card.classes_unpublished:
-            card = replace(card, spec=replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label))
+            spec = replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label)
+            card = replace(card, spec=spec, labels=card.labels if spec.classes == card.spec.classes else None)
         if not card.spec.same_network(network.spec):
             raise CheckpointError(f"its tensors are of a {network.spec}, its card is of a {card.spec}")
     except CheckpointError as error:
@@ -134,10 +138,12 @@ def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -
 def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
     """Who built a network, of which the shapes say so only in the widths of (2+1)-D convolutions."""
     if layout == "mmaction2":
+        if spec.architecture not in POOLED:
+            raise CheckpointError(f"its tensors, named as mmaction2's CSN networks name them, are of a {spec}")
         if origin not in ("vmz", "mmaction2"):
             raise CheckpointError(
-                f"this {spec} of mmaction2 is a port of VMZ's or trained there, with another mean and deviation of its "
-                "pictures; say with --origin vmz or --origin mmaction2 (in Python: origin=)"
+                f"this {spec} in mmaction2's layout was trained by VMZ and ported, or by mmaction2 itself, with another mean "
+                "and deviation; say which with `ig65m convert --origin vmz` or `--origin mmaction2` (in Python: origin=)"
             )
         return "mmaction2"
     told: Builder | None = None
