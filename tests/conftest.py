@@ -8,6 +8,9 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+# Some virtual machines announce AMX and kill whoever uses it; read by oneDNN in PyTorch and elsewhere, so before they load.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+
 import numpy as np
 import pytest
 
