@@ -234,6 +234,14 @@ def test_multipliers_are_told_from_the_widths(architecture, channels, bottleneck
     assert found.same_network(spec)
 
 
+def test_widths_are_rounded_after_each_multiplier():
+    """As VMZ's builder computes them: int(int(64 * 0.3) * 2) and so on, not int(64 * 0.3 * 2)."""
+    spec = ResNetSpec(depth=26, classes=5, channel_multiplier=0.3, bottleneck_multiplier=2.0)
+    assert spec.widths == (19, 38, 76, 153)
+    assert spec.inner_widths == (38, 76, 152, 306)
+    assert infer_spec({key: tuple(tensor.shape) for key, tensor in empty(spec).state_dict().items()}) == spec
+
+
 def test_optical_flow_loads_and_sees_no_video(tmp_path):
     spec = ResNetSpec(depth=10, classes=3, channel_multiplier=0.1, in_channels=2)
     model = ResNet(spec)

@@ -216,7 +216,7 @@ def _scaled(spec: ResNetSpec, inner: list[int], outer: list[int]) -> ResNetSpec 
             narrow = replace(wide, bottleneck_multiplier=multiplier)
             return narrow if list(narrow.inner_widths) == inner else None
 
-        return _shortest(max(inner_ratios) / wide.channel_multiplier, two)
+        return _shortest(max(width / base for width, base in zip(inner, wide.inner_widths, strict=True)), two)
     return scaled
 
 

@@ -129,9 +129,9 @@ class ResNetSpec:
 
     @property
     def inner_widths(self) -> tuple[int, ...]:
-        """Channels of each stage's 3x3x3 convolutions."""
-        inner = self.bottleneck_multiplier if self.bottleneck else 1.0
-        return tuple(int(width * self.channel_multiplier * inner) for width in WIDTHS)
+        """Channels of each stage's 3x3x3 convolutions; VMZ rounds after each multiplier."""
+        widths = tuple(int(width * self.channel_multiplier) for width in WIDTHS)
+        return tuple(int(width * self.bottleneck_multiplier) for width in widths) if self.bottleneck else widths
 
     @property
     def expansion(self) -> int:
