@@ -13,6 +13,7 @@ ROWS = [
     {"models"},
     {"checkpoints"},
     {"zoo"},
+    {"graph"},
     {"export"},
     {"engines"},
     {"convert"},
@@ -20,7 +21,7 @@ ROWS = [
     {"store"},
     {"pipeline"},
     {"tasks"},
-    {"train"},  # what is built on the rooms above; none of a row imports another
+    {"train", "bench"},  # what is built on the rooms above; none of a row imports another
     {"cli"},
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}

@@ -1,89 +1,62 @@
 """A network -> ONNX: one self-contained file, with what a program needs to know to use it."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from onnx import TensorProto, helper
+from torch import Tensor
 
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
+from ig65m.graph import Graph, add_head, add_maps
 from ig65m.models.network import Network
 from ig65m.zoo.cards import Card
 
-OPSET = 20
-
-
-class _WithFeatures(nn.Module):
-    """The network with two outputs, logits and the features before the last layer; features only if it has no last layer.
-
-    With `min_frames` the graph fails on shorter clips, for which it would be another function: both outputs are multiplied
-    by element `min_frames - 1` of as many ones as there are frames.
-    """
-
-    def __init__(self, model: Network, min_frames: int = 1) -> None:
-        super().__init__()
-        self.model = model
-        self.min_frames = min_frames
-
-    def forward(self, clips: Tensor) -> tuple[Tensor, ...]:
-        maps = self.model.forward_features(clips)
-        outputs = [self.model.forward_head(maps)] if self.model.spec.classes else []
-        outputs.append(self.model.forward_head(maps, pre_logits=True))
-        if self.min_frames > 1:
-            one = torch.ones(clips.shape[2])[self.min_frames - 1]
-            outputs = [output * one for output in outputs]
-        return tuple(outputs)
-
-
-def _outputs(model: Network) -> list[str]:
-    return ["logits", "features"] if model.spec.classes else ["features"]
+LONG = 8  # frames from which on the networks of VMZ are the same graph
 
 
 def export_onnx(model: Network, path: Path) -> None:
     """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits`, if any, and `features`.
 
-    N, T, H and W are free, T from 8 up: shorter clips are another graph, on which this one fails, and a network whose card
-    says fewer frames is written for just that many, as is one whose stem spans the clip. Of C3D only N is free. Batch norms
-    are folded into the convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it, `labels`,
-    `mean`, `std` (of RGB on 0..255), `frames`, `scores` (what makes scores of logits, "softmax" or "sigmoid"), `origin`.
+    N, T, H and W are free, T from 8 up: shorter clips are another graph of VMZ's, on which this one fails, and a network whose
+    card says fewer frames is written for just that many, as is one whose stem spans the clip. Of C3D only N is free. Batch
+    norms are folded into the convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it,
+    `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `scores` (what makes scores of logits, "softmax" or "sigmoid"),
+    `origin`.
     """
     card: Card = model.card
-    short = card.frames is not None and card.frames < 8
+    frames = card.frames or 2 * LONG
+    short = any(model.spec.keeps_time(frames))
     fixed = short or model.spec.clip_frames is not None
-    size = model.spec.clip_size or (64, 64)
-    example = torch.zeros(2, model.spec.in_channels, (card.frames or 16) if fixed else 16, *size)
-    free = {0: torch.export.Dim("batch")}
-    if model.spec.clip_size is None:
-        free |= {3: torch.export.Dim("height"), 4: torch.export.Dim("width")}
-    if not fixed:
-        free[2] = torch.export.Dim("frames", min=8)
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            _WithFeatures(model, min_frames=1 if fixed else 8).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["clips"],
-            output_names=_outputs(model),
-            dynamic_shapes=(free,),
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    graph = program.model_proto
-    for node in graph.graph.node:
-        del node.metadata_props[:]  # the exporter's notes, paths of this machine's source files among them
-    onnx.helper.set_model_props(graph, _metadata(card))
-    onnx.checker.check_model(graph)
+    graph = Graph()
+    features, logits = add_head(graph, add_maps(graph, "clips", model, frames), model)
+    outputs = {"features": (features, model.spec.feature_width)}
+    if logits is not None:
+        outputs = {"logits": (logits, model.spec.classes), **outputs}
+    one = None if fixed or not any(model.spec.keeps_time(1)) else _add_guard(graph)
+    for name, (value, _) in outputs.items():
+        graph.rename(value if one is None else graph.add("Mul", value, one), name)
+    size = model.spec.clip_size or ("height", "width")
+    shape = ["batch", model.spec.in_channels, frames if fixed else "frames", *size]
+    written = graph.model(
+        [helper.make_tensor_value_info("clips", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, (_, width) in outputs.items()],
+    )
+    helper.set_model_props(written, _metadata(card))
+    onnx.checker.check_model(written, full_check=True)
     with finished_file(path) as temporary:
-        onnx.save_model(graph, temporary)
+        onnx.save_model(written, temporary)
+
+
+def _add_guard(graph: Graph) -> str:
+    """One, if clips have at least LONG frames; else running the graph fails: element LONG-1 of as many ones as frames."""
+    frames = graph.add("Shape", "clips", start=2, end=3)
+    ones = graph.add("ConstantOfShape", frames, value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
+    return graph.add("Gather", ones, graph.constant(np.array(LONG - 1)))
 
 
 def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
@@ -92,9 +65,11 @@ def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
     Raises CheckpointError if the network's own outputs are not finite.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    got = session.run(_outputs(model), {"clips": clips.numpy()})
+    names = ["logits", "features"] if model.spec.classes else ["features"]
+    got = session.run(names, {"clips": clips.numpy()})
     with torch.inference_mode():
-        wanted = _WithFeatures(model)(clips)
+        maps = model.forward_features(clips)
+        wanted = [model.forward_head(maps, pre_logits=name == "features") for name in names]
     if not all(bool(torch.isfinite(output).all()) for output in wanted):
         raise CheckpointError("its weights are finite, but what they make of a random clip is not: this is no trained network")
     pairs = zip(got, wanted, strict=True)
@@ -112,17 +87,3 @@ def _metadata(card: Card) -> dict[str, str]:
         "origin": card.origin,
     }
     return {key: value for key, value in facts.items() if value is not None}
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's remarks on itself (deprecations, that torchvision is absent) from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

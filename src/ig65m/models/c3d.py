@@ -1,5 +1,6 @@
 """C3D as VMZ has it: plain 3x3x3 convolutions, each with a bias and batch norm, and three fully connected layers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch.nn.functional as F
@@ -48,11 +49,18 @@ class C3D(nn.Module):
         wanted = (self.spec.in_channels, self.spec.clip_frames, *self.spec.clip_size)
         if x.dim() != 5 or tuple(x.shape[1:]) != wanted:
             raise ModelError(f"C3D takes clips of shape (N, {', '.join(map(str, wanted))}) only, got {tuple(x.shape)}")
+        for part in self.parts():
+            x = part(x)
+        return x
+
+    def parts(self) -> Iterator[nn.Module]:
+        """What `forward_features` runs, in order."""
         for index, group in enumerate(GROUPS):
             for name, _ in group:
-                x = F.relu(self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x)))
-            x = F.max_pool3d(x, (2 if index else 1, 2, 2))
-        return x
+                yield self.get_submodule(name)
+                yield self.get_submodule(f"{name}_bn")
+                yield nn.ReLU()
+            yield nn.MaxPool3d((2 if index else 1, 2, 2))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature maps (N, 512, 1, 3, 3) -> fc6 (N, 4096) with `pre_logits`, else logits (N, classes)."""

@@ -135,14 +135,17 @@ class ResNet(nn.Module):
         """
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
-        frames = x.shape[2] if self.spec.builder == "vmz" else 8  # the others stride in time whatever the length
         if self.spec.clip_frames not in (None, x.shape[2]):
             raise ModelError(f"a {self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
         x = self.stem(x)  # (N, 64, T, H/2, W/2)
-        x = self.layer1(x)
-        x = self.layer2(x)  # (N, C/4, T/2, H/4, W/4)
-        x = _strided(self.layer3, x, keep_time=frames < 4)  # (N, C/2, T/4, H/8, W/8)
-        return _strided(self.layer4, x, keep_time=frames < 8)  # (N, C, T/8, H/16, W/16)
+        for stage, keep_time in zip(self.stages, self.spec.keeps_time(x.shape[2]), strict=True):
+            x = _strided(stage, x, keep_time)  # at last (N, C, T/8, H/16, W/16)
+        return x
+
+    @property
+    def stages(self) -> tuple[nn.Sequential, ...]:
+        """The four sequences of blocks."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes).

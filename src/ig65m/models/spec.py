@@ -152,6 +152,10 @@ class ResNetSpec:
     def clip_size(self) -> None:
         """Pictures may have any size."""
 
+    def keeps_time(self, frames: int) -> tuple[bool, ...]:
+        """Which stages give up their stride in time for clips of `frames` frames; torchvision's and mmaction2's never do."""
+        return (False, False, frames < 4, frames < 8) if self.builder == "vmz" else (False,) * 4
+
     def map_size(self, height: int, width: int) -> tuple[int, int]:
         """Size of the feature maps of `height` x `width` pictures: the stem, pool1 and three stages halve it, rounding up."""
         halvings = 5 if self.pool1 else 4
@@ -181,6 +185,10 @@ class C3DSpec:
 
     def __str__(self) -> str:
         return f"C3D with {_classes(self)}"
+
+    def keeps_time(self, _: int) -> tuple[bool, ...]:
+        """Nothing depends on the clip's length, which is always the same."""
+        return ()
 
     def same_network(self, other: "Spec") -> bool:
         """Whether both are the same function."""

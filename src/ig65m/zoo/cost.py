@@ -107,7 +107,7 @@ def _resnet(spec: ResNetSpec, size: _Size) -> Iterator[_Layer]:
     inputs = STEM_WIDTH
     stages = zip(BLOCKS[spec.depth], spec.convolutions[1:], spec.inner_widths, spec.widths, strict=True)
     for index, (blocks, kind, inner, outputs) in enumerate(stages):
-        keep_time = kind == "2d" or (spec.builder == "vmz" and frames < (0, 0, 4, 8)[index])
+        keep_time = kind == "2d" or spec.keeps_time(frames)[index]
         for block in range(blocks):
             space = 2 if index and not block else 1
             time = 1 if keep_time else space
