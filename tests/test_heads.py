@@ -15,7 +15,7 @@ from ig65m.checkpoints.fit import fit, infer_spec
 from ig65m.checkpoints.vmz import blob_name, state_dict_keys
 from ig65m.cli import main
 from ig65m.convert import convert
-from ig65m.engines.pytorch import Pooling
+from ig65m.engines.base import Pooling
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.network import empty, network
 from ig65m.models.spec import C3DSpec, ResNetSpec

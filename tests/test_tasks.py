@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import ig65m
-from ig65m.engines.pytorch import Pooling, find_device
+from ig65m.engines.base import Pooling
+from ig65m.engines.pytorch import find_device, pool
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.tasks import class_scores
 from ig65m.zoo.load import load_model
@@ -103,7 +104,7 @@ def test_scores_are_the_softmax_and_the_video_is_their_mean(features, model, big
 )
 def test_pooling(spatial, temporal, shape, reference):
     maps = torch.randn(3, 64, 2, 7, 7)
-    pooled = Pooling(spatial, temporal)(maps)
+    pooled = pool(maps, Pooling(spatial, temporal))
     assert pooled.shape == (3, *shape)
     torch.testing.assert_close(pooled, reference(maps))
 

@@ -15,7 +15,7 @@ from ig65m.errors import IgError, VideoError
 from ig65m.types import Clip, ClipSpan, Failure, Frames, Status
 
 Source = Path | str | Frames
-Engine = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 ReadClips = Callable[[Source], Generator[Clip, None, None]]
 
 
@@ -109,7 +109,7 @@ class _Reader(threading.Thread):
 def run(
     sources: Iterable[Source],
     read_clips: ReadClips,
-    engine: Engine,
+    engine: Run,
     *,
     batch_size: int,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
@@ -120,7 +120,7 @@ def run(
     A video that cannot be read, or breaks off, becomes a result with an error; the others go on. `on_clip` is told of
     each clip when the network is done with it. `interrupt` makes a `read_clips` at work in another thread raise soon.
     """
-    reader = _Reader(sources, read_clips, 2 * batch_size, interrupt)
+    reader = _Reader(sources, read_clips, max(4, 2 * batch_size), interrupt)
     reader.start()
     open_results: list[VideoResult] = []  # of the videos whose end has not been reached or not been given out
     ended: list[bool] = []

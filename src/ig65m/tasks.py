@@ -10,7 +10,8 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.engines.pytorch import Pooling, PyTorchEngine, find_device
+from ig65m.engines.base import Engine, Pooling, Work
+from ig65m.engines.choice import Choice, choose, described
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.network import Network
 from ig65m.models.spec import C3DSpec, ResNetSpec
@@ -38,6 +39,8 @@ from ig65m.zoo.load import load_model, weights_sha256
 
 DEFAULT_CLASSIFIER: Final = "r2plus1d_34_32_kinetics"
 DEFAULT_EXTRACTOR: Final = "r2plus1d_34_32_ig65m"
+CPU_BATCH: Final = 1  # clips: more are no faster there, and the last batch is filled up
+GPU_BATCH: Final = 8
 
 # What --preprocessing may name beside the card's own: who resizes.
 PREPROCESSINGS: Final[dict[str, Resampling]] = {"vmz": "fast_bilinear", "ig65m-pytorch": "float_bilinear"}
@@ -52,9 +55,11 @@ class Options(TypedDict, total=False):
     model: a name, a model file, or a network of load_model. frames, frame_step: of a clip; default: the card's.
     stride: frames from one clip's start to the next, default: the clip's span. fps: frames a second to choose by time,
     default: every frame. start, end: in seconds of the stream. tail: "pad" or "drop". preprocessing: "vmz" or
-    "ig65m-pytorch", default: the card's. batch_size: clips. device: "cpu", "cuda", "cuda:1". image_fps: frames a second
-    of a folder of images. limits: what one video may cost. in_process: decode in this process, not in one of its own: a
-    video that crashes the decoder then ends the program.
+    "ig65m-pytorch", default: the card's. batch_size: clips that go through the network together. device: "cpu", "cuda",
+    "cuda:1". engine: "openvino" (default on the CPU), "onnxruntime" or "pytorch" (default on a GPU). precision: "fp32"
+    (default), "bf16" or "fp16". threads: of the engine, default: one a core. on_engine: told what was chosen, in a line.
+    image_fps: frames a second of a folder of images. limits: what one video may cost. in_process: decode in this process,
+    not in one of its own: a video that crashes the decoder then ends the program.
     """
 
     model: str | os.PathLike[str] | Network
@@ -66,8 +71,12 @@ class Options(TypedDict, total=False):
     end: float | None
     tail: Tail
     preprocessing: str | None
-    batch_size: int
+    batch_size: int | None
     device: str
+    engine: str | None
+    precision: str | None
+    threads: int | None
+    on_engine: Callable[[str], None] | None
     image_fps: float
     limits: Limits
     in_process: bool
@@ -81,7 +90,8 @@ class _Job:
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
-    device: str
+    choice: Choice
+    on_engine: Callable[[str], None] | None
     image_fps: float
     limits: Limits
     in_process: bool
@@ -98,11 +108,20 @@ class _Job:
     ) -> Iterator[VideoResult]:
         if isinstance(sources, str | os.PathLike | Frames):
             raise UsageError("expected several videos, got one; give a list, or use the function for one video")
-        engine = PyTorchEngine(self.model, self.preprocessing, pooling=pooling, device=self.device, window=self.window)
+        work = Work(
+            preprocessing=self.preprocessing,
+            frames=self.sampling.frames,
+            batch_size=self.batch_size,
+            pooling=pooling,
+            window=self.window,
+        )
+        engine = self.choice.load(self.model, work)
+        if self.on_engine is not None:
+            self.on_engine(described(engine, self.choice.threads))
         return self._results(sources, engine, on_clip)
 
     def _results(
-        self, sources: Iterable[Source], engine: PyTorchEngine, on_clip: Callable[[Source, ClipSpan], None] | None
+        self, sources: Iterable[Source], engine: Engine, on_clip: Callable[[Source, ClipSpan], None] | None
     ) -> Iterator[VideoResult]:
         def clips(read: Callable[[Sampling], Generator[Tick, None, None]]) -> Generator[Clip, None, None]:
             if self.clips is not None:
@@ -145,14 +164,16 @@ def _job(default_model: str, options: Options) -> _Job:
     named = options.get("preprocessing")
     if named is not None and named not in PREPROCESSINGS:
         raise UsageError(f"preprocessing {named!r} is none of {', '.join(PREPROCESSINGS)}; leave it out for the model's own")
-    batch_size = options.get("batch_size", 4)
+    device = options.get("device", "cpu")
+    choice = choose(options.get("engine"), options.get("precision"), device, options.get("threads"))
+    batch_size = options.get("batch_size")
+    if batch_size is None:
+        batch_size = CPU_BATCH if choice.device == "cpu" else GPU_BATCH
     if not 1 <= batch_size <= MAX_BATCH:
         raise UsageError(f"the batch size must be from 1 to {MAX_BATCH}, got {batch_size}")
     image_fps = options.get("image_fps", 25.0)
     if not 0 < image_fps < math.inf:
         raise UsageError(f"a folder of images needs a positive number of frames a second, got {image_fps}")
-    device = options.get("device", "cpu")
-    find_device(device)
     limits, in_process = options.get("limits", Limits()), options.get("in_process", False)
     if not in_process:
         prepare(limits)
@@ -178,7 +199,8 @@ def _job(default_model: str, options: Options) -> _Job:
         sampling=replace(sampling, frames=frames, frame_step=card.frame_step if frame_step is None else frame_step),
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
-        device=device,
+        choice=choice,
+        on_engine=options.get("on_engine"),
         image_fps=image_fps,
         limits=limits,
         in_process=in_process,
@@ -291,6 +313,7 @@ def extract_many(
         "preprocessing": asdict(job.preprocessing),
         "sampling": asdict(job.sampling),
         "pooling": asdict(pooling),
+        "precision": job.choice.precision,
     }
     return (_features(result, identity, job.card, logits) for result in job.run(videos, pooling, on_clip))
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from ig65m.cli.bench import bench
 from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
 from ig65m.cli.extract import extract
@@ -18,6 +19,7 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

@@ -34,8 +34,11 @@ def extract(
     end: opt.End = None,
     tail: opt.TailOption = "pad",
     preprocessing: opt.PreprocessingOption = None,
-    batch_size: opt.BatchSize = 4,
+    batch_size: opt.BatchSize = None,
     device: opt.Device = "cpu",
+    engine: opt.EngineOption = None,
+    precision: opt.PrecisionOption = None,
+    threads: opt.Threads = None,
     image_fps: opt.ImageFps = 25.0,
     max_pixels: opt.MaxPixels = opt.LIMITS.pixels,
     max_frames: opt.MaxFrames = opt.LIMITS.frames,
@@ -51,7 +54,7 @@ def extract(
     """
     opt.check_inputs(inputs)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
-    from ig65m.engines.pytorch import Pooling
+    from ig65m.engines.base import Pooling
     from ig65m.store.formats import output_files, save
     from ig65m.tasks import DEFAULT_EXTRACTOR, extract_many
 
@@ -73,6 +76,10 @@ def extract(
             preprocessing=preprocessing,
             batch_size=batch_size,
             device=device,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            on_engine=opt.on_engine,
             image_fps=image_fps,
             limits=limits,
             in_process=in_process,

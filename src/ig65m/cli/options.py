@@ -26,7 +26,14 @@ PreprocessingOption = Annotated[
     str | None,
     typer.Option("--preprocessing", help="Who resizes: 'vmz' or 'ig65m-pytorch' (the original's way); default: the model's."),
 ]
-BatchSize = Annotated[int, typer.Option(help="Clips that go through the network together.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Clips that go through the network together; default: 1 on the CPU, 8 on a GPU.")
+]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="openvino (default on the CPU), onnxruntime or pytorch (default on a GPU).")
+]
+PrecisionOption = Annotated[str | None, typer.Option("--precision", help="fp32 (default), bf16 or fp16, as the engine can.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the engine; default: one a core.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 ImageFps = Annotated[float, typer.Option(help="Frames a second of a folder of images.")]
 MaxPixels = Annotated[int, typer.Option(help="Pixels in one picture; a video with more is given up.")]
@@ -77,6 +84,11 @@ def json_at_end(wanted: bool, done: Sequence[object], record: Callable[[], dict[
     finally:
         if wanted and done:
             print(json.dumps(record(), indent=1, allow_nan=False))
+
+
+def on_engine(line: str) -> None:
+    """Say on stderr what runs the network."""
+    say(f"ig65m: {line}")
 
 
 def report(status: str, failure: Failure) -> None:

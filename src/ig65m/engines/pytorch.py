@@ -1,91 +1,75 @@
-"""PyTorch engine: clips of bytes in, features and logits out."""
+"""PyTorch engine, on the CPU or on a CUDA device."""
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ig65m.errors import ModelError, UsageError
+from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, finished, padded
+from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
-from ig65m.types import Preprocessing
 
-Reduction = Literal["mean", "max", "none"]
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """How feature maps (C, T', H', W') become features: over space first, then over time."""
-
-    spatial: Reduction = "mean"
-    temporal: Reduction = "mean"
-
-    def __post_init__(self) -> None:
-        for value in (self.spatial, self.temporal):
-            if value not in get_args(Reduction):
-                raise UsageError(f"pooling {value!r} is none of {', '.join(get_args(Reduction))}")
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        """(N, C, T', H', W') -> (N, C), with the axes that are not pooled kept behind C."""
-        if self.spatial != "none":
-            maps = maps.mean(dim=(3, 4)) if self.spatial == "mean" else maps.amax(dim=(3, 4))
-        if self.temporal != "none":
-            maps = maps.mean(dim=2) if self.temporal == "mean" else maps.amax(dim=2)
-        return maps
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PyTorchEngine:
-    """Runs a network on batches of clips, on the CPU or on a CUDA device, in float32 (TF32 off)."""
+    """Runs a network as it is; float32 is the reference that other engines are held to (TF32 off)."""
 
     def __init__(
-        self,
-        model: Network,
-        preprocessing: Preprocessing,
-        *,
-        pooling: Pooling | None = None,
-        device: str = "cpu",
-        window: tuple[int, int] | None = None,
+        self, model: Network, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None
     ) -> None:
-        if isinstance(model, C3D) and (pooling not in (None, Pooling()) or window is not None):
-            raise UsageError("C3D ends in fully connected layers: it has no feature maps to pool otherwise, or to slide over")
-        self.device = find_device(device)
-        self.model = model.to(self.device)
-        self.pooling = pooling or Pooling()
-        self.window = window
-        self.mean = torch.tensor(preprocessing.mean, device=self.device).view(3, 1, 1, 1)
-        self.std = torch.tensor(preprocessing.std, device=self.device).view(3, 1, 1, 1)
+        check_work(model, work)
+        self.name = f"pytorch {torch.__version__}"
+        self.precision = precision
+        self.work = work
+        self.place = find_device(device)
+        self.device = str(self.place)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.dtype = _TYPES[precision]
+        stays = self.place.type == "cpu" and precision == "fp32"
+        self.model = model if stays else copy.deepcopy(model).to(self.place, self.dtype)
+        self.mean, self.std = (
+            torch.tensor(values, device=self.place).view(3, 1, 1, 1)
+            for values in (work.preprocessing.mean, work.preprocessing.std)
+        )
 
     @torch.inference_mode()
-    def __call__(self, clips: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """RGB on 0..255 (N, T, H, W, 3), uint8 or float32 -> features (N, C, ...) and logits (N, classes), float32.
-
-        With a `window`, the logits are those of each place of it in the feature maps, (N, classes, places): the network is
-        run fully convolutionally. Raises ModelError if anything is not finite.
-        """
-        x = torch.from_numpy(clips).to(self.device).permute(0, 4, 1, 2, 3).to(torch.float32)
+    def __call__(self, clips: NDArray[Any]) -> Arrays:
+        """As `Engine` says."""
+        pixels = torch.from_numpy(padded(clips, self.work.batch_size)).to(self.place)
+        x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std
         with self._exact():
-            maps = self.model.forward_features(((x - self.mean) / self.std).contiguous())
+            maps = self.model.forward_features(x.contiguous().to(self.dtype))
             logits = self._logits(maps)
-        if not bool(torch.isfinite(maps).all() and torch.isfinite(logits).all()):
-            raise ModelError("the network gives numbers that are not finite; its weights are damaged, or no trained network")
-        features = self.model.forward_head(maps, pre_logits=True) if self.pooling == Pooling() else self.pooling(maps)
-        return features.cpu().numpy(), logits.cpu().numpy()
+            plain = self.work.pooling == Pooling()
+            features = self.model.forward_head(maps, pre_logits=True) if plain else pool(maps, self.work.pooling)
+        return finished(features.float().cpu().numpy(), logits.float().cpu().numpy(), len(clips))
 
     def _logits(self, maps: Tensor) -> Tensor:
         if not self.model.spec.classes:
             return maps.new_zeros((len(maps), 0))
-        if self.window is None or isinstance(self.model, C3D):
+        if self.work.window is None or isinstance(self.model, C3D):
             return self.model.forward_head(maps)
-        return self.model.class_map(maps, self.window).flatten(2)
+        return self.model.class_map(maps, self.work.window)
 
     def _exact(self) -> AbstractContextManager[Any]:
-        if self.device.type != "cuda":
+        if self.place.type != "cuda":
             return nullcontext()
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+
+
+def pool(maps: Tensor, pooling: Pooling) -> Tensor:
+    """(N, C, T', H', W') -> (N, C), with the axes that are not pooled kept behind C."""
+    if pooling.spatial != "none":
+        maps = maps.mean(dim=(3, 4)) if pooling.spatial == "mean" else maps.amax(dim=(3, 4))
+    if pooling.temporal != "none":
+        maps = maps.mean(dim=2) if pooling.temporal == "mean" else maps.amax(dim=2)
+    return maps
 
 
 def find_device(name: str) -> torch.device:

@@ -1,0 +1,165 @@
+"""How fast this machine turns video into features: decoding, the network, both together, and what arithmetic allows."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+
+from ig65m.engines.base import Engine, Work
+from ig65m.engines.choice import Choice
+from ig65m.models.network import Network, network
+from ig65m.pipeline import run
+from ig65m.types import Clip, Limits
+from ig65m.video.clips import clips_of
+from ig65m.video.isolation import Decoder
+from ig65m.video.sampling import Sampling
+from ig65m.zoo.cards import Card, find_card
+from ig65m.zoo.cost import cost
+from ig65m.zoo.load import load_model
+
+SIDE = 2048  # of the matrices whose product measures the arithmetic limit
+SECONDS = 2.0  # that one measurement takes at least
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Clips a second, None where it was not measured.
+
+    `network`: the engine alone. `decode`: the video alone, to pixels of the network's size. `both`: the whole pipeline, the
+    engine loaded. `limit`: the multiply-adds of convolutions and last layer at the speed of a large matrix product of the
+    same precision in the same library; `gflops` is that speed.
+    """
+
+    engine: str
+    precision: str
+    device: str
+    threads: int | None
+    batch_size: int
+    network: float
+    limit: float | None
+    gflops: float | None
+    decode: float | None = None
+    both: float | None = None
+
+
+def network_for(model: str) -> Network:
+    """The network of a file, or of that name with random weights: speed does not depend on them, nor on a download."""
+    if Path(model).suffix:
+        return load_model(model)
+    card = find_card(model)
+    built = network(card.spec).eval()
+    for module in built.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.constant_(module.weight, 0.5)  # or numbers grow from block to block, beyond what fp16 holds
+    built.card = card
+    return built
+
+
+def measure(model: Network, choices: list[Choice], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
+    """A `Speed` for each choice. Raises what engines and videos raise."""
+    card: Card = model.card
+    work = Work(preprocessing=card.preprocessing, frames=card.frames or 8, batch_size=batch_size)
+    sampling = Sampling(frames=work.frames, frame_step=card.frame_step)
+    decode = None if video is None else _decode_speed(video, sampling, work)
+    for choice in choices:
+        engine = choice.load(model, work)
+        clips = np.random.default_rng(0).integers(0, 256, work.shape, np.uint8).astype(work.dtype)
+        gflops = product_speed(choice)
+        yield Speed(
+            engine=engine.name,
+            precision=engine.precision,
+            device=engine.device,
+            threads=choice.threads,
+            batch_size=batch_size,
+            network=batch_size / seconds(lambda engine=engine, clips=clips: engine(clips)),  # type: ignore[misc]
+            limit=None if gflops is None else gflops * 1e9 / (2 * cost(card).multiply_adds),
+            gflops=gflops,
+            decode=decode,
+            both=None if video is None else _both_speed(video, sampling, work, engine),
+        )
+
+
+def seconds(job: Callable[[], Any]) -> float:
+    """The shortest time that `job` takes, of as many runs as take SECONDS together, at least three; a first is not timed."""
+    job()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < SECONDS:
+        start = time.perf_counter()
+        job()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def product_speed(choice: Choice) -> float | None:
+    """10⁹ floating-point operations a second of a large matrix product; None if the library makes none of that precision."""
+    operations = 2 * SIDE**3 / 1e9
+    if choice.engine == "pytorch":
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[choice.precision]
+        matrix = torch.randn(SIDE, SIDE, device=choice.device).to(kind)
+
+        def product() -> None:
+            (matrix @ matrix)[0, 0].item()  # waits for the device
+
+        return operations / seconds(product)
+    a = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "b"], ["c"]), helper.make_node("ReduceMax", ["c"], ["most"], keepdims=0)],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, a.shape)],
+        [helper.make_tensor_value_info("most", TensorProto.FLOAT, ())],
+        [onnx.numpy_helper.from_array(a, "b")],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=onnx.IR_VERSION_2023_5_5).SerializeToString()
+    return operations / seconds(_product(proto, choice, a))
+
+
+def _product(proto: bytes, choice: Choice, a: Any) -> Callable[[], Any]:
+    if choice.engine == "onnxruntime":
+        from ig65m.engines.onnx import session
+
+        running = session(proto, choice.threads)
+        return lambda: running.run(None, {"a": a})
+    from ig65m.engines.openvino import compiled
+
+    request = compiled(proto, choice.precision, choice.threads).create_infer_request()
+    return lambda: request.infer({"a": a}, share_inputs=True)
+
+
+def _decode_speed(video: Path, sampling: Sampling, work: Work) -> float:
+    start = time.perf_counter()
+    with Decoder(Limits()) as decoder:
+        ticks = decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0)
+        count = sum(1 for _ in clips_of(ticks, sampling))
+    return count / (time.perf_counter() - start)
+
+
+def _both_speed(video: Path, sampling: Sampling, work: Work, engine: Engine) -> float:
+    start = time.perf_counter()
+    with Decoder(Limits()) as decoder:
+
+        def read(_: Any) -> Iterator[Clip]:
+            return clips_of(decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0), sampling)
+
+        (result,) = run([video], read, engine, batch_size=work.batch_size, interrupt=decoder.interrupt)  # type: ignore[arg-type]
+    if result.error is not None:
+        raise RuntimeError(result.error.message)
+    return len(result.spans) / (time.perf_counter() - start)
+
+
+def machine() -> dict[str, str]:
+    """What runs here: processor, Python and the versions of what computes."""
+    names = ("ig65m", "torch", "openvino", "onnxruntime", "av", "numpy")
+    info = Path("/proc/cpuinfo")
+    model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line), "")
+    return {"processor": model or platform.processor(), "python": platform.python_version()} | {
+        name: version(name) for name in names
+    }

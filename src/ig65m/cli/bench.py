@@ -1,0 +1,88 @@
+"""ig65m bench"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ig65m.cli import options as opt
+from ig65m.cli.terminal import say
+
+if TYPE_CHECKING:
+    from ig65m.bench import Speed
+    from ig65m.engines.choice import Choice
+
+
+def bench(
+    video: Annotated[
+        str | None, typer.Argument(help="A video to decode; without it only the network is measured.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A model's name, whose weights are not needed, or file.")
+    ] = "r2plus1d_34_32_kinetics",
+    engine: Annotated[
+        list[str] | None, typer.Option(help="openvino, onnxruntime, pytorch; may be given again; default: all.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16, fp16; may be given again; default: fp32 and bf16.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips that go through the network together.")] = 1,
+    device: opt.Device = "cpu",
+    threads: opt.Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line on stdout.")] = False,
+) -> None:
+    """Clips a second: the network alone, decoding alone, both together, and what this machine's arithmetic allows.
+
+    Example: ig65m bench holiday.mp4 --engine openvino
+    """
+    if video is not None:
+        opt.check_inputs([video])
+    from ig65m.bench import machine, measure, network_for
+    from ig65m.engines.choice import PRECISIONS, choose
+
+    wanted = sorted(precision or ["bf16", "fp32"])  # OpenVINO looks at the processor once, and what bf16 needs first
+    names = engine or [name for name in PRECISIONS if device == "cpu" or name == "pytorch"]
+    choices: list[Choice] = []
+    for name in names:
+        for each in wanted:
+            if (engine and precision) or each in PRECISIONS.get(name, (each,)):  # type: ignore[call-overload]
+                choices.append(choose(name, each, device, threads))
+    speeds = []
+    for speed in measure(network_for(model), choices, None if video is None else Path(video), batch_size=batch_size):
+        speeds.append(speed)
+        if as_json:
+            print(json.dumps({"model": model, **asdict(speed), "machine": machine()}), flush=True)
+        else:
+            say(f"ig65m: {speed.engine}, {speed.precision} measured")
+    if not as_json:
+        _print(speeds)
+
+
+def _print(speeds: "list[Speed]") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(value: float | None, digits: int = 2) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="clips a second", title_justify="left")
+    for name in ("engine", "precision"):
+        table.add_column(name)
+    for name in ("network", "limit", "of it", "GFLOP/s", "decoding", "both"):
+        table.add_column(name, justify="right")
+    for speed in speeds:
+        share = "" if speed.limit is None else f"{speed.network / speed.limit:.0%}"
+        table.add_row(
+            f"{speed.engine}",
+            speed.precision,
+            number(speed.network),
+            number(speed.limit),
+            share,
+            number(speed.gflops, 0),
+            number(speed.decode, 1),
+            number(speed.both),
+        )
+    Console().print(table)

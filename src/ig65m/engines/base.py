@@ -1,0 +1,123 @@
+"""What every engine is: clips of bytes in, features and logits out, in batches of one shape."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ig65m.errors import ModelError, UsageError
+from ig65m.graph import Graph, add_class_map, add_head, add_maps, add_pixels
+from ig65m.models.c3d import C3D
+from ig65m.models.network import Network
+from ig65m.types import Preprocessing
+
+Reduction = Literal["mean", "max", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How feature maps (C, T', H', W') become features: over space first, then over time."""
+
+    spatial: Reduction = "mean"
+    temporal: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        for value in (self.spatial, self.temporal):
+            if value not in get_args(Reduction):
+                raise UsageError(f"pooling {value!r} is none of {', '.join(get_args(Reduction))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an engine is to compute of clips of `frames` frames: features as `pooling` says, and logits.
+
+    With a `window` (height, width) the logits are those of each place of it in the feature maps: the network is run fully
+    convolutionally. `batch_size` clips go through together.
+    """
+
+    preprocessing: Preprocessing
+    frames: int
+    batch_size: int = 1
+    pooling: Pooling = field(default_factory=Pooling)
+    window: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a batch: (N, T, H, W, 3)."""
+        return (self.batch_size, self.frames, *self.preprocessing.crop, 3)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of pixels: uint8, or float32 where pictures are resized in float."""
+        return np.dtype(np.float32 if self.preprocessing.resampling == "float_bilinear" else np.uint8)
+
+
+class Engine(Protocol):
+    """Runs a network. `name` says what does, with its version; `precision` in which; `threads`, None if it is not the CPU."""
+
+    name: str
+    precision: Precision
+    device: str
+
+    def __call__(self, clips: NDArray[Any]) -> Arrays:
+        """RGB on 0..255 (N, T, H, W, 3) -> features (N, C, ...) and logits (N, classes), or (N, classes, places); float32.
+
+        N is at most the batch size; results do not depend on it. Raises ModelError if anything is not finite.
+        """
+        ...
+
+
+def check_work(model: Network, work: Work) -> None:
+    """Raise UsageError if the network cannot do that."""
+    if isinstance(model, C3D) and (work.pooling != Pooling() or work.window is not None):
+        raise UsageError("C3D ends in fully connected layers: it has no feature maps to pool otherwise, or to slide over")
+
+
+def padded(clips: NDArray[Any], size: int) -> NDArray[Any]:
+    """A batch filled up to `size` clips, so that every batch has the same shape."""
+    if len(clips) == size:
+        return clips
+    return np.concatenate([clips, np.zeros((size - len(clips), *clips.shape[1:]), clips.dtype)])
+
+
+def finished(features: NDArray[np.float32], logits: NDArray[np.float32], count: int) -> Arrays:
+    """The first `count` rows of an engine's outputs, class maps as (N, classes, places). Raises ModelError if not finite."""
+    features, logits = features[:count], logits[:count]
+    if logits.ndim == 5:
+        logits = logits.reshape(*logits.shape[:2], -1)
+    if not (np.isfinite(features).all() and np.isfinite(logits).all()):
+        raise ModelError("the network gives numbers that are not finite; its weights are damaged, or no trained network")
+    return features, logits
+
+
+def graph_of(model: Network, work: Work) -> onnx.ModelProto:
+    """The network as a graph for just that: input `pixels`, outputs `features` and, if it has a last layer, `logits`."""
+    check_work(model, work)
+    graph = Graph()
+    maps = add_maps(graph, add_pixels(graph, "pixels", work.preprocessing.mean, work.preprocessing.std), model, work.frames)
+    features, logits = add_head(graph, maps, model)
+    if work.window is not None and model.spec.classes and not isinstance(model, C3D):
+        logits = add_class_map(graph, maps, model, work.window)
+    if work.pooling != Pooling():
+        features = _add_pooling(graph, maps, work.pooling)
+    outputs = {"features": features} | ({} if logits is None else {"logits": logits})
+    for name, value in outputs.items():
+        graph.rename(value, name)
+    kind = TensorProto.UINT8 if work.dtype == np.uint8 else TensorProto.FLOAT
+    return graph.model(
+        [helper.make_tensor_value_info("pixels", kind, work.shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+    )
+
+
+def _add_pooling(graph: Graph, maps: str, pooling: Pooling) -> str:
+    for reduction, axes in ((pooling.spatial, (3, 4)), (pooling.temporal, (2,))):
+        if reduction != "none":
+            operator = "ReduceMean" if reduction == "mean" else "ReduceMax"
+            maps = graph.add(operator, maps, graph.constant(np.array(axes)), keepdims=0)
+    return maps

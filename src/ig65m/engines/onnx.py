@@ -1,0 +1,37 @@
+"""ONNX Runtime engine, on the CPU, in float32."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ig65m.engines.base import Arrays, Precision, Work, finished, graph_of, padded
+from ig65m.models.network import Network
+
+
+def session(graph: bytes, threads: int | None) -> onnxruntime.InferenceSession:
+    """A serialised graph, ready to run on the CPU; `threads` None: as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxRuntimeEngine:
+    """Runs a network's graph in ONNX Runtime."""
+
+    device = "cpu"
+    precision: Precision = "fp32"
+
+    def __init__(self, model: Network, work: Work, *, threads: int | None = None) -> None:
+        self.name = f"onnxruntime {onnxruntime.__version__}"
+        self.work = work
+        self.session = session(graph_of(model, work).SerializeToString(), threads)
+        self.outputs = [output.name for output in self.session.get_outputs()]
+
+    def __call__(self, clips: NDArray[Any]) -> Arrays:
+        """As `Engine` says."""
+        pixels = padded(clips, self.work.batch_size)
+        values = dict(zip(self.outputs, self.session.run(self.outputs, {"pixels": pixels}), strict=True))
+        return finished(values["features"], values.get("logits", np.zeros((len(pixels), 0), np.float32)), len(clips))

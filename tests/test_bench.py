@@ -1,0 +1,79 @@
+"""ig65m bench: what it counts; how fast things are is no test's business."""
+
+import json
+import sys
+
+import pytest
+
+import ig65m.bench
+import ig65m.cli
+from ig65m.bench import machine, network_for
+from ig65m.zoo.cards import CARDS
+from ig65m.zoo.cost import cost
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs `ig65m bench ARGS` on small measurements: exit code, stdout, stderr."""
+    monkeypatch.setattr(ig65m.bench, "SIDE", 64)
+    monkeypatch.setattr(ig65m.bench, "SECONDS", 0.001)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["ig65m", "bench", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            ig65m.cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call
+
+
+def test_every_engine_is_measured(run, bigbuckbunny, tiny_model):
+    code, out, err = run(bigbuckbunny, "--model", tiny_model, "--json")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    measured = {(row["engine"].split()[0], row["precision"]) for row in rows}
+    assert measured == {
+        ("openvino", "bf16"),
+        ("openvino", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("pytorch", "bf16"),
+        ("pytorch", "fp32"),
+    }
+    for row in rows:
+        assert min(row[key] for key in ("network", "decode", "both", "limit", "gflops")) > 0
+        assert row["machine"] == machine()
+
+
+def test_the_limit_is_the_arithmetics(run):
+    name = "r2plus1d_10_camera_motion"
+    code, out, _ = run("--model", name, "--engine", "openvino", "--precision", "fp32", "--threads", "1", "--json")
+    assert code == 0
+    row = json.loads(out)
+    assert row["limit"] == pytest.approx(row["gflops"] * 1e9 / (2 * cost(CARDS[name]).multiply_adds))
+    assert (row["threads"], row["decode"], row["both"]) == (1, None, None)
+
+
+def test_weights_are_not_needed(monkeypatch, tmp_path):
+    monkeypatch.setenv("IG65M_CACHE", str(tmp_path))
+    monkeypatch.setenv("IG65M_OFFLINE", "1")
+    assert network_for("r2plus1d_18_8_kinetics").card is CARDS["r2plus1d_18_8_kinetics"]
+
+
+def test_wrong_use_is_named(run):
+    for arguments, message in (
+        (("--engine", "x"), "none of openvino"),
+        (("--engine", "onnxruntime", "--precision", "bf16"), "it has fp32"),
+        (("--model", "x"), "no model or file named"),
+        (("none.mp4", "--engine", "openvino", "--model", "r2plus1d_10_camera_motion"), "none.mp4"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+
+
+def test_the_table(run):
+    code, out, _ = run("--model", "r2plus1d_10_camera_motion", "--engine", "openvino")
+    assert code == 0
+    assert out.count("openvino") == 2
+    assert "GFLOP/s" in out
