@@ -65,6 +65,8 @@ def test_wrong_use_is_named(run):
         (("--engine", "x"), "none of openvino"),
         (("--engine", "onnxruntime", "--precision", "bf16"), "it has fp32"),
         (("--model", "x"), "no model or file named"),
+        (("--model", "r2plus1d_34_32_sports1m_kinetics_flow", "--engine", "openvino"), "2 channels of optical flow"),
+        (("--model", "r2plus1d_10_camera_motion", "--batch-size", "0"), "from 1 to 1024, got 0"),
         (("none.mp4", "--engine", "openvino", "--model", "r2plus1d_10_camera_motion"), "none.mp4"),
     ):
         code, out, err = run(*arguments)

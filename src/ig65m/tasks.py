@@ -10,14 +10,13 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.engines.base import Engine, Pooling, Work
+from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.network import Network
 from ig65m.models.spec import C3DSpec, ResNetSpec
 from ig65m.pipeline import Source, VideoResult, run
 from ig65m.types import (
-    MAX_BATCH,
     MAX_CLIPS,
     Clip,
     ClipPrediction,
@@ -169,8 +168,7 @@ def _job(default_model: str, options: Options) -> _Job:
     batch_size = options.get("batch_size")
     if batch_size is None:
         batch_size = CPU_BATCH if choice.device == "cpu" else GPU_BATCH
-    if not 1 <= batch_size <= MAX_BATCH:
-        raise UsageError(f"the batch size must be from 1 to {MAX_BATCH}, got {batch_size}")
+    check_batch(batch_size)
     image_fps = options.get("image_fps", 25.0)
     if not 0 < image_fps < math.inf:
         raise UsageError(f"a folder of images needs a positive number of frames a second, got {image_fps}")

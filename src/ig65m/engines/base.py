@@ -12,7 +12,7 @@ from ig65m.errors import ModelError, UsageError
 from ig65m.graph import Graph, add_class_map, add_head, add_maps, add_pixels
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
-from ig65m.types import Preprocessing
+from ig65m.types import MAX_BATCH, Preprocessing
 
 Reduction = Literal["mean", "max", "none"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -46,6 +46,9 @@ class Work:
     pooling: Pooling = field(default_factory=Pooling)
     window: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        check_batch(self.batch_size)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of a batch: (N, T, H, W, 3)."""
@@ -58,7 +61,7 @@ class Work:
 
 
 class Engine(Protocol):
-    """Runs a network. `name` says what does, with its version; `precision` in which; `threads`, None if it is not the CPU."""
+    """Runs a network: `name` says what does, with its version, in what `precision` and on what `device`."""
 
     name: str
     precision: Precision
@@ -72,8 +75,16 @@ class Engine(Protocol):
         ...
 
 
+def check_batch(size: int) -> None:
+    """Raise UsageError if so many clips cannot go through together."""
+    if not 1 <= size <= MAX_BATCH:
+        raise UsageError(f"the batch size must be from 1 to {MAX_BATCH}, got {size}")
+
+
 def check_work(model: Network, work: Work) -> None:
     """Raise UsageError if the network cannot do that."""
+    if model.spec.in_channels != 3:
+        raise UsageError(f"a {model.spec} takes {model.spec.in_channels} channels of optical flow; engines are fed with RGB")
     if isinstance(model, C3D) and (work.pooling != Pooling() or work.window is not None):
         raise UsageError("C3D ends in fully connected layers: it has no feature maps to pool otherwise, or to slide over")
 
