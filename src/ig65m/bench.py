@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ig65m.engines.base import Engine, Work
+from ig65m.engines.base import Engine, Precision, Work
 from ig65m.engines.choice import Choice
+from ig65m.graph import OPSET
 from ig65m.models.network import Network, network
 from ig65m.pipeline import run
 from ig65m.types import Clip, Limits
@@ -44,8 +46,8 @@ class Speed:
     threads: int | None
     batch_size: int
     network: float
-    limit: float | None
-    gflops: float | None
+    limit: float
+    gflops: float
     decode: float | None = None
     both: float | None = None
 
@@ -72,7 +74,7 @@ def measure(model: Network, choices: list[Choice], video: Path | None, *, batch_
     for choice in choices:
         engine = choice.load(model, work)
         clips = np.random.default_rng(0).integers(0, 256, work.shape, np.uint8).astype(work.dtype)
-        gflops = product_speed(choice)
+        gflops = product_speed(choice, engine.precision)
         yield Speed(
             engine=engine.name,
             precision=engine.precision,
@@ -80,7 +82,7 @@ def measure(model: Network, choices: list[Choice], video: Path | None, *, batch_
             threads=choice.threads,
             batch_size=batch_size,
             network=batch_size / seconds(lambda engine=engine, clips=clips: engine(clips)),  # type: ignore[misc]
-            limit=None if gflops is None else gflops * 1e9 / (2 * cost(card).multiply_adds),
+            limit=gflops * 1e9 / (2 * cost(card).multiply_adds),
             gflops=gflops,
             decode=decode,
             both=None if video is None else _both_speed(video, sampling, work, engine),
@@ -98,40 +100,54 @@ def seconds(job: Callable[[], Any]) -> float:
     return min(times)
 
 
-def product_speed(choice: Choice) -> float | None:
-    """10⁹ floating-point operations a second of a large matrix product; None if the library makes none of that precision."""
+def product_speed(choice: Choice, precision: Precision) -> float:
+    """10⁹ operations a second of a large matrix product."""
     operations = 2 * SIDE**3 / 1e9
     if choice.engine == "pytorch":
-        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[choice.precision]
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         matrix = torch.randn(SIDE, SIDE, device=choice.device).to(kind)
 
         def product() -> None:
             (matrix @ matrix)[0, 0].item()  # waits for the device
 
         return operations / seconds(product)
-    a = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["a", "b"], ["c"]), helper.make_node("ReduceMax", ["c"], ["most"], keepdims=0)],
-        "product",
-        [helper.make_tensor_value_info("a", TensorProto.FLOAT, a.shape)],
-        [helper.make_tensor_value_info("most", TensorProto.FLOAT, ())],
-        [onnx.numpy_helper.from_array(a, "b")],
-    )
-    opsets = [helper.make_opsetid("", 20)]
-    proto = helper.make_model(graph, opset_imports=opsets, ir_version=onnx.IR_VERSION_2023_5_5).SerializeToString()
-    return operations / seconds(_product(proto, choice, a))
-
-
-def _product(proto: bytes, choice: Choice, a: Any) -> Callable[[], Any]:
+    proto, a = _product_graph(whole=precision == "int8")
     if choice.engine == "onnxruntime":
         from ig65m.engines.onnx import session
 
         running = session(proto, choice.threads)
-        return lambda: running.run(None, {"a": a})
+        return operations / seconds(lambda: running.run(None, {"a": a}))
     from ig65m.engines.openvino import compiled
 
-    request = compiled(proto, choice.precision, choice.threads).create_infer_request()
-    return lambda: request.infer({"a": a}, share_inputs=True)
+    request = compiled(proto, precision, choice.threads).create_infer_request()
+    return operations / seconds(lambda: request.infer({"a": a}, share_inputs=True))
+
+
+def _product_graph(*, whole: bool) -> tuple[bytes, NDArray[Any]]:
+    """The graph of a product of matrices, floats or `whole` numbers of a byte, and its left one, "a"."""
+    random = np.random.default_rng(0)
+    weights: dict[str, NDArray[Any]]
+    if whole:
+        a = random.integers(0, 256, (SIDE, SIDE), np.uint8)
+        b = random.integers(-127, 128, (SIDE, SIDE), np.int8)
+        nodes = [helper.make_node("DequantizeLinear", [name, "step", f"{name}_zero"], [f"{name}_float"]) for name in "ab"]
+        zeros = {"a_zero": np.array(128, np.uint8), "b_zero": np.array(0, np.int8)}
+        weights = {"b": b, "step": np.array(0.01, np.float32), **zeros}
+    else:
+        a, b = (random.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
+        nodes = [helper.make_node("Identity", [name], [f"{name}_float"]) for name in "ab"]
+        weights = {"b": b}
+    nodes.append(helper.make_node("MatMul", ["a_float", "b_float"], ["c"]))
+    nodes.append(helper.make_node("ReduceMax", ["c"], ["most"], keepdims=0))
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("a", helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)],
+        [helper.make_tensor_value_info("most", TensorProto.FLOAT, ())],
+        [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=onnx.IR_VERSION_2023_5_5)
+    return model.SerializeToString(), a
 
 
 def _decode_speed(video: Path, sampling: Sampling, work: Work) -> float:

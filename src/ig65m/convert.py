@@ -59,6 +59,8 @@ def convert(
     files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
     _check_places(files, checkpoint, overwrite=overwrite)
     model = load_model(checkpoint, pool1=pool1, origin=origin)
+    if model.quantization is not None:
+        raise UsageError(f"{checkpoint} is in int8; convert the model that it was made from")
     card: Card = model.card
     if classes is not None and classes != card.spec.classes:
         raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out to take its own")

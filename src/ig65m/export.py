@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
-from ig65m.graph import Graph, add_head, add_maps
+from ig65m.graph import CLIPS, Graph, add_head, add_maps
 from ig65m.models.network import Network
 from ig65m.zoo.cards import Card
 
@@ -32,8 +32,8 @@ def export_onnx(model: Network, path: Path) -> None:
     frames = card.frames or 2 * LONG
     short = any(model.spec.keeps_time(frames))
     fixed = short or model.spec.clip_frames is not None
-    graph = Graph()
-    features, logits = add_head(graph, add_maps(graph, "clips", model, frames), model)
+    graph = Graph(model)
+    features, logits = add_head(graph, add_maps(graph, CLIPS, model, frames), model)
     outputs = {"features": (features, model.spec.feature_width)}
     if logits is not None:
         outputs = {"logits": (logits, model.spec.classes), **outputs}
@@ -43,7 +43,7 @@ def export_onnx(model: Network, path: Path) -> None:
     size = model.spec.clip_size or ("height", "width")
     shape = ["batch", model.spec.in_channels, frames if fixed else "frames", *size]
     written = graph.model(
-        [helper.make_tensor_value_info("clips", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(CLIPS, TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, (_, width) in outputs.items()],
     )
     helper.set_model_props(written, _metadata(card))
@@ -54,7 +54,7 @@ def export_onnx(model: Network, path: Path) -> None:
 
 def _add_guard(graph: Graph) -> str:
     """One, if clips have at least LONG frames; else running the graph fails: element LONG-1 of as many ones as frames."""
-    frames = graph.add("Shape", "clips", start=2, end=3)
+    frames = graph.add("Shape", CLIPS, start=2, end=3)
     ones = graph.add("ConstantOfShape", frames, value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
     return graph.add("Gather", ones, graph.constant(np.array(LONG - 1)))
 
@@ -66,7 +66,7 @@ def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = ["logits", "features"] if model.spec.classes else ["features"]
-    got = session.run(names, {"clips": clips.numpy()})
+    got = session.run(names, {CLIPS: clips.numpy()})
     with torch.inference_mode():
         maps = model.forward_features(clips)
         wanted = [model.forward_head(maps, pre_logits=name == "features") for name in names]

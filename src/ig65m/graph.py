@@ -6,74 +6,93 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from ig65m.models.c3d import C3D
+from ig65m.models.folding import folded
 from ig65m.models.network import Network
+from ig65m.models.quantization import INPUT
 from ig65m.models.resnet import ResNet
 
 OPSET: Final = 20
+NORMALISED: Final = "normalised"  # pixels, before their axes are put in the network's order
+CLIPS: Final = "clips"  # what the network takes
 _PLACES: Final = (2, 3, 4)  # axes of time, height and width
 
 
 class Graph:
-    """Nodes and weights, added one after the other; a value goes by the name that adding it gives."""
+    """Nodes and weights, added one after the other; a value goes by the name that adding it gives.
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
+    Nodes that compute what a module of `model` gives have its path for a name. Where the network is quantised, their values
+    are rounded, and the weights are whole numbers.
+    """
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; the name of its output."""
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+    def __init__(self, model: Network) -> None:
+        self.proto = onnx.ModelProto(ir_version=onnx.IR_VERSION_2023_5_5, producer_name="ig65m")
+        self.proto.opset_import.append(helper.make_opsetid("", OPSET))
+        self.proto.graph.name = "ig65m"
+        self.paths = {module: path for path, module in model.named_modules()}
+        self.quantization = model.quantization
+
+    def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Add a node; the name of its output, which is `name` if one is given."""
+        nodes = self.proto.graph.node
+        name = name or f"{operator.lower()}_{len(nodes)}"
+        nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def constant(self, values: Tensor | NDArray[Any]) -> str:
+    def constant(self, values: Tensor | NDArray[Any], name: str | None = None) -> str:
         """Add a constant; its name."""
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-        name = f"constant_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+        weights = self.proto.graph.initializer
+        name = name or f"constant_{len(weights)}"
+        weights.add(  # with no copy but this one
+            name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape, raw_data=array.tobytes()
+        )
         return name
+
+    def weight(self, values: Tensor, path: str) -> str:
+        """Add the weight (C, ...) of the convolution with that path."""
+        if self.quantization is None or path not in self.quantization.steps:
+            return self.constant(values, f"{path}.weight")
+        steps = self.quantization.steps[path]
+        whole = np.rint(values.numpy() / steps.reshape(-1, *[1] * (values.dim() - 1))).astype(np.int8)
+        return self.add("DequantizeLinear", self.constant(whole, f"{path}.weight"), self.constant(steps), axis=0)
+
+    def rounded(self, value: str, path: str) -> str:
+        """A value, which is the output of the module with that path, as the quantised network has it."""
+        if self.quantization is None or path not in self.quantization.ranges:
+            return value
+        step, zero = self.quantization.step(path)
+        grid = self.constant(np.array(step, np.float32)), self.constant(np.array(zero, np.uint8))
+        return self.add("DequantizeLinear", self.add("QuantizeLinear", value, *grid), *grid)
 
     def rename(self, value: str, name: str) -> None:
         """Give a value another name."""
-        for node in self.nodes:
+        for node in self.proto.graph.node:
             for values in (node.input, node.output):
                 values[:] = [name if old == value else old for old in values]
 
     def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
         """The whole."""
-        graph = helper.make_graph(self.nodes, "ig65m", inputs, outputs, self.weights)
-        opset = helper.make_opsetid("", OPSET)
-        return helper.make_model(graph, opset_imports=[opset], producer_name="ig65m", ir_version=onnx.IR_VERSION_2023_5_5)
-
-
-def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias, float32, of the convolution that does what `conv` and then `norm` (in eval mode) do."""
-    if norm is None:
-        return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
-    weight, bias, mean, variance = (
-        value.detach().double() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if value is not None
-    )
-    scale = weight / torch.sqrt(variance + norm.eps)
-    own = 0.0 if conv.bias is None else conv.bias.detach().double()
-    return (conv.weight.detach().double() * scale.view(-1, 1, 1, 1, 1)).float(), ((own - mean) * scale + bias).float()
+        self.proto.graph.input.extend(inputs)
+        self.proto.graph.output.extend(outputs)
+        return self.proto
 
 
 def add_pixels(graph: Graph, pixels: str, mean: Sequence[float], std: Sequence[float]) -> str:
     """Pixels (N, T, H, W, 3) on 0..255 -> normalised clips (N, 3, T, H, W) float32."""
     x = graph.add("Cast", pixels, to=TensorProto.FLOAT)
     x = graph.add("Sub", x, graph.constant(np.array(mean, np.float32)))
-    x = graph.add("Div", x, graph.constant(np.array(std, np.float32)))
-    return graph.add("Transpose", x, perm=(0, 4, 1, 2, 3))
+    x = graph.add("Div", x, graph.constant(np.array(std, np.float32)), name=NORMALISED)
+    return graph.add("Transpose", x, name=CLIPS, perm=(0, 4, 1, 2, 3))
 
 
 def add_maps(graph: Graph, clips: str, model: Network, frames: int) -> str:
     """Clips of `frames` frames -> feature maps, as the network's `forward_features` computes them."""
+    clips = graph.rounded(clips, INPUT)
     if isinstance(model, C3D):
         return _chain(graph, clips, list(model.parts()))
     x = _chain(graph, clips, model.stem)
@@ -108,24 +127,28 @@ def _chain(graph: Graph, x: str, parts: nn.Module | Sequence[nn.Module], *, keep
     """Modules that follow each other; `keep_time` drops the temporal strides."""
     flat = [leaf for part in ([parts] if isinstance(parts, nn.Module) else parts) for leaf in _leaves(part)]
     for part, after in pairwise([*flat, None]):
+        path = graph.paths[part]
         if isinstance(part, nn.Conv3d):
             weight, bias = folded(part, after if isinstance(after, nn.BatchNorm3d) else None)
-            inputs = [graph.constant(value) for value in (weight, bias) if value is not None]
+            inputs = [graph.weight(weight, path), *([] if bias is None else [graph.constant(bias, f"{path}.bias")])]
             x = graph.add(
                 "Conv",
                 x,
                 *inputs,
+                name=path,
                 kernel_shape=part.kernel_size,
                 strides=(1, *part.stride[1:]) if keep_time else part.stride,
                 pads=[int(size) for size in part.padding] * 2,
                 group=part.groups,
             )
         elif isinstance(part, nn.ReLU):
-            x = graph.add("Relu", x)
+            x = graph.add("Relu", x, name=path)
         elif isinstance(part, nn.MaxPool3d):
-            x = graph.add("MaxPool", x, kernel_shape=part.kernel_size, strides=part.stride, pads=_triple(part.padding) * 2)
-        elif not isinstance(part, nn.BatchNorm3d):
+            pads = _triple(part.padding) * 2
+            x = graph.add("MaxPool", x, name=path, kernel_shape=part.kernel_size, strides=part.stride, pads=pads)
+        elif not isinstance(part, nn.BatchNorm3d | nn.Identity):
             raise TypeError(f"there is no way to export a {type(part).__name__}")
+        x = graph.rounded(x, path)
     return x
 
 
@@ -145,7 +168,9 @@ def _block(graph: Graph, x: str, block: nn.Module, *, keep_time: bool) -> str:
     parts = dict(block.named_children())
     projection = parts.pop("downsample", None)
     shortcut = x if projection is None else _chain(graph, x, projection, keep_time=keep_time)
-    return graph.add("Relu", graph.add("Add", _chain(graph, x, list(parts.values()), keep_time=keep_time), shortcut))
+    path = graph.paths[block]
+    both = graph.add("Add", _chain(graph, x, list(parts.values()), keep_time=keep_time), shortcut, name=f"{path}.add")
+    return graph.rounded(graph.add("Relu", both, name=path), path)
 
 
 def _linear(graph: Graph, x: str, layer: nn.Linear) -> str:

@@ -55,8 +55,9 @@ class Options(TypedDict, total=False):
     stride: frames from one clip's start to the next, default: the clip's span. fps: frames a second to choose by time,
     default: every frame. start, end: in seconds of the stream. tail: "pad" or "drop". preprocessing: "vmz" or
     "ig65m-pytorch", default: the card's. batch_size: clips that go through the network together. device: "cpu", "cuda",
-    "cuda:1". engine: "openvino" (default on the CPU), "onnxruntime" or "pytorch" (default on a GPU). precision: "fp32"
-    (default), "bf16" or "fp16". threads: of the engine, default: one a core. on_engine: told what was chosen, in a line.
+    "cuda:1". engine: "openvino" (default on the CPU), "onnxruntime" or "pytorch" (default on a GPU). precision: "fp32",
+    "bf16", "fp16" or "int8", default: "int8" of a quantised model, else "fp32". threads: of the engine, default: one a core.
+    on_engine: told what was chosen, in a line.
     image_fps: frames a second of a folder of images. limits: what one video may cost. in_process: decode in this process,
     not in one of its own: a video that crashes the decoder then ends the program.
     """
@@ -102,11 +103,7 @@ class _Job:
         card: Card = self.model.card
         return card
 
-    def run(
-        self, sources: Iterable[Source], pooling: Pooling, on_clip: Callable[[Source, ClipSpan], None] | None
-    ) -> Iterator[VideoResult]:
-        if isinstance(sources, str | os.PathLike | Frames):
-            raise UsageError("expected several videos, got one; give a list, or use the function for one video")
+    def engine(self, pooling: Pooling) -> Engine:
         work = Work(
             preprocessing=self.preprocessing,
             frames=self.sampling.frames,
@@ -117,9 +114,9 @@ class _Job:
         engine = self.choice.load(self.model, work)
         if self.on_engine is not None:
             self.on_engine(described(engine, self.choice.threads))
-        return self._results(sources, engine, on_clip)
+        return engine
 
-    def _results(
+    def run(
         self, sources: Iterable[Source], engine: Engine, on_clip: Callable[[Source, ClipSpan], None] | None
     ) -> Iterator[VideoResult]:
         def clips(read: Callable[[Sampling], Generator[Tick, None, None]]) -> Generator[Clip, None, None]:
@@ -263,6 +260,7 @@ def classify_many(
     **options: Unpack[Options],
 ) -> Iterator[Prediction]:
     """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
+    _check_several(videos)
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
     names = None if labels is None else read_labels(os.fspath(labels))
@@ -274,7 +272,7 @@ def classify_many(
         if len(names) != card.spec.classes:
             raise UsageError(f"{os.fspath(labels)} has {len(names)} labels for the {card.spec.classes} classes of {card.name}")
         card = replace(card, labels=names)
-    return (_prediction(result, card, top_k, crops) for result in job.run(videos, Pooling(), on_clip))
+    return (_prediction(result, card, top_k, crops) for result in job.run(videos, job.engine(Pooling()), on_clip))
 
 
 def extract(
@@ -301,19 +299,26 @@ def extract_many(
     **options: Unpack[Options],
 ) -> Iterator[Features]:
     """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
+    _check_several(videos)
     job = _job(DEFAULT_EXTRACTOR, options)
     if logits and not job.card.spec.classes:
         raise ModelError(f"{job.card.name} has no last layer, which would give logits; it gives features")
     pooling = pooling or Pooling()
+    engine = job.engine(pooling)
     identity = {
         "name": job.card.name,
         "sha256": weights_sha256(job.model),
         "preprocessing": asdict(job.preprocessing),
         "sampling": asdict(job.sampling),
         "pooling": asdict(pooling),
-        "precision": job.choice.precision,
+        "precision": engine.precision,
     }
-    return (_features(result, identity, job.card, logits) for result in job.run(videos, pooling, on_clip))
+    return (_features(result, identity, job.card, logits) for result in job.run(videos, engine, on_clip))
+
+
+def _check_several(videos: Iterable[Source]) -> None:
+    if isinstance(videos, str | os.PathLike | Frames):
+        raise UsageError("expected several videos, got one; give a list, or use the function for one video")
 
 
 def _every(crops: int, on_clip: Callable[[Source, ClipSpan], None]) -> Callable[[Source, ClipSpan], None]:

@@ -74,7 +74,7 @@ def _print(speeds: "list[Speed]") -> None:
     for name in ("network", "limit", "of it", "GFLOP/s", "decoding", "both"):
         table.add_column(name, justify="right")
     for speed in speeds:
-        share = "" if speed.limit is None else f"{speed.network / speed.limit:.0%}"
+        share = f"{speed.network / speed.limit:.0%}"
         table.add_row(
             f"{speed.engine}",
             speed.precision,

@@ -7,6 +7,7 @@ from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
 from ig65m.cli.extract import extract
 from ig65m.cli.models import models
+from ig65m.cli.quantize import quantize
 
 app = typer.Typer(
     help="Labels and features from video with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
@@ -19,6 +20,7 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.command()(quantize)
 app.command()(bench)
 
 

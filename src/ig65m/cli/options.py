@@ -32,7 +32,9 @@ BatchSize = Annotated[
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="openvino (default on the CPU), onnxruntime or pytorch (default on a GPU).")
 ]
-PrecisionOption = Annotated[str | None, typer.Option("--precision", help="fp32 (default), bf16 or fp16, as the engine can.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="fp32 (default), bf16, fp16; int8 is what `ig65m quantize` makes.")
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of the engine; default: one a core.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 ImageFps = Annotated[float, typer.Option(help="Frames a second of a folder of images.")]

@@ -15,7 +15,7 @@ from ig65m.models.network import Network
 from ig65m.types import MAX_BATCH, Preprocessing
 
 Reduction = Literal["mean", "max", "none"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -109,7 +109,7 @@ def finished(features: NDArray[np.float32], logits: NDArray[np.float32], count: 
 def graph_of(model: Network, work: Work) -> onnx.ModelProto:
     """The network as a graph for just that: input `pixels`, outputs `features` and, if it has a last layer, `logits`."""
     check_work(model, work)
-    graph = Graph()
+    graph = Graph(model)
     maps = add_maps(graph, add_pixels(graph, "pixels", work.preprocessing.mean, work.preprocessing.std), model, work.frames)
     features, logits = add_head(graph, maps, model)
     if work.window is not None and model.spec.classes and not isinstance(model, C3D):

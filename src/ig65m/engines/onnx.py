@@ -1,4 +1,4 @@
-"""ONNX Runtime engine, on the CPU, in float32."""
+"""ONNX Runtime engine, on the CPU, in float32 or int8."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ class OnnxRuntimeEngine:
     """Runs a network's graph in ONNX Runtime."""
 
     device = "cpu"
-    precision: Precision = "fp32"
 
-    def __init__(self, model: Network, work: Work, *, threads: int | None = None) -> None:
+    def __init__(self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None) -> None:
+        self.precision = precision
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.work = work
         self.session = session(graph_of(model, work).SerializeToString(), threads)

@@ -19,6 +19,7 @@ _NAMES: dict[Precision, tuple[str, str]] = {  # OpenVINO's: of the hint, and of 
     "fp32": ("f32", "FP32"),
     "bf16": ("bf16", "BF16"),
     "fp16": ("f16", "FP16"),
+    "int8": ("f32", "INT8"),  # what is not quantised is float32
 }
 _ISA = "ONEDNN_MAX_CPU_ISA"
 _WITHOUT_AMX = "AVX512_CORE_FP16"
@@ -64,7 +65,7 @@ def compiled(graph: bytes, precision: Precision, threads: int | None) -> openvin
     Raises UsageError, naming what there is, if this CPU lacks the precision.
     """
     global _started  # noqa: PLW0603 - as global as what OpenVINO remembers
-    if precision != "fp32":
+    if precision in ("bf16", "fp16"):
         avoid_amx()
     _started = True
     core = openvino.Core()

@@ -13,7 +13,7 @@ from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PyTorchEngine:

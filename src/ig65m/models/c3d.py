@@ -25,16 +25,19 @@ class C3D(nn.Module):
     """
 
     card: Any = None
+    quantization: Any = None
 
     def __init__(self, spec: C3DSpec) -> None:
         super().__init__()
         self.spec = spec
         inputs = spec.in_channels
-        for group in GROUPS:
+        for number, group in enumerate(GROUPS, 1):
             for name, outputs in group:
                 self.add_module(name, nn.Conv3d(inputs, outputs, 3, padding=1))
                 self.add_module(f"{name}_bn", batch_norm(outputs))
+                self.add_module(f"{name}_relu", nn.ReLU())
                 inputs = outputs
+            self.add_module(f"pool{number}", nn.MaxPool3d((1 if number == 1 else 2, 2, 2)))
         self.fc6 = nn.Linear(inputs * 1 * 3 * 3, spec.feature_width)
         self.fc7 = nn.Linear(spec.feature_width, spec.feature_width)
         self.fc = nn.Linear(spec.feature_width, spec.classes)
@@ -55,12 +58,10 @@ class C3D(nn.Module):
 
     def parts(self) -> Iterator[nn.Module]:
         """What `forward_features` runs, in order."""
-        for index, group in enumerate(GROUPS):
+        for number, group in enumerate(GROUPS, 1):
             for name, _ in group:
-                yield self.get_submodule(name)
-                yield self.get_submodule(f"{name}_bn")
-                yield nn.ReLU()
-            yield nn.MaxPool3d((2 if index else 1, 2, 2))
+                yield from (self.get_submodule(part) for part in (name, f"{name}_bn", f"{name}_relu"))
+            yield self.get_submodule(f"pool{number}")
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature maps (N, 512, 1, 3, 3) -> fc6 (N, 4096) with `pre_logits`, else logits (N, classes)."""

@@ -12,7 +12,7 @@ Norm = Callable[[int], nn.BatchNorm3d]
 
 
 class Conv3d(nn.Conv3d):
-    """3-D convolution without bias, padded so that stride 1 keeps the size."""
+    """3-D convolution without bias (folding gives it one), padded so that stride 1 keeps the size."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1), groups: int = 1
@@ -24,7 +24,7 @@ class Conv3d(nn.Conv3d):
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
         stride = (1, *self.stride[1:]) if keep_time else self.stride
-        return F.conv3d(x, self.weight, None, stride, self.padding, groups=self.groups)
+        return F.conv3d(x, self.weight, self.bias, stride, self.padding, groups=self.groups)
 
 
 def batch_norm(channels: int, eps: float = 1e-3) -> nn.BatchNorm3d:

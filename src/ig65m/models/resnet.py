@@ -97,6 +97,7 @@ class ResNet(nn.Module):
     """
 
     card: Any = None
+    quantization: Any = None
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()

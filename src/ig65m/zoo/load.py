@@ -17,6 +17,7 @@ from ig65m.models.spec import EPS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
 from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
+from ig65m.zoo.quantized import is_quantized, quantized_network, quantized_tensors
 
 SHARED = ("r2plus1d", "r3d", "mc3")  # architectures that torchvision has too, of 18 layers
 
@@ -96,6 +97,8 @@ def load_model(
 def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> Network:
     """The network in a file; `card` is what is known of it beforehand, and goes before what the file says."""
     contents = _READERS[path.suffix.lower()](path)
+    if is_quantized(contents.tensors):
+        return _quantized(path, contents)
     by_name = card is not None
     card = card or contents.card or _published(path)
 
@@ -124,6 +127,15 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
     network.spec = card.spec
     network.card = replace(card, left_out=contents.left_out) if contents.left_out else card
     return network
+
+
+def _quantized(path: Path, contents: _Contents) -> Network:
+    if contents.card is None:
+        raise CheckpointError(f"{path} is in int8 and does not say of which network; `ig65m quantize` writes files that do")
+    try:
+        return quantized_network(contents.tensors, contents.card)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -> Spec:
@@ -168,9 +180,10 @@ def _published(path: Path) -> Card | None:
 
 
 def weights_sha256(model: Network) -> str:
-    """Hexadecimal sha256 of a network's weights: names and float32 values in the order of the names, whatever the file."""
+    """Hexadecimal sha256 of a network's weights: names and values in the order of the names, whatever the file."""
     digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
+    tensors = model.state_dict() if model.quantization is None else quantized_tensors(model)
+    for key, tensor in sorted(tensors.items()):
         digest.update(key.encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()

@@ -1,0 +1,34 @@
+"""Batch norms folded into the convolutions before them."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ig65m.models.network import Network
+
+
+def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, float32, of the convolution that does what `conv` and then `norm` (in eval mode) do.
+
+    Computed in float64.
+    """
+    if norm is None:
+        return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
+    weight, bias, mean, variance = (
+        value.detach().double() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if value is not None
+    )
+    scale = weight / torch.sqrt(variance + norm.eps)
+    own = 0.0 if conv.bias is None else conv.bias.detach().double()
+    return (conv.weight.detach().double() * scale.view(-1, 1, 1, 1, 1)).float(), ((own - mean) * scale + bias).float()
+
+
+def fold(model: Network) -> None:
+    """Fold every batch norm of a network; identities stand in their places."""
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    for (_, conv), (name, norm) in pairwise(leaves):
+        if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
+            weight, bias = folded(conv, norm)
+            assert bias is not None
+            conv.weight, conv.bias = (nn.Parameter(value, requires_grad=False) for value in (weight, bias))
+            model.set_submodule(name, nn.Identity())

@@ -1,0 +1,203 @@
+"""A network in int8: NNCF's post-training quantisation, calibrated on clips of the user's own videos."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ig65m.engines.base import Work, graph_of
+from ig65m.engines.choice import choose
+from ig65m.errors import ModelError, UsageError, VideoError
+from ig65m.graph import CLIPS, NORMALISED
+from ig65m.models.folding import fold
+from ig65m.models.network import Network
+from ig65m.models.quantization import INPUT, Quantization, simulate
+from ig65m.types import Limits
+from ig65m.video.clips import clips_of
+from ig65m.video.isolation import Decoder
+from ig65m.video.sampling import Sampling
+from ig65m.zoo.cards import Card
+
+HELD_OUT: Final = 4  # every fourth clip is kept from the calibration, to measure on
+MIN_COSINE: Final = 0.99
+MIN_SAME: Final = 0.97
+
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near int8 is to float32 on clips that the calibration did not see.
+
+    cosine, least_cosine: of the features, the mean and the least over clips. same: the share of clips whose best class is
+    the same, None for a network without classes.
+    """
+
+    clips: int
+    cosine: float
+    least_cosine: float
+    same: float | None
+
+    def __str__(self) -> str:
+        classes = "" if self.same is None else f", same best class {self.same:.1%}"
+        return f"cosine of features {self.cosine:.4f} (least {self.least_cosine:.4f}){classes}, on {self.clips} held-out clips"
+
+    @property
+    def enough(self) -> bool:
+        """Whether it reaches MIN_COSINE and MIN_SAME."""
+        return self.cosine >= MIN_COSINE and (self.same is None or self.same >= MIN_SAME)
+
+
+def read_clips(
+    videos: Sequence[Path | str], work: Work, frame_step: int, most: int, limits: Limits, on_failure: Callable[[str], None]
+) -> list[Pixels]:
+    """Some `most` clips (T, H, W, 3), the same number of each video and evenly spread over it, none overlapping another.
+
+    `on_failure` is told why a video gave none, or not all. Raises VideoError if none gave any.
+    """
+    sampling = Sampling(frames=work.frames, frame_step=frame_step)
+    clips: list[Pixels] = []
+    with Decoder(limits) as decoder:
+
+        def read(video: Path | str) -> Iterator[Pixels]:
+            try:
+                ticks = decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0)
+                yield from (clip.pixels for clip in clips_of(ticks, sampling))
+            except (VideoError, OSError) as error:
+                on_failure(str(error))
+
+        for video in videos:
+            clips += spread(read(video), math.ceil(most / len(videos)))
+    if not clips:
+        raise VideoError("none of the videos gave a clip to calibrate with")
+    return clips
+
+
+def spread(clips: Iterable[Pixels], most: int) -> list[Pixels]:
+    """From `most` to twice as many of the clips, evenly spread over them; all if there are fewer."""
+    kept: list[Pixels] = []
+    every = 1
+    for index, clip in enumerate(clips):
+        if index % every == 0:
+            kept.append(clip)
+        if len(kept) == 2 * most:
+            kept, every = kept[::2], 2 * every
+    return kept
+
+
+def split(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
+    """Clips to calibrate with, and to measure on. Raises UsageError if there are too few for that."""
+    if len(clips) < HELD_OUT:
+        raise UsageError(f"there are {len(clips)} clips in these videos; give footage of at least {HELD_OUT}, better of 100")
+    held_out = clips[HELD_OUT - 1 :: HELD_OUT]
+    return [clip for index, clip in enumerate(clips) if index % HELD_OUT != HELD_OUT - 1], list(held_out)
+
+
+def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
+    """The network with the weights and ranges of values of int8, calibrated on clips (T, H, W, 3) as engines take them.
+
+    The head stays float32, as do depthwise convolutions, which are no faster in int8.
+
+    Raises ModelError if the network is in int8 already, UsageError if NNCF is not installed.
+    """
+    if model.quantization is not None:
+        raise ModelError(f"{model.card.name} is in int8 already; quantise the network that it was made from")
+    try:
+        import nncf
+    except ImportError:
+        raise UsageError("quantising needs NNCF, which is not installed: pip install 'ig65m[quantize]'") from None
+    work = replace(work, batch_size=1)
+    graph = openvino.Core().read_model(graph_of(model, work).SerializeToString())
+    dataset = nncf.Dataset(clips, lambda clip: {"pixels": clip[None]})
+    floats = nncf.IgnoredScope(types=["MatMul", "GroupConvolution"], validate=False)
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    with redirect_stdout(StringIO()):  # where it draws its bars
+        done = nncf.quantize(graph, dataset, subset_size=len(clips), ignored_scope=floats)
+    own = copy.deepcopy(model)
+    fold(own)
+    steps = {}
+    for path, (whole, step, bias) in _convolutions(done):
+        conv = own.get_submodule(path)
+        assert isinstance(conv, nn.Conv3d)
+        steps[path] = step.flatten()  # a copy
+        shape = conv.weight.shape
+        values = whole.reshape(shape).astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
+        conv.weight, conv.bias = (
+            nn.Parameter(torch.from_numpy(each.copy()), requires_grad=False) for each in (values, bias.reshape(-1))
+        )
+    simulate(own, Quantization(steps, dict(_ranges(done))))
+    card: Card = model.card
+    own.card = replace(
+        card,
+        name=f"{card.name}_int8",
+        frames=work.frames,
+        origin=f"quantised to int8 from {card.name}",
+        top1=None,  # which nobody has measured in int8
+        top5=None,
+        clip_top1=None,
+        embedded=False,
+        url=None,
+        sha256=None,
+        onnx=None,
+        caffe2=None,
+        page=None,
+    )
+    return own
+
+
+def agreement(model: Network, quantized: Network, clips: Sequence[Pixels], work: Work) -> Agreement:
+    """Compare both networks in OpenVINO on clips (T, H, W, 3), as engines take them."""
+    work = replace(work, batch_size=1)
+    engines = [choose("openvino").load(each, work) for each in (model, quantized)]
+    cosines, same = [], []
+    for clip in clips:
+        (features, logits), (own_features, own_logits) = ([values[0] for values in engine(clip[None])] for engine in engines)
+        lengths = float(np.linalg.norm(features) * np.linalg.norm(own_features))
+        cosines.append(float(features @ own_features) / lengths if lengths else float(np.array_equal(features, own_features)))
+        if len(logits):
+            same.append(logits.argmax() == own_logits.argmax())
+    return Agreement(len(clips), float(np.mean(cosines)), min(cosines), float(np.mean(same)) if same else None)
+
+
+def _convolutions(graph: openvino.Model) -> Iterator[tuple[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]]:
+    """By path: the whole numbers, step and bias of each convolution that NNCF has quantised."""
+    for node in graph.get_ops():
+        if node.get_type_name() != "Convolution":
+            continue
+        path = node.get_friendly_name().removesuffix("/WithoutBiases")
+        constants = _constants(node.input_value(1).get_node())
+        whole = [values for values in constants if values.dtype == np.int8]
+        steps = [values for values in constants if values.dtype == np.float32]
+        users = [target.get_node() for target in node.output(0).get_target_inputs()]
+        (add,) = (user for user in users if user.get_type_name() == "Add")
+        bias = _constants(add.input_value(1).get_node())
+        yield path, (whole[0], steps[0], next(values for values in bias if values.dtype == np.float32))
+
+
+def _ranges(graph: openvino.Model) -> Iterator[tuple[str, tuple[float, float]]]:
+    """By path: the least and the greatest value of what NNCF rounds."""
+    for node in graph.get_ops():
+        if node.get_type_name() == "FakeQuantize":
+            source = node.input_value(0).get_node().get_friendly_name()
+            low, high = (float(node.input_value(port).get_node().get_data().item()) for port in (1, 2))
+            yield (INPUT if source in (CLIPS, NORMALISED) else source), (low, high)
+
+
+def _constants(node: openvino.Node) -> list[NDArray[Any]]:
+    """All constants that a node's values are computed from; what only its shape depends on is left out."""
+    if node.get_type_name() == "Constant":
+        return [node.get_data()]
+    if node.get_type_name() == "ShapeOf":
+        return []
+    return [values for port in node.input_values() for values in _constants(port.get_node())]
