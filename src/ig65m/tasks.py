@@ -209,12 +209,18 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     )
 
 
+def _check_clips(clips: int, options: Options) -> None:
+    """Raise UsageError if there cannot be so many clips spread over a video, or not with these options."""
+    if not 1 <= clips <= MAX_CLIPS:
+        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips}")
+    if options.get("stride") is not None:
+        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
+    if options.get("tail") == "drop":
+        raise UsageError("clips spread over the video leave no short last clip to drop; leave --clips or --tail out")
+
+
 def _scoring(job: _Job, clips: int | None, crops: int, *, full: bool) -> _Job:
     """The job with other clips and crops than one after the other and the middle; what VMZ published was measured so."""
-    if clips is not None and not 1 <= clips <= MAX_CLIPS:
-        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips}")
-    if clips is not None and job.sampling.stride is not None:
-        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
     preprocessing, window = replace(job.preprocessing, crops=crops), None
     if full and isinstance(job.card.spec, ResNetSpec):
         resize = preprocessing.resize
@@ -265,6 +271,8 @@ def classify_many(
     """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
+    if clips is not None:
+        _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
     job = _scoring(_job(DEFAULT_CLASSIFIER, options, logits=True, maps=full, labels=names), clips, crops, full=full)
     if on_clip is not None and crops > 1:
