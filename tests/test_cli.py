@@ -86,8 +86,9 @@ def test_inputs_that_fail_are_named_and_exit_with_3(run, tiny_model, bigbuckbunn
     empty = tmp_path / "empty.mp4"
     empty.touch()
     args = (bigbuckbunny, empty, "--model", tiny_model, "--end", 0.32)
-    code, out, _ = run("classify", *args, "--json")
+    code, out, err = run("classify", *args, "--json")
     assert code == 3
+    assert f"failed: {empty}: an empty file" in err
     good, bad = json.loads(out)["videos"]
     assert (good["status"], bad["status"]) == ("ok", "failed")
     assert bad["error"]["stage"] == "decode"
@@ -95,6 +96,8 @@ def test_inputs_that_fail_are_named_and_exit_with_3(run, tiny_model, bigbuckbunn
     code, out, err = run("classify", *args)
     assert code == 3
     assert "empty.mp4" in err
+    assert out.splitlines()[0] == str(bigbuckbunny)
+    assert out.splitlines()[-1] == f"{empty}: failed"
     code, out, err = run("extract", *args, "--output", tmp_path / "features")
     assert code == 3
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["bigbuckbunny.json", "bigbuckbunny.npy"]
