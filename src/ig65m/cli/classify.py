@@ -48,7 +48,7 @@ def classify(
 
     Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
     """
-    opt.check_inputs(videos)
+    opt.check_videos(videos)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
 
