@@ -1,7 +1,10 @@
 """Model files: what goes in comes out, strictly, with the card; what does not fit is refused by name."""
 
+import argparse
 import json
+import os
 import pickle
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,6 +20,7 @@ from ig65m.models.spec import BLOCKS, ResNetSpec
 from ig65m.zoo.cards import CARDS, Card
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model, weights_sha256
+from tests import hostile
 from tests.videoresnet import random_model
 
 
@@ -169,6 +173,23 @@ def test_a_pth_executes_nothing(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="without executing"):
         load_model("bad.pth")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Executes(), "'exec'"),
+        (argparse.Namespace(lr=0.1), "'argparse.Namespace'"),
+        (hostile.Call(os.system, "true"), "'posix.system'"),
+    ],
+)
+def test_what_a_pth_asks_for_is_named_and_pytorchs_advice_is_not_passed_on(value, name, zip_format, tmp_path):
+    path = tmp_path / "trained.pth"
+    torch.save({"state_dict": {}, "args": value}, path, _use_new_zipfile_serialization=zip_format)
+    with pytest.raises(CheckpointError, match=f"executing code: it asks for {name}, which is refused") as refusal:
+        load_model(path)
+    assert not re.search("safe_globals|weights_only|trust|PyTorch 2", str(refusal.value))
 
 
 def test_a_header_that_is_no_card_is_refused(tiny, tmp_path):

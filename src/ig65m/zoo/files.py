@@ -1,6 +1,7 @@
 """Our model files: weights and the card that describes them, in one file each."""
 
 import io
+import re
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -17,6 +18,14 @@ from ig65m.errors import CheckpointError, plain, shown
 from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
+_WANTED = re.compile(r"GLOBAL (.{1,1000}?) (?:was not an allowed|whose module)", re.DOTALL)  # a name that a pickle asks for
+_ADVISED = {  # what else PyTorch gives advice on, by what stands in its message
+    "TorchScript archives": "it is a TorchScript archive, which is a program",
+    ".tar format": "it is of PyTorch's first format, .tar",
+    "add_safe_globals": "it makes objects other than tensors",
+    "must be imported": "it holds tensors of a kind that no network here has",
+}
+
 MAX_HEADER = 1 << 22  # bytes of a safetensors header; that of the 152-layer network has 120,000
 
 
@@ -118,6 +127,11 @@ def _check_not_compressed(file: BinaryIO) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The part of PyTorch's message, of several lines and an advice not to be followed, that says what is wrong."""
-    lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+    """What PyTorch's message of several lines says is wrong, without its advice, which is to let the file execute code."""
+    text = str(error)
+    if wanted := _WANTED.search(text):
+        return f"it asks for {shown([wanted[1]])}, which is refused; save its tensors alone (torch.save of a state_dict())"
+    if words := next((words for mark, words in _ADVISED.items() if mark in text), None):
+        return words
+    lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return plain(lines[0]) if lines else type(error).__name__
