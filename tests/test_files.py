@@ -132,6 +132,17 @@ def test_what_is_no_model_file_is_refused(suffix, data, tmp_path):
         load_model(path)
 
 
+@pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
+@pytest.mark.parametrize("share", [0, 0.005, 0.5, 0.999])
+def test_a_pth_that_is_cut_off_is_told_so(zip_format, share, reference, tmp_path):
+    path = tmp_path / "cut.pth"
+    torch.save(reference.fc.state_dict(), path, _use_new_zipfile_serialization=zip_format)
+    size = int(path.stat().st_size * share)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=rf"cut\.pth has {size} bytes and breaks off there: it is cut off"):
+        load_model(path)
+
+
 class Executes:
     def __reduce__(self):
         return exec, ("open('executed', 'w')",)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from ig65m.errors import CheckpointError, plain, shown
 from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
+_MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's files begin, and those of 2019
 _WANTED = re.compile(r"GLOBAL (.{1,1000}?) (?:was not an allowed|whose module)", re.DOTALL)  # a name that a pickle asks for
 _ADVISED = {  # what else PyTorch gives advice on, by what stands in its message
     "TorchScript archives": "it is a TorchScript archive, which is a program",
@@ -77,6 +79,10 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
             with warnings.catch_warnings(action="ignore"):  # what PyTorch remarks, the error says
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
+            if (size := _cut_at(file, error)) is not None:
+                raise CheckpointError(
+                    f"{path} has {size} bytes and breaks off there: it is cut off, or damaged; copy or download it again"
+                ) from None
             reason = f"it does not load without executing code: {_reason(error)}"
             raise CheckpointError(f"{path} is not a PyTorch state dict; {reason}") from None
         size = file.seek(0, 2)
@@ -124,6 +130,15 @@ def _check_not_compressed(file: BinaryIO) -> None:
         if grown:
             raise CheckpointError(f"its records {shown(grown)} are compressed; PyTorch writes none such")
     file.seek(0)
+
+
+def _cut_at(file: BinaryIO, error: Exception) -> int | None:
+    """The size of a file that begins as PyTorch writes it, if at all, and, as `error` has found, does not end so; else None."""
+    file.seek(0)
+    head = file.read(32)
+    begins_well = not head or head.startswith(_MAGIC)
+    at_end = isinstance(error, zipfile.BadZipFile | EOFError | IndexError | struct.error) or "unexpected EOF" in str(error)
+    return file.seek(0, 2) if begins_well and at_end else None
 
 
 def _reason(error: Exception) -> str:
