@@ -155,6 +155,25 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path):
         load_model(tmp_path / "model.pth")
 
 
+@pytest.mark.parametrize("wrapping", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_what_training_wraps_is_unwrapped(wrapping, prefix, tiny, tmp_path):
+    model = load_model(tiny)
+    state = {prefix + key: tensor for key, tensor in model.state_dict().items()}
+    torch.save({wrapping: state, "epoch": 5, "optimizer": {"state": {}}}, tmp_path / "wrapped.pth")
+    assert weights_sha256(load_model(tmp_path / "wrapped.pth")) == weights_sha256(model)
+
+
+def test_what_is_wrapped_in_two_ways_is_refused(tiny, tmp_path):
+    state = dict(load_model(tiny).state_dict())
+    torch.save({"state_dict": state, "model": state}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match="holds dictionaries under 'state_dict', 'model'; save the one"):
+        load_model(tmp_path / "two.pth")
+    torch.save({f"module.{key}": tensor for key, tensor in state.items()} | {"x": torch.zeros(1)}, tmp_path / "half.pth")
+    with pytest.raises(CheckpointError, match=r"no tensor 'stem\.0\.weight'"):
+        load_model(tmp_path / "half.pth")
+
+
 @pytest.mark.parametrize("metadata", [[1], {"ig65m": "x"}, {"ig65m": {"card": 5}}, "x"])
 def test_foreign_metadata_of_a_pth_are_no_card(metadata, tiny, tmp_path):
     state = load_model(tiny).state_dict()

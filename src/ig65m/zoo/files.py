@@ -19,6 +19,8 @@ from ig65m.errors import CheckpointError, plain, shown
 from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
+_WRAPPINGS = ("state_dict", "model", "model_state_dict")  # what training frameworks keep a state dict under
+_PARALLEL = "module."  # before every name in the state dict of a DataParallel
 _MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's files begin, and those of 2019
 _WANTED = re.compile(r"GLOBAL (.{1,1000}?) (?:was not an allowed|whose module)", re.DOTALL)  # a name that a pickle asks for
 _ADVISED = {  # what else PyTorch gives advice on, by what stands in its message
@@ -69,7 +71,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:
 
 
 def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    """Tensors of a .pth state dict, or of one under "state_dict", and their card where we wrote it; nothing is executed.
+    """Tensors of a .pth state dict, or of one that training has wrapped, and their card where we wrote it; nothing is executed.
 
     Raises CheckpointError if the file is no state dict of tensors, or its tensors have more bytes than it.
     """
@@ -89,14 +91,19 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     # From here on nothing of a dict's or a tensor's own is called: a pickle can give both attributes of any name.
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds {type(loaded).__name__}; expected a state dict of tensors")
-    if isinstance(inner := dict.get(loaded, "state_dict"), dict):  # as training frameworks wrap it
-        loaded = inner
+    wrapped = [name for name in _WRAPPINGS if isinstance(dict.get(loaded, name), dict)]
+    if len(wrapped) > 1:
+        raise CheckpointError(f"{path} holds dictionaries under {shown(wrapped)}; save the one that is meant, alone")
+    if wrapped:
+        loaded = dict.get(loaded, wrapped[0])
     tensors: dict[str, Tensor] = {}
     for key, value in dict.items(loaded):
         if type(key) is not str or type(value) not in (Tensor, torch.nn.Parameter):
             kinds = f"{type(value).__name__} under a key of {type(key).__name__}"
             raise CheckpointError(f"{path} holds {kinds}; expected a state dict of tensors")
         tensors[key] = value
+    if all(key.startswith(_PARALLEL) for key in tensors):
+        tensors = {key.removeprefix(_PARALLEL): tensor for key, tensor in tensors.items()}
     with warnings.catch_warnings(action="ignore"):  # on unusual tensors, which are refused
         tensors = {key: Tensor.detach(value) for key, value in tensors.items()}
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if tensor.layout is torch.strided)
