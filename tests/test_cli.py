@@ -86,8 +86,9 @@ def test_inputs_that_fail_are_named_and_exit_with_3(run, tiny_model, bigbuckbunn
     empty = tmp_path / "empty.mp4"
     empty.touch()
     args = (bigbuckbunny, empty, "--model", tiny_model, "--end", 0.32)
-    code, out, _ = run("classify", *args, "--json")
+    code, out, err = run("classify", *args, "--json")
     assert code == 3
+    assert f"failed: {empty}: an empty file" in err
     good, bad = json.loads(out)["videos"]
     assert (good["status"], bad["status"]) == ("ok", "failed")
     assert bad["error"]["stage"] == "decode"
@@ -95,10 +96,31 @@ def test_inputs_that_fail_are_named_and_exit_with_3(run, tiny_model, bigbuckbunn
     code, out, err = run("classify", *args)
     assert code == 3
     assert "empty.mp4" in err
+    assert out.splitlines()[0] == str(bigbuckbunny)
+    assert out.splitlines()[-1] == f"{empty}: failed"
     code, out, err = run("extract", *args, "--output", tmp_path / "features")
     assert code == 3
     assert sorted(path.name for path in (tmp_path / "features").iterdir()) == ["bigbuckbunny.json", "bigbuckbunny.npy"]
     assert "empty.mp4" in err
+
+
+@pytest.mark.parametrize("command", [["classify"], ["classify", "--json"], ["extract", "-o", "x.npy"]])
+def test_where_no_input_is_there_nothing_is_loaded(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Path("a.mp4").symlink_to("nowhere")
+    inputs = ["a.mp4", "b.mp4", "c.mp4", "x" * 300, "e.mp4"] if command[0] == "classify" else ["a.mp4"]
+    code, out, err = run(*command, *inputs, "--model", "none.pth")
+    assert (code, out) == (2, "")
+    assert "a.mp4: No such file or directory" in err
+    assert "expected local video files or folders of images" in err
+    assert err.count("\n") == 1
+
+
+def test_where_one_input_is_not_there_the_others_are_done(run, tiny_model, bigbuckbunny):
+    code, out, err = run("classify", "none.mp4", bigbuckbunny, "--model", tiny_model, "--end", 0.32, "--json")
+    assert code == 3
+    assert [video["status"] for video in json.loads(out)["videos"]] == ["failed", "ok"]
+    assert "failed: none.mp4: no such file" in err
 
 
 @pytest.mark.parametrize("name", ["f.npy", "f.npz", "f.parquet"])
@@ -250,8 +272,8 @@ def test_debug_shows_where_and_keeps_the_exit_code(run, bigbuckbunny, place):
 
 def test_what_follows_two_dashes_is_an_input(run, tiny_model):
     code, _, err = run("classify", "--model", tiny_model, "--", "--debug")
-    assert code == 3
-    assert "failed: --debug: no such file" in err
+    assert code == 2
+    assert err == "ig65m: --debug: No such file or directory; expected local video files or folders of images\n"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Model files: what goes in comes out, strictly, with the card; what does not fit is refused by name."""
 
+import argparse
 import json
+import os
 import pickle
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,6 +20,7 @@ from ig65m.models.spec import BLOCKS, ResNetSpec
 from ig65m.zoo.cards import CARDS, Card
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model, weights_sha256
+from tests import hostile
 from tests.videoresnet import random_model
 
 
@@ -128,6 +132,17 @@ def test_what_is_no_model_file_is_refused(suffix, data, tmp_path):
         load_model(path)
 
 
+@pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
+@pytest.mark.parametrize("share", [0, 0.005, 0.5, 0.999])
+def test_a_pth_that_is_cut_off_is_told_so(zip_format, share, reference, tmp_path):
+    path = tmp_path / "cut.pth"
+    torch.save(reference.fc.state_dict(), path, _use_new_zipfile_serialization=zip_format)
+    size = int(path.stat().st_size * share)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CheckpointError, match=rf"cut\.pth has {size} bytes and breaks off there: it is cut off"):
+        load_model(path)
+
+
 class Executes:
     def __reduce__(self):
         return exec, ("open('executed', 'w')",)
@@ -138,6 +153,25 @@ def test_what_is_no_state_dict_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="state dict"):
         load_model(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_what_training_wraps_is_unwrapped(wrapping, prefix, tiny, tmp_path):
+    model = load_model(tiny)
+    state = {prefix + key: tensor for key, tensor in model.state_dict().items()}
+    torch.save({wrapping: state, "epoch": 5, "optimizer": {"state": {}}}, tmp_path / "wrapped.pth")
+    assert weights_sha256(load_model(tmp_path / "wrapped.pth")) == weights_sha256(model)
+
+
+def test_what_is_wrapped_in_two_ways_is_refused(tiny, tmp_path):
+    state = dict(load_model(tiny).state_dict())
+    torch.save({"state_dict": state, "model": state}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match="holds dictionaries under 'state_dict', 'model'; save the one"):
+        load_model(tmp_path / "two.pth")
+    torch.save({f"module.{key}": tensor for key, tensor in state.items()} | {"x": torch.zeros(1)}, tmp_path / "half.pth")
+    with pytest.raises(CheckpointError, match=r"no tensor 'stem\.0\.weight'"):
+        load_model(tmp_path / "half.pth")
 
 
 @pytest.mark.parametrize("metadata", [[1], {"ig65m": "x"}, {"ig65m": {"card": 5}}, "x"])
@@ -169,6 +203,23 @@ def test_a_pth_executes_nothing(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="without executing"):
         load_model("bad.pth")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Executes(), "'exec'"),
+        (argparse.Namespace(lr=0.1), "'argparse.Namespace'"),
+        (hostile.Call(os.system, "true"), "'posix.system'"),
+    ],
+)
+def test_what_a_pth_asks_for_is_named_and_pytorchs_advice_is_not_passed_on(value, name, zip_format, tmp_path):
+    path = tmp_path / "trained.pth"
+    torch.save({"state_dict": {}, "args": value}, path, _use_new_zipfile_serialization=zip_format)
+    with pytest.raises(CheckpointError, match=f"executing code: it asks for {name}, which is refused") as refusal:
+        load_model(path)
+    assert not re.search("safe_globals|weights_only|trust|PyTorch 2", str(refusal.value))
 
 
 def test_a_header_that_is_no_card_is_refused(tiny, tmp_path):

@@ -86,7 +86,7 @@ def test_pool1_is_taken_as_told(golden, tmp_path):
     converted = tmp_path / "plain.safetensors"
     save_safetensors(plain.state_dict(), plain.card, converted)
     assert load_model(converted).spec == plain.spec
-    with pytest.raises(CheckpointError, match="pool1: False; leave --pool1 and --origin out"):
+    with pytest.raises(CheckpointError, match="without pool1; leave --pool1 and --origin out"):
         load_model(converted, pool1=True)
 
 

@@ -298,11 +298,11 @@ def test_torchvisions_middle_widths_under_vmzs_names_are_refused(depth, tmp_path
     model = network(ResNetSpec(depth=depth, classes=3, channel_multiplier=0.125, builder="torchvision"))
     spec = model.spec
     stored = {blob_name(key, spec): tensor.numpy() for key, tensor in model.state_dict().items() if not key.endswith("tracked")}
-    with pytest.raises(CheckpointError, match=r"are of a torchvision's R\(2\+1\)D-"):
+    with pytest.raises(CheckpointError, match=r"are of torchvision's R\(2\+1\)D-"):
         load_model(written(stored, tmp_path))
     if depth == 34:
         torch.save(dict(model.state_dict()), tmp_path / "x.pth")
-        with pytest.raises(CheckpointError, match=r"are of a torchvision's R\(2\+1\)D-34"):
+        with pytest.raises(CheckpointError, match=r"are of torchvision's R\(2\+1\)D-34"):
             load_model(tmp_path / "x.pth")
 
 

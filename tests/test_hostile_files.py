@@ -197,7 +197,10 @@ def test_state_dicts(state, refused, tmp_path):
     for name, data in state_dicts(state).items():
         path = tmp_path / "evil.pth"
         path.write_bytes(data)
-        assert "evil.pth" in refused("convert", path, "new/out"), name
+        said = refused("convert", path, "new/out")
+        assert "evil.pth" in said, name
+        assert "safe_globals" not in said, name
+        assert "weights_only" not in said, name
 
 
 def test_safetensors(state, refused, tmp_path):

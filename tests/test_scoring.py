@@ -148,6 +148,7 @@ def test_the_worker_crops_as_this_process_does(tiny_model, bigbuckbunny):
 def test_what_does_not_go_together_is_refused(tiny_model, bigbuckbunny):
     for options, message in (
         ({"clips": 10, "stride": 4}, "leave --clips or --stride out"),
+        ({"clips": 10, "tail": "drop"}, "leave --clips or --tail out"),
         ({"clips": 0}, "from 1 to 1000, got 0"),
         ({"crops": 0}, "from 1 to 16, got 0"),
         ({"crops": 17}, "from 1 to 16, got 17"),

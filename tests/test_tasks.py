@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import ig65m
 from ig65m.engines.base import Pooling
 from ig65m.engines.pytorch import find_device, pool
-from ig65m.errors import ModelError, UsageError, VideoError
+from ig65m.errors import IgError, ModelError, UsageError, VideoError
 from ig65m.tasks import class_scores
 from ig65m.zoo.load import load_model
 from tests.videoresnet import random_model
@@ -157,6 +157,30 @@ def test_wrong_use_is_named(model, tiny, bigbuckbunny):
         find_device("cuda:9")
     with pytest.raises(UsageError, match="no device"):
         find_device("abacus")
+
+
+FLOW, AUDIO_VISUAL = "r2plus1d_34_32_sports1m_kinetics_flow", "ip_csn_152_32_ig65m_imagenet_av"
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "options", "message"),
+    [
+        (ig65m.classify, FLOW, {}, "takes 2 channels of optical flow"),
+        (ig65m.extract, FLOW, {}, "takes 2 channels of optical flow"),
+        (ig65m.classify, "c3d_16_kinetics", {"full": True}, "c3d_16_kinetics has no feature maps to slide over"),
+        (ig65m.extract, "c3d_16_kinetics", {"pooling": Pooling("none", "mean")}, "no feature maps"),
+        (ig65m.extract, "c3d_16_kinetics", {"frames": 8}, "clips of 16 frames only, not of 8"),
+        (ig65m.classify, "r2d_18_8_kinetics", {"frames": 16}, "clips of 8 frames only, not of 16"),
+        (ig65m.classify, "r2plus1d_34_8_ig65m", {"labels": "kinetics400"}, "400 labels for the 487 classes of r2plus1d_34_8"),
+        (ig65m.classify, "c3d_16_sports1m", {"labels": "kinetics400"}, "IG65M_OFFLINE"),  # nobody published how many it has
+        (ig65m.classify, AUDIO_VISUAL, {}, "IG65M_OFFLINE"),
+    ],
+)
+def test_what_a_card_forbids_is_refused_before_a_download(task, name, options, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("IG65M_CACHE", str(tmp_path))
+    monkeypatch.setenv("IG65M_OFFLINE", "1")
+    with pytest.raises(IgError, match=message):
+        task("video.mp4", model=name, **options)
 
 
 def test_the_originals_preprocessing_gives_the_originals_scores(tmp_path, bikes):

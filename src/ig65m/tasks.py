@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
@@ -14,7 +15,7 @@ from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.models.network import Network
-from ig65m.models.spec import C3DSpec, ResNetSpec
+from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import Source, VideoResult, run
 from ig65m.types import (
     MAX_CLIPS,
@@ -32,7 +33,7 @@ from ig65m.types import (
 from ig65m.video.clips import Tick, clips_of, read_ticks, uniform_clips
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
-from ig65m.zoo.cards import Card
+from ig65m.zoo.cards import CARDS, Card, check_use
 from ig65m.zoo.labels import read_labels
 from ig65m.zoo.load import load_model, weights_sha256
 
@@ -144,7 +145,8 @@ class _Job:
             yield from run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip, interrupt=interrupt)
 
 
-def _job(default_model: str, options: Options) -> _Job:
+def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> _Job:
+    """The options made good; what is asked of the network is told to its card, before a download where that is known."""
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(Options.__annotations__)}")
     frames, frame_step = options.get("frames"), options.get("frame_step")
@@ -173,25 +175,27 @@ def _job(default_model: str, options: Options) -> _Job:
     if not in_process:
         prepare(limits)
 
+    check = partial(check_use, frames=frames, logits=logits, maps=maps, labels=labels)
     chosen = options.get("model", default_model)
-    model = chosen if isinstance(chosen, Network) else load_model(os.fspath(chosen))
-    card: Card = model.card
+    if not isinstance(chosen, Network):
+        name = os.fspath(chosen)
+        if name in CARDS:
+            check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
+        chosen = load_model(name)
+    model, card = chosen, cast("Card | None", chosen.card)
     if card is None:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
     if model.training:
         raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
-    if card.spec.in_channels != 3:
-        raise ModelError(
-            f"{card.name} takes {card.spec.in_channels} channels of optical flow; only RGB networks see videos here"
-        )
-    frames = card.frames if frames is None else frames
-    if frames is None:
-        raise ModelError(f"the clip length of {card.name} is not known; say with --frames (in Python: frames=) what it was")
-    if card.spec.clip_frames not in (None, frames):
-        raise UsageError(f"{card.name} takes clips of {card.spec.clip_frames} frames only, not of {frames}")
+    check(card, classes_known=True)
+    sampling = replace(
+        sampling,
+        frames=cast(int, card.frames if frames is None else frames),
+        frame_step=card.frame_step if frame_step is None else frame_step,
+    )
     return _Job(
         model=model,
-        sampling=replace(sampling, frames=frames, frame_step=card.frame_step if frame_step is None else frame_step),
+        sampling=sampling,
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
         choice=choice,
@@ -202,17 +206,19 @@ def _job(default_model: str, options: Options) -> _Job:
     )
 
 
+def _check_clips(clips: int, options: Options) -> None:
+    """Raise UsageError if there cannot be so many clips spread over a video, or not with these options."""
+    if not 1 <= clips <= MAX_CLIPS:
+        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips}")
+    if options.get("stride") is not None:
+        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
+    if options.get("tail") == "drop":
+        raise UsageError("clips spread over the video leave no short last clip to drop; leave --clips or --tail out")
+
+
 def _scoring(job: _Job, clips: int | None, crops: int, *, full: bool) -> _Job:
     """The job with other clips and crops than one after the other and the middle; what VMZ published was measured so."""
-    if not job.card.spec.classes:
-        raise ModelError(f"{job.card.name} has no classes, its checkpoint had none to see; it gives features (ig65m extract)")
-    if clips is not None and not 1 <= clips <= MAX_CLIPS:
-        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips}")
-    if clips is not None and job.sampling.stride is not None:
-        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
     preprocessing, window = replace(job.preprocessing, crops=crops), None
-    if full and isinstance(job.card.spec, C3DSpec):
-        raise UsageError("C3D ends in fully connected layers over one place; it has no --full")
     if full and isinstance(job.card.spec, ResNetSpec):
         resize = preprocessing.resize
         edge = resize if isinstance(resize, int) else min(resize)
@@ -263,15 +269,13 @@ def classify_many(
     _check_several(videos)
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
+    if clips is not None:
+        _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
-    job = _scoring(_job(DEFAULT_CLASSIFIER, options), clips, crops, full=full)
+    job = _scoring(_job(DEFAULT_CLASSIFIER, options, logits=True, maps=full, labels=names), clips, crops, full=full)
     if on_clip is not None and crops > 1:
         on_clip = _every(crops, on_clip)
-    card = job.card
-    if labels is not None and names is not None:
-        if len(names) != card.spec.classes:
-            raise UsageError(f"{os.fspath(labels)} has {len(names)} labels for the {card.spec.classes} classes of {card.name}")
-        card = replace(card, labels=names)
+    card = job.card if names is None else replace(job.card, labels=names)
     return (_prediction(result, card, top_k, crops) for result in job.run(videos, job.engine(Pooling()), on_clip))
 
 
@@ -300,10 +304,8 @@ def extract_many(
 ) -> Iterator[Features]:
     """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
     _check_several(videos)
-    job = _job(DEFAULT_EXTRACTOR, options)
-    if logits and not job.card.spec.classes:
-        raise ModelError(f"{job.card.name} has no last layer, which would give logits; it gives features")
     pooling = pooling or Pooling()
+    job = _job(DEFAULT_EXTRACTOR, options, logits=logits, maps=pooling != Pooling())
     engine = job.engine(pooling)
     identity = {
         "name": job.card.name,

@@ -121,9 +121,9 @@ def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callab
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     if missing := [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]:
         wanted = [key if name_of is None else name_of(key, model.spec) for key in missing]
-        raise CheckpointError(f"missing from the weights of a {model.spec}: {shown(wanted)}")
+        raise CheckpointError(f"missing from the weights of {model.spec}: {shown(wanted)}")
     if extra := [names.get(key, key) for key in shapes if key not in expected]:
-        raise CheckpointError(f"left over, a {model.spec} has no such tensor: {shown(extra)}")
+        raise CheckpointError(f"left over, {model.spec} has no such tensor: {shown(extra)}")
     for key, shape in shapes.items():
         if shape != expected[key]:
             raise CheckpointError(f"{names.get(key, key)} has the shape {shape}; expected {expected[key]}")
@@ -151,7 +151,7 @@ def build(
         told, model = model, empty(spec)
         shapes = {key: tensor.shape for key, tensor in told.state_dict().items()}
         if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
-            raise CheckpointError(f"its tensors are of a {told.spec}, not of a {spec}")
+            raise CheckpointError(f"its tensors are of {told.spec}, not of {spec}")
     state = {}
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):

@@ -48,7 +48,7 @@ def classify(
 
     Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
     """
-    opt.check_inputs(videos)
+    opt.check_videos(videos)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
 
@@ -89,6 +89,8 @@ def classify(
                 done.append(prediction)
             else:
                 _print_table(prediction)
+            if prediction.error is not None:
+                opt.report(prediction.status, prediction.error)
     if failed:
         raise typer.Exit(3)
 
@@ -108,7 +110,8 @@ def _print_table(prediction: Prediction) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(printable(prediction.path), "bold"))
+    status = "" if prediction.status == "ok" else f": {prediction.status}"
+    console.print(Text(printable(prediction.path), "bold"), status, sep="", markup=False)
     if prediction.labels:
         console.print(
             "whole video: " + ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels), markup=False
@@ -123,5 +126,3 @@ def _print_table(prediction: Prediction) -> None:
             beside = ", ".join(f"{label.label} {label.score:.2f}" for label in others if label.score >= WORTH_PRINTING)
             table.add_row(f"{clip.start:.2f}", f"{clip.end:.2f}", f"{best.score:.2f}", Text(best.label), Text(beside, "dim"))
         console.print(table)
-    if prediction.error is not None:
-        opt.report(prediction.status, prediction.error)

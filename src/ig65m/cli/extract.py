@@ -52,7 +52,7 @@ def extract(
 
     Example: ig65m extract holiday.mp4 --output holiday.npz --model r2plus1d_10_camera_motion
     """
-    opt.check_inputs(inputs)
+    opt.check_videos(inputs)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.engines.base import Pooling
     from ig65m.store.formats import output_files, save

@@ -78,6 +78,20 @@ def check_inputs(inputs: Sequence[str]) -> None:
             raise UsageError(f"{name} is an address; download it first, then give the file")
 
 
+def check_videos(inputs: Sequence[str]) -> None:
+    """Raise UsageError as `check_inputs` does, and if none of the inputs is there."""
+    check_inputs(inputs)
+    reasons = []
+    for name in inputs:
+        try:
+            Path(name).stat()
+            return
+        except OSError as error:
+            reasons.append(f"{name}: {error.strerror}")
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    raise UsageError(f"{'; '.join(reasons[:3])}{more}; expected local video files or folders of images")
+
+
 @contextmanager
 def json_at_end(wanted: bool, done: Sequence[object], record: Callable[[], dict[str, Any]]) -> Iterator[None]:
     """Print the record as JSON when the block ends: by an error too, for what was `done` before it."""

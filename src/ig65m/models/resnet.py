@@ -137,7 +137,7 @@ class ResNet(nn.Module):
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
         if self.spec.clip_frames not in (None, x.shape[2]):
-            raise ModelError(f"a {self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
+            raise ModelError(f"{self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
         x = self.stem(x)  # (N, 64, T, H/2, W/2)
         for stage, keep_time in zip(self.stages, self.spec.keeps_time(x.shape[2]), strict=True):
             x = _strided(stage, x, keep_time)  # at last (N, C, T/8, H/16, W/16)
@@ -173,7 +173,7 @@ class ResNet(nn.Module):
 
     def _check_head(self) -> None:
         if not self.spec.classes:
-            raise ModelError(f"a {self.spec} gives features only; its checkpoint had no classes to tell apart")
+            raise ModelError(f"{self.spec} gives features only; its checkpoint had no classes to tell apart")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> logits (N, classes)."""

@@ -43,6 +43,7 @@ TITLES: Final = {"r2plus1d": "R(2+1)D", "r3d": "R3D", "r2d": "R2D", "r2df": "R2D
 }
 
 Builder = Literal["vmz", "torchvision", "mmaction2"]
+BUILDERS: Final[dict[Builder, str]] = {"vmz": "VMZ", "torchvision": "torchvision", "mmaction2": "mmaction2"}  # as written
 EPS: Final[dict[Builder, float]] = {"vmz": 1e-3, "torchvision": 1e-5, "mmaction2": 1e-3}
 POOLED: Final = ("ir_csn", "ip_csn")  # VMZ's networks with pool1
 

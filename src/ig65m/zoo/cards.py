@@ -285,6 +285,30 @@ def find_card(name: str) -> Card:
     return CARDS[name]
 
 
+def check_use(
+    card: Card, *, frames: int | None, logits: bool, maps: bool, labels: tuple[str, ...] | None, classes_known: bool
+) -> None:
+    """Raise ModelError or UsageError if the card's network cannot see videos, or not as it is asked to.
+
+    `frames` is the clip length asked for, None for the card's own. `maps`: its feature maps are to be pooled otherwise than by
+    their mean, or slid over. `labels` are names in place of the card's. Of a network that is not loaded yet the classes may
+    not be known.
+    """
+    spec, name = card.spec, card.name
+    if spec.in_channels != 3:
+        raise ModelError(f"{name} takes {spec.in_channels} channels of optical flow; only RGB networks see videos here")
+    if frames is None and card.frames is None:
+        raise ModelError(f"the clip length of {name} is not known; say with --frames (in Python: frames=) what it was")
+    if spec.clip_frames not in (None, frames or card.frames):
+        raise UsageError(f"{name} takes clips of {spec.clip_frames} frames only, not of {frames or card.frames}")
+    if maps and isinstance(spec, C3DSpec):
+        raise UsageError(f"{name} has no feature maps to slide over (--full) or to pool: C3D ends in fully connected layers")
+    if logits and classes_known and not spec.classes:
+        raise ModelError(f"{name} has no classes, its checkpoint had none to see; it gives features (ig65m extract) only")
+    if labels is not None and classes_known and len(labels) != spec.classes:
+        raise UsageError(f"{len(labels)} labels for the {spec.classes} classes of {name}; give one a class, in their order")
+
+
 def find_cards(pattern: str) -> list[Card]:
     """The cards with `pattern` in their names, in which * stands for anything. Raises ModelError if there is none."""
     if found := [card for card in CARDS.values() if fnmatchcase(card.name, f"*{pattern.lower()}*")]:

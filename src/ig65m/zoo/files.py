@@ -1,6 +1,8 @@
 """Our model files: weights and the card that describes them, in one file each."""
 
 import io
+import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -17,6 +19,17 @@ from ig65m.errors import CheckpointError, plain, shown
 from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
+_WRAPPINGS = ("state_dict", "model", "model_state_dict")  # what training frameworks keep a state dict under
+_PARALLEL = "module."  # before every name in the state dict of a DataParallel
+_MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's files begin, and those of 2019
+_WANTED = re.compile(r"GLOBAL (.{1,1000}?) (?:was not an allowed|whose module)", re.DOTALL)  # a name that a pickle asks for
+_ADVISED = {  # what else PyTorch gives advice on, by what stands in its message
+    "TorchScript archives": "it is a TorchScript archive, which is a program",
+    ".tar format": "it is of PyTorch's first format, .tar",
+    "add_safe_globals": "it makes objects other than tensors",
+    "must be imported": "it holds tensors of a kind that no network here has",
+}
+
 MAX_HEADER = 1 << 22  # bytes of a safetensors header; that of the 152-layer network has 120,000
 
 
@@ -58,7 +71,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None]:
 
 
 def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
-    """Tensors of a .pth state dict, or of one under "state_dict", and their card where we wrote it; nothing is executed.
+    """Tensors of a .pth state dict, or of one that training has wrapped, and their card where we wrote it; nothing is executed.
 
     Raises CheckpointError if the file is no state dict of tensors, or its tensors have more bytes than it.
     """
@@ -68,20 +81,29 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
             with warnings.catch_warnings(action="ignore"):  # what PyTorch remarks, the error says
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # PyTorch's unpickler lets through whatever a broken file makes it trip over
+            if (size := _cut_at(file, error)) is not None:
+                raise CheckpointError(
+                    f"{path} has {size} bytes and breaks off there: it is cut off, or damaged; copy or download it again"
+                ) from None
             reason = f"it does not load without executing code: {_reason(error)}"
             raise CheckpointError(f"{path} is not a PyTorch state dict; {reason}") from None
         size = file.seek(0, 2)
     # From here on nothing of a dict's or a tensor's own is called: a pickle can give both attributes of any name.
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds {type(loaded).__name__}; expected a state dict of tensors")
-    if isinstance(inner := dict.get(loaded, "state_dict"), dict):  # as training frameworks wrap it
-        loaded = inner
+    wrapped = [name for name in _WRAPPINGS if isinstance(dict.get(loaded, name), dict)]
+    if len(wrapped) > 1:
+        raise CheckpointError(f"{path} holds dictionaries under {shown(wrapped)}; save the one that is meant, alone")
+    if wrapped:
+        loaded = dict.get(loaded, wrapped[0])
     tensors: dict[str, Tensor] = {}
     for key, value in dict.items(loaded):
         if type(key) is not str or type(value) not in (Tensor, torch.nn.Parameter):
             kinds = f"{type(value).__name__} under a key of {type(key).__name__}"
             raise CheckpointError(f"{path} holds {kinds}; expected a state dict of tensors")
         tensors[key] = value
+    if all(key.startswith(_PARALLEL) for key in tensors):
+        tensors = {key.removeprefix(_PARALLEL): tensor for key, tensor in tensors.items()}
     with warnings.catch_warnings(action="ignore"):  # on unusual tensors, which are refused
         tensors = {key: Tensor.detach(value) for key, value in tensors.items()}
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if tensor.layout is torch.strided)
@@ -117,7 +139,21 @@ def _check_not_compressed(file: BinaryIO) -> None:
     file.seek(0)
 
 
+def _cut_at(file: BinaryIO, error: Exception) -> int | None:
+    """The size of a file that begins as PyTorch writes it, if at all, and, as `error` has found, does not end so; else None."""
+    file.seek(0)
+    head = file.read(32)
+    begins_well = not head or head.startswith(_MAGIC)
+    at_end = isinstance(error, zipfile.BadZipFile | EOFError | IndexError | struct.error) or "unexpected EOF" in str(error)
+    return file.seek(0, 2) if begins_well and at_end else None
+
+
 def _reason(error: Exception) -> str:
-    """The part of PyTorch's message, of several lines and an advice not to be followed, that says what is wrong."""
-    lines = str(error).rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
+    """What PyTorch's message of several lines says is wrong, without its advice, which is to let the file execute code."""
+    text = str(error)
+    if wanted := _WANTED.search(text):
+        return f"it asks for {shown([wanted[1]])}, which is refused; save its tensors alone (torch.save of a state_dict())"
+    if words := next((words for mark, words in _ADVISED.items() if mark in text), None):
+        return words
+    lines = text.rpartition("WeightsUnpickler error: ")[2].strip().splitlines()
     return plain(lines[0]) if lines else type(error).__name__

@@ -13,7 +13,7 @@ from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.network import Network
-from ig65m.models.spec import EPS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
+from ig65m.models.spec import BUILDERS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
 from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
@@ -76,8 +76,8 @@ def load_model(
     Raises ModelError (no such name), CheckpointError (the file is not such a model, or could be two), DownloadError,
     FileNotFoundError.
     """
-    if origin is not None and origin not in EPS:
-        raise UsageError(f"origin {origin!r} is none of {', '.join(EPS)}")
+    if origin is not None and origin not in BUILDERS:
+        raise UsageError(f"origin {origin!r} is none of {', '.join(BUILDERS)}")
     if not str(model) or "://" in str(model):
         raise ModelError(f"{str(model)!r} is neither a model's name (`ig65m models`) nor a file; download a file first")
     path = Path(model)
@@ -106,7 +106,8 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
         if card is None:
             return _told(spec, pool1, origin, contents.layout)
         if pool1 not in (None, card.spec.pool1) or origin not in (None, card.spec.builder):
-            raise CheckpointError(f"it is known to be a {card.spec}, pool1: {card.spec.pool1}; leave --pool1 and --origin out")
+            pooling = "with" if card.spec.pool1 else "without"
+            raise CheckpointError(f"it is known to be {card.spec}, {pooling} pool1; leave --pool1 and --origin out")
         if isinstance(spec, C3DSpec):
             return spec
         return replace(spec, pool1=card.spec.pool1, builder=card.spec.builder)
@@ -121,7 +122,7 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
             spec = replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label)
             card = replace(card, spec=spec, labels=card.labels if spec.classes == card.spec.classes else None)
         if not card.spec.same_network(network.spec):
-            raise CheckpointError(f"its tensors are of a {network.spec}, its card is of a {card.spec}")
+            raise CheckpointError(f"its tensors are of {network.spec}, its card is of {card.spec}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     network.spec = card.spec
@@ -142,7 +143,7 @@ def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -
     """`spec` with what shapes do not tell: pool1, and who built the network. Raises CheckpointError if that is not sure."""
     if isinstance(spec, C3DSpec):
         if pool1 or origin not in (None, "vmz"):
-            raise CheckpointError(f"a {spec} is VMZ's and has no pool1; leave --pool1 and --origin out")
+            raise CheckpointError(f"{spec} is VMZ's and has no pool1; leave --pool1 and --origin out")
         return spec
     return replace(spec, pool1=spec.pool1 if pool1 is None else pool1, builder=_builder(spec, origin, layout))
 
@@ -151,11 +152,12 @@ def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
     """Who built a network, of which the shapes say so only in the widths of (2+1)-D convolutions."""
     if layout == "mmaction2":
         if spec.architecture not in POOLED:
-            raise CheckpointError(f"its tensors, named as mmaction2's CSN networks name them, are of a {spec}")
+            raise CheckpointError(f"its tensors, named as mmaction2's CSN networks name them, are of {spec}")
         if origin not in ("vmz", "mmaction2"):
+            got = f"; {origin} has none in this layout" if origin else ""
             raise CheckpointError(
-                f"this {spec} in mmaction2's layout was trained by VMZ and ported, or by mmaction2 itself, with another mean "
-                "and deviation; say which with `ig65m convert --origin vmz` or `--origin mmaction2` (in Python: origin=)"
+                f"{spec} in mmaction2's layout was trained by VMZ and ported, or by mmaction2 itself, with another mean and "
+                f"deviation{got}; say which with `ig65m convert --origin vmz` or `--origin mmaction2` (in Python: origin=)"
             )
         return "mmaction2"
     told: Builder | None = None
@@ -164,12 +166,13 @@ def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
     elif spec.architecture == "r2plus1d":
         told = spec.builder
     if told is None and origin not in ("vmz", "torchvision"):
+        got = f"; {origin} names its tensors otherwise" if origin else ""
         raise CheckpointError(
-            f"a {spec} could be VMZ's or torchvision's, which differ in their batch norms' eps; convert it with "
-            "`ig65m convert --origin`, or load it with origin="
+            f"{spec} could be VMZ's or torchvision's, which differ in their batch norms' eps{got}; say which with "
+            "`ig65m convert --origin vmz` or `--origin torchvision` (in Python: origin=)"
         )
-    if None not in (told, origin) and told != origin:
-        raise CheckpointError(f"its tensors are of {told}'s, not of {origin}'s; leave --origin out")
+    if told and origin and told != origin:
+        raise CheckpointError(f"it is a network of {BUILDERS[told]}, not of {BUILDERS[origin]}; leave --origin out")
     return told or origin or "vmz"
 
 
