@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ import numpy as np
 import pytest
 
 from tests.golden import blobs
+
+# Compiled models of tests are no business of the user's cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="ig65m-tests-")
+os.environ["IG65M_CACHE"] = _CACHE.name
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -1,8 +1,10 @@
 """A network -> its graph in ONNX, made for inference: batch norms folded into the convolutions, in float64, no dead nodes."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import onnx
@@ -19,6 +21,8 @@ from ig65m.models.resnet import ResNet
 OPSET: Final = 20
 NORMALISED: Final = "normalised"  # pixels, before their axes are put in the network's order
 CLIPS: Final = "clips"  # what the network takes
+SMALL: Final = 1024  # bytes of a constant that stays in the graph; engines want to see those
+_ALIGNED: Final = 64  # bytes
 _PLACES: Final = (2, 3, 4)  # axes of time, height and width
 
 
@@ -26,10 +30,12 @@ class Graph:
     """Nodes and weights, added one after the other; a value goes by the name that adding it gives.
 
     Nodes that compute what a module of `model` gives have its path for a name. Where the network is quantised, their values
-    are rounded, and the weights are whole numbers.
+    are rounded, and the weights are whole numbers. With a file for `weights` the graph refers to it by its name, in its own
+    folder, and memory holds none of them.
     """
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Network, weights: BinaryIO | None = None) -> None:
+        self.weights = weights
         self.proto = onnx.ModelProto(ir_version=onnx.IR_VERSION_2023_5_5, producer_name="ig65m")
         self.proto.opset_import.append(helper.make_opsetid("", OPSET))
         self.proto.graph.name = "ig65m"
@@ -46,11 +52,18 @@ class Graph:
     def constant(self, values: Tensor | NDArray[Any], name: str | None = None) -> str:
         """Add a constant; its name."""
         array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
-        weights = self.proto.graph.initializer
-        name = name or f"constant_{len(weights)}"
-        weights.add(  # with no copy but this one
-            name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape, raw_data=array.tobytes()
-        )
+        name = name or f"constant_{len(self.proto.graph.initializer)}"
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = self.proto.graph.initializer.add(name=name, data_type=kind, dims=array.shape)
+        if self.weights is None or array.nbytes < SMALL:
+            tensor.raw_data = array.tobytes()
+        else:
+            self.weights.seek(-self.weights.tell() % _ALIGNED, os.SEEK_CUR)
+            place = {"location": Path(self.weights.name).name, "offset": self.weights.tell(), "length": array.nbytes}
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            self.weights.write(np.ascontiguousarray(array).data)
         return name
 
     def weight(self, values: Tensor, path: str) -> str:

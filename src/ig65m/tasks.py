@@ -88,6 +88,7 @@ class _Job:
     """Options made good: everything that a run over videos needs."""
 
     model: Network
+    spend: bool  # whether the network is nobody else's
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
@@ -112,7 +113,7 @@ class _Job:
             pooling=pooling,
             window=self.window,
         )
-        engine = self.choice.load(self.model, work)
+        engine = self.choice.load(self.model, work, spend=self.spend)
         if self.on_engine is not None:
             self.on_engine(described(engine, self.choice.threads))
         return engine
@@ -195,6 +196,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     )
     return _Job(
         model=model,
+        spend=model is not chosen,
         sampling=sampling,
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,

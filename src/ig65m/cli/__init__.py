@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from ig65m.cli.signals import stopped_by
-from ig65m.cli.terminal import drop_output, open_standard_files, say
+from ig65m.cli.terminal import drop_output, open_standard_files, say, say_warnings
 
 _NAMES = {signal.SIGINT: "Ctrl-C"}
 
@@ -26,6 +26,7 @@ def main() -> None:
     by signal n: 130 Ctrl-C, 143 a polite kill, 141 nobody reads the output any more.
     """
     open_standard_files()
+    say_warnings()
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python itself ends
     args, debug = _without_debug(sys.argv[1:])
     message: str | None = None

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def say(text: str) -> None:
     with suppress(OSError):
         for line in text.splitlines():
             print(printable(line), file=sys.stderr)
+
+
+def say_warnings() -> None:
+    """From now on a warning of Python's is a line on stderr."""
+    warnings.showwarning = lambda message, *_: say(f"ig65m: {message}")
 
 
 def open_standard_files() -> None:

@@ -1,7 +1,11 @@
 """What every engine is: clips of bytes in, features and logits out, in batches of one shape."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol, get_args
 
 import numpy as np
 import onnx
@@ -106,10 +110,29 @@ def finished(features: NDArray[np.float32], logits: NDArray[np.float32], count: 
     return features, logits
 
 
-def graph_of(model: Network, work: Work) -> onnx.ModelProto:
-    """The network as a graph for just that: input `pixels`, outputs `features` and, if it has a last layer, `logits`."""
+@contextmanager
+def graph_file(model: Network, work: Work, *, spend: bool = False) -> Iterator[Path]:
+    """The graph of `graph_of` in a file, its weights in another beside it; both last as long as the block.
+
+    With `spend` the network's own weights are given up then: memory holds them no longer.
+    """
+    with tempfile.TemporaryDirectory(prefix="ig65m-") as folder:
+        path = Path(folder) / "graph.onnx"
+        with path.with_name("weights.bin").open("wb") as weights:
+            graph = graph_of(model, work, weights)
+        path.write_bytes(graph.SerializeToString())
+        if spend:
+            model.to("meta")
+        yield path
+
+
+def graph_of(model: Network, work: Work, weights: BinaryIO | None = None) -> onnx.ModelProto:
+    """The network as a graph for just that: input `pixels`, outputs `features` and, if it has a last layer, `logits`.
+
+    `weights` is as in `Graph`.
+    """
     check_work(model, work)
-    graph = Graph(model)
+    graph = Graph(model, weights)
     maps = add_maps(graph, add_pixels(graph, "pixels", work.preprocessing.mean, work.preprocessing.std), model, work.frames)
     features, logits = add_head(graph, maps, model)
     if work.window is not None and model.spec.classes and not isinstance(model, C3D):

@@ -29,8 +29,11 @@ class Choice:
     device: str
     threads: int | None
 
-    def load(self, model: Network, work: Work) -> Engine:
-        """The engine for that network and work. Raises UsageError if it cannot do it, or lacks the precision here."""
+    def load(self, model: Network, work: Work, *, spend: bool = False) -> Engine:
+        """The engine for that network and work; with `spend` it may take the network's weights away, to save memory.
+
+        Raises UsageError if the engine cannot do it, or lacks the precision here.
+        """
         precision = self._precision(model)
         if self.engine == "pytorch":
             from ig65m.engines.pytorch import PyTorchEngine
@@ -39,10 +42,10 @@ class Choice:
         if self.engine == "onnxruntime":
             from ig65m.engines.onnx import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads)
+            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, spend=spend)
         from ig65m.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(model, work, precision=precision, threads=self.threads)
+        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, spend=spend)
 
     def _precision(self, model: Network) -> Precision:
         """The precision that this network has in this engine. Raises UsageError if it has none such."""

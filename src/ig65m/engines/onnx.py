@@ -1,17 +1,18 @@
 """ONNX Runtime engine, on the CPU, in float32 or int8."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ig65m.engines.base import Arrays, Precision, Work, finished, graph_of, padded
+from ig65m.engines.base import Arrays, Precision, Work, finished, graph_file, padded
 from ig65m.models.network import Network
 
 
-def session(graph: bytes, threads: int | None) -> onnxruntime.InferenceSession:
-    """A serialised graph, ready to run on the CPU; `threads` None: as many as there are cores."""
+def session(graph: bytes | Path, threads: int | None) -> onnxruntime.InferenceSession:
+    """A graph, ready to run on the CPU; `threads` None: as many as there are cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors
@@ -23,11 +24,14 @@ class OnnxRuntimeEngine:
 
     device = "cpu"
 
-    def __init__(self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None, spend: bool = False
+    ) -> None:
         self.precision = precision
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.work = work
-        self.session = session(graph_of(model, work).SerializeToString(), threads)
+        with graph_file(model, work, spend=spend) as path:
+            self.session = session(path, threads)
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:

@@ -1,9 +1,12 @@
 """OpenVINO engine, on the CPU."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from ig65m.engines.base import Arrays, Precision, Work, finished, graph_of, padded
+import ig65m.graph
+from ig65m.engines import base, cache
+from ig65m.engines.base import Arrays, Precision, Work, finished, graph_file, padded
 from ig65m.errors import UsageError
 from ig65m.models.network import Network
+from ig65m.zoo.load import weights_sha256
 
 _NAMES: dict[Precision, tuple[str, str]] = {  # OpenVINO's: of the hint, and of what the CPU can do
     "fp32": ("f32", "FP32"),
@@ -59,26 +65,56 @@ def avoid_amx() -> None:
     os.environ[_ISA] = _WITHOUT_AMX
 
 
-def compiled(graph: bytes, precision: Precision, threads: int | None) -> openvino.CompiledModel:
-    """A serialised ONNX graph, ready to run on the CPU; `threads` None: as many as there are cores.
-
-    Raises UsageError, naming what there is, if this CPU lacks the precision.
-    """
+def core_for(precision: Precision) -> openvino.Core:
+    """OpenVINO, once it is sure that this CPU has the precision. Raises UsageError, naming what there is, if not."""
     global _started  # noqa: PLW0603 - as global as what OpenVINO remembers
     if precision in ("bf16", "fp16"):
         avoid_amx()
     _started = True
     core = openvino.Core()
     there = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    hint, capability = _NAMES[precision]
+    capability = _NAMES[precision][1]
     if capability not in there:
         have = ", ".join(name for name, (_, known) in _NAMES.items() if known in there)
         raise UsageError(f"OpenVINO has no {precision} on this CPU, it has {have}")
+    return core
+
+
+def compiled(graph: bytes | Path, precision: Precision, threads: int | None) -> openvino.CompiledModel:
+    """An ONNX graph, ready to run on the CPU; `threads` None: as many as there are cores. Raises UsageError as `core_for`."""
+    core = core_for(precision)
+    return core.compile_model(core.read_model(graph), "CPU", _config(precision, threads))
+
+
+def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
     # OpenVINO takes bfloat16 by itself where the CPU has it, so float32 must be said.
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(core.read_model(graph), "CPU", config)
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _NAMES[precision][0], "PERFORMANCE_HINT": "LATENCY"}
+    return config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
+
+
+def _cached(model: Network, work: Work, precision: Precision, threads: int | None, *, spend: bool) -> tuple[Any, Any]:
+    """The network compiled for that work, from the cache or put there, and what must live as long as it."""
+    core = core_for(precision)
+    key = {
+        "weights": weights_sha256(model),
+        "work": asdict(work),
+        "precision": precision,
+        "engine": f"openvino {openvino.__version__}",
+        "processor": [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")],
+        "instructions": os.environ.get(_ISA),
+        "graph": hashlib.sha256(Path(ig65m.graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
+    }
+    if (kept := cache.load(key)) is not None:
+        tensor = openvino.Tensor(kept, shared_memory=True)
+        with suppress(RuntimeError):  # what OpenVINO does not take is made again
+            made = core.import_model(tensor, "CPU", _config(precision, threads))
+            if spend:
+                model.to("meta")
+            return made, tensor
+    with graph_file(model, work, spend=spend) as path:
+        made = compiled(path, precision, threads)
+    cache.store(key, made.export_model().getbuffer())
+    return made, None
 
 
 class OpenVINOEngine:
@@ -86,13 +122,16 @@ class OpenVINOEngine:
 
     device = "cpu"
 
-    def __init__(self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None, spend: bool = False
+    ) -> None:
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = precision
         self.work = work
-        self.model = compiled(graph_of(model, work).SerializeToString(), precision, threads)
+        self.model, kept = _cached(model, work, precision, threads, spend=spend)
         self.request = self.model.create_infer_request()
         self.outputs = {name: output for output in self.model.outputs for name in output.names}
+        self._kept = kept
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:
         """As `Engine` says."""

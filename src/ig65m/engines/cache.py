@@ -1,0 +1,75 @@
+"""Compiled models on disk: an entry counts only if it is ours, whole, and made for just this."""
+
+import hashlib
+import json
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.atomic import finished_file
+from ig65m.zoo.hub import cache_folder
+
+MOST: Final = 4 << 30  # bytes of all entries together; those used longest ago go first
+_MAGIC: Final = b"ig65m compiled model\n"
+_START: Final = 4096  # where the model begins, behind magic, digest and key
+
+
+def load(key: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+    """The bytes of the compiled model with that key, mapped from its file; None if there is none that can be trusted."""
+    path, head = _entry(key)
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            facts = os.fstat(file.fileno())
+            foreign = facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if foreign or not stat.S_ISREG(facts.st_mode) or facts.st_size <= _START:
+                return None
+            start = file.read(_START)
+            model = np.memmap(file, np.uint8, "c", offset=_START)
+        if start != _started(head, model):
+            return None
+        os.utime(path)
+    except OSError:
+        return None
+    return model
+
+
+def store(key: Mapping[str, Any], model: Any) -> None:
+    """Keep a compiled model, given as bytes. That it cannot be kept is a warning."""
+    path, head = _entry(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with finished_file(path) as temporary:
+            temporary.chmod(0o600)
+            with temporary.open("wb") as file:
+                file.write(_started(head, model))
+                file.write(model)
+        _tidy(path.parent)
+    except OSError as error:
+        warnings.warn(f"the compiled model cannot be kept for the next start: {error}", RuntimeWarning, stacklevel=2)
+
+
+def _entry(key: Mapping[str, Any]) -> tuple[Path, bytes]:
+    head = json.dumps(key, sort_keys=True, default=str).encode()
+    return cache_folder() / "compiled" / f"{hashlib.sha256(head).hexdigest()[:32]}.bin", head
+
+
+def _started(head: bytes, model: Any) -> bytes:
+    """What stands before a model: what it is and its digest, which is also of the key."""
+    digest = hashlib.sha256(head)
+    digest.update(model)
+    return (_MAGIC + digest.digest()).ljust(_START, b"\0")
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the entries used longest ago, and what others than this program left, beyond MOST bytes."""
+    total = 0
+    for path in sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime, reverse=True):
+        total += path.stat().st_size
+        if total > MOST:
+            path.unlink(missing_ok=True)
