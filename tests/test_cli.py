@@ -382,12 +382,15 @@ def test_a_stop_while_files_are_written_leaves_no_temporary_one(tiny, tmp_path):
 
 def test_a_limit_on_file_sizes(bigbuckbunny, tmp_path):
     options = f"--model {EMBEDDED} --end 4 --in-process --pool-spatial none --pool-temporal none"
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 8; exec {PROGRAM} extract {bigbuckbunny} {options} -o {tmp_path}/out/"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = f"ulimit -f 8; exec {PROGRAM} extract {bigbuckbunny} {options} -o {tmp_path}/out/"
+    new_cache = {**os.environ, "IG65M_CACHE": str(tmp_path / "none")}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=new_cache)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "weights.bin: File too large; choose another disk, or raise the limit" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    subprocess.run(["bash", "-c", command.partition(";")[2].replace("out/", "first/")], check=True, capture_output=True)
+    shutil.rmtree(tmp_path / "first")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "bigbuckbunny.npy: File too large; choose another disk, or raise the limit" in done.stderr
     assert list(tmp_path.iterdir()) == []

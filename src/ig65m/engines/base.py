@@ -118,8 +118,13 @@ def graph_file(model: Network, work: Work, *, spend: bool = False) -> Iterator[P
     """
     with tempfile.TemporaryDirectory(prefix="ig65m-") as folder:
         path = Path(folder) / "graph.onnx"
-        with path.with_name("weights.bin").open("wb") as weights:
-            graph = graph_of(model, work, weights)
+        beside = path.with_name("weights.bin")
+        try:
+            with beside.open("wb") as weights:
+                graph = graph_of(model, work, weights)
+        except OSError as error:
+            error.filename = str(beside)
+            raise
         path.write_bytes(graph.SerializeToString())
         if spend:
             model.to("meta")
