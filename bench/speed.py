@@ -2,13 +2,15 @@
 
 The baseline does what ig65m-pytorch's extract.py did: OpenCV decodes, each frame becomes float at its full size, torch resizes
 it by bilinear interpolation, the network runs clip by clip in eager float32 with autograd left on, and nothing overlaps. Both
-take R(2+1)D-34 on 32 frames, with the same random weights, start-up included, in turns, each in a process of its own. Prints
-seconds, peak memory and ratios; `--json FILE` appends a JSON line. Needs the development dependencies.
+take R(2+1)D-34 on 32 frames, with the same random weights, start-up included, in turns, each in a process of its own.
+
+Beside that, in the same turns, `ig65m bench` measures the network alone and decoding alone: their sum is what a program that
+did nothing else would take. Prints seconds, the largest memory of all processes together, and ratios; `--json FILE` appends a
+JSON line. Needs the development dependencies.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -48,57 +50,113 @@ def baseline(weights: str, video: str, output: str) -> None:
     np.save(output, np.concatenate(features))
 
 
+def eager_speed(weights: str) -> None:
+    """Print the clips a second of the network alone in eager float32, autograd off."""
+    import torch
+
+    from ig65m.bench import seconds
+    from ig65m.zoo.load import load_model
+
+    model = load_model(weights)
+    clip = torch.randn(1, 3, 32, 112, 112)
+    with torch.inference_mode():
+        print(1 / seconds(lambda: model(clip)))
+
+
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and GiB of the largest process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    """Seconds, and the GB that the command and its children held together at most."""
+    import psutil
+
     start = time.perf_counter()
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    most = 0
+    while process.poll() is None:
+        held = 0
+        for each in [process, *process.children(recursive=True)]:
+            try:
+                held += each.memory_info().rss
+            except psutil.Error:
+                continue
+        most = max(most, held)
+        time.sleep(0.05)
     took = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return took, peak / 2**20 if peak > before else float("nan")
+    if process.returncode:
+        raise RuntimeError(process.stderr.read().decode())
+    return took, most / 1e9
+
+
+def alone(program: str, model: str, video: str, precision: str) -> tuple[float, float]:
+    """Clips a second of the network alone, and of decoding alone."""
+    command = [program, "bench", video, "--model", model, "--engine", "openvino", "--precision", precision, "--json"]
+    row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return row["network"], row["decode"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("video", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="times that everything runs, in turns")
-    parser.add_argument("--precisions", default="fp32,bf16", help="what ig65m runs in")
+    parser.add_argument("--precisions", default="fp32,bf16,int8", help="what ig65m runs in")
     parser.add_argument("--json", type=Path, help="append a JSON line to this file")
     args = parser.parse_args()
     from ig65m.bench import machine, network_for
     from ig65m.zoo.files import save_safetensors
 
+    program = str(Path(sys.executable).with_name("ig65m"))
+    video, precisions = str(args.video), args.precisions.split(",")
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in ("baseline", *precisions)}
     with tempfile.TemporaryDirectory() as folder:
-        weights, output = f"{folder}/model.safetensors", f"{folder}/features.npy"
+        weights, output, small = (f"{folder}/{name}" for name in ("model.safetensors", "features.npy", "int8.safetensors"))
         network = network_for(MODEL)
         save_safetensors(network.state_dict(), network.card, Path(weights))
-        program = str(Path(sys.executable).with_name("ig65m"))
-        commands = {"baseline": [sys.executable, __file__, "--baseline", weights, str(args.video), output]}
-        for precision in args.precisions.split(","):
-            commands[precision] = [program, "extract", str(args.video), "--model", weights, "--precision", precision]
-            commands[precision] += ["--output", output, "--overwrite"]
-        times: dict[str, list[float]] = {name: [] for name in commands}
+        del network
+        if "int8" in precisions:
+            quantize = [program, "quantize", weights, video, "--output", small, "--clips", "16", "--force"]
+            subprocess.run(quantize, check=True, capture_output=True)
         for _ in range(args.rounds):
-            for name, command in commands.items():
-                times[name].append(timed(command)[0])
-                print(f"{name:10}{times[name][-1]:8.1f} s", flush=True)
-    ratios = {
-        name: statistics.median(base / own for base, own in zip(times["baseline"], those, strict=True))
-        for name, those in times.items()
-        if name != "baseline"
-    }
-    for name, ratio in ratios.items():
-        print(f"{name:10}{ratio:8.2f} times as fast as the baseline (median of {args.rounds})")
-    row: dict[str, Any] = {"seconds": times, "ratio": ratios, "machine": machine()}
+            took, held = timed([sys.executable, __file__, "--baseline", weights, video, output])
+            run = [sys.executable, __file__, "--eager", weights]
+            eager = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+            clips = _clips(output)
+            measured["baseline"].append({"seconds": took, "memory": held, "network": eager})
+            print(f"{'baseline':10}{took:8.1f} s {held:6.2f} GB; network alone {eager:.2f} clips/s", flush=True)
+            for precision in precisions:
+                model = small if precision == "int8" else weights
+                command = [program, "extract", video, "--model", model, "--precision", precision, "--output", output]
+                own, own_held = timed([*command, "--overwrite"])
+                network_speed, decode_speed = alone(program, model, video, precision)
+                row = {
+                    "seconds": own,
+                    "memory": own_held,
+                    "network": network_speed,
+                    "decode": decode_speed,
+                    "ratio": took / own,
+                    "memory_ratio": own_held / held,
+                    "network_ratio": network_speed / eager,
+                    "share_of_sum": own / (clips / network_speed + clips / decode_speed),
+                }
+                measured[precision].append(row)
+                print(f"{precision:10}" + ", ".join(f"{key} {value:.2f}" for key, value in row.items()), flush=True)
+    for precision in precisions:
+        print(f"\n{precision}, medians of {args.rounds}:")
+        for key in measured[precision][0]:
+            print(f"  {key:14}{statistics.median(row[key] for row in measured[precision]):8.2f}")
     if args.json:
         with args.json.open("a") as out:
-            out.write(json.dumps(row) + "\n")
+            result: dict[str, Any] = {"bench": "speed", "clips": clips, "measured": measured, "machine": machine()}
+            out.write(json.dumps(result) + "\n")
+
+
+def _clips(path: str) -> int:
+    import numpy as np
+
+    return len(np.load(path))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--baseline"]:
         baseline(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--eager"]:
+        eager_speed(sys.argv[2])
     else:
         main()

@@ -126,17 +126,16 @@ def product_speed(choice: Choice, precision: Precision) -> float:
 def _product_graph(*, whole: bool) -> tuple[bytes, NDArray[Any]]:
     """The graph of a product of matrices, floats or `whole` numbers of a byte, and its left one, "a"."""
     random = np.random.default_rng(0)
-    weights: dict[str, NDArray[Any]]
+    a, b = (random.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
+    weights: dict[str, NDArray[Any]] = {"b": b}
+    nodes = [helper.make_node("Identity", [name], [f"{name}_float"]) for name in "ab"]
     if whole:
-        a = random.integers(0, 256, (SIDE, SIDE), np.uint8)
-        b = random.integers(-127, 128, (SIDE, SIDE), np.int8)
-        nodes = [helper.make_node("DequantizeLinear", [name, "step", f"{name}_zero"], [f"{name}_float"]) for name in "ab"]
-        zeros = {"a_zero": np.array(128, np.uint8), "b_zero": np.array(0, np.int8)}
-        weights = {"b": b, "step": np.array(0.01, np.float32), **zeros}
-    else:
-        a, b = (random.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
-        nodes = [helper.make_node("Identity", [name], [f"{name}_float"]) for name in "ab"]
-        weights = {"b": b}
+        grid = ["step", "zero"]
+        weights = {"step": np.array(0.05, np.float32), "zero": np.array(0, np.int8)}
+        weights["b"] = random.integers(-127, 128, b.shape, np.int8)
+        nodes = [helper.make_node("QuantizeLinear", ["a", *grid], ["a_whole"])]
+        nodes.append(helper.make_node("DequantizeLinear", ["a_whole", *grid], ["a_float"]))
+        nodes.append(helper.make_node("DequantizeLinear", ["b", *grid], ["b_float"]))
     nodes.append(helper.make_node("MatMul", ["a_float", "b_float"], ["c"]))
     nodes.append(helper.make_node("ReduceMax", ["c"], ["most"], keepdims=0))
     graph = helper.make_graph(

@@ -1,5 +1,6 @@
 """Batch norms folded into the convolutions before them."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -25,10 +26,23 @@ def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d | None) -> tuple[Tensor, Tensor
 
 def fold(model: Network) -> None:
     """Fold every batch norm of a network; identities stand in their places."""
+    values = [(conv, *folded(conv, norm)) for conv, norm, _ in _pairs(model)]
+    drop_norms(model)
+    for conv, weight, bias in values:
+        assert bias is not None
+        conv.weight, conv.bias = (nn.Parameter(value, requires_grad=False) for value in (weight, bias))
+
+
+def drop_norms(model: Network) -> None:
+    """Give a network the shape that `fold` gives it; its weights are no longer those of anything."""
+    for conv, norm, name in list(_pairs(model)):
+        conv.bias = norm.bias
+        model.set_submodule(name, nn.Identity())
+
+
+def _pairs(model: Network) -> Iterator[tuple[nn.Conv3d, nn.BatchNorm3d, str]]:
+    """Each convolution that has a batch norm behind it, that, and its path."""
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     for (_, conv), (name, norm) in pairwise(leaves):
         if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
-            weight, bias = folded(conv, norm)
-            assert bias is not None
-            conv.weight, conv.bias = (nn.Parameter(value, requires_grad=False) for value in (weight, bias))
-            model.set_submodule(name, nn.Identity())
+            yield conv, norm, name

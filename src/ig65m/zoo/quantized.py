@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ig65m.errors import CheckpointError, shown
-from ig65m.models.folding import fold
+from ig65m.models.folding import drop_norms
 from ig65m.models.network import Network, empty
 from ig65m.models.quantization import INPUT, LEVELS, Quantization, simulate
 from ig65m.zoo.cards import Card
@@ -34,7 +34,7 @@ def quantized_tensors(model: Network) -> dict[str, Tensor]:
 def quantized_network(tensors: Mapping[str, Tensor], card: Card) -> Network:
     """The network that `quantized_tensors` took apart, in eval mode. Raises CheckpointError if they are not of it."""
     model = empty(card.spec)
-    fold(model)
+    drop_norms(model)
     convolutions = {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv3d)}
     paths = {INPUT} | dict(model.named_modules()).keys()
     state, steps, ranges = {}, {}, {}
