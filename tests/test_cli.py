@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ig65m.cli
+from ig65m.cli.convert import _summary
+from ig65m.models.spec import ResNetSpec
 from ig65m.store.formats import save
-from ig65m.zoo.cards import CARDS, EMBEDDED
+from ig65m.zoo.cards import CARDS, EMBEDDED, MMACTION2, card_for
 from ig65m.zoo.labels import read_labels
 
 PROGRAM = Path(sys.executable).parent / "ig65m"
@@ -259,6 +262,25 @@ def test_convert(run, tiny, tmp_path):
     assert code == 2
     assert "broken.pkl" in err
     assert not list(tmp_path.glob("other*"))
+
+
+def test_convert_says_what_a_checkpoint_does_not_tell():
+    """And what is not as in most networks: pool1, channels, whose weights they are."""
+    plain, csn = ResNetSpec(depth=18, classes=5, architecture="r3d"), ResNetSpec(depth=50, classes=5, architecture="ir_csn")
+    unknown = "clip length unknown (say it with --frames)"
+
+    def said(spec, **known):
+        return _summary(card_for(spec, name="x", origin="a test", **known)).removeprefix(f"{spec}, ")
+
+    assert said(plain) == unknown
+    assert said(replace(plain, in_channels=2)) == f"{unknown}, 2 channels of optical flow"
+    assert said(replace(plain, pool1=True)) == f"{unknown}, with pool1"
+    assert said(csn) == f"{unknown}, without pool1"
+    assert said(replace(csn, pool1=True)) == f"{unknown}, with pool1, as CSN networks have it"
+    assert said(replace(plain, builder="torchvision")) == f"{unknown}, weights of torchvision"
+    ported = replace(csn, pool1=True, builder="mmaction2")
+    assert said(ported).endswith(", weights of VMZ")
+    assert said(ported, preprocessing=MMACTION2).endswith(", weights of mmaction2")
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4])

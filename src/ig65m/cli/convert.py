@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from ig65m.cli.options import check_inputs
 from ig65m.cli.terminal import printable
 from ig65m.errors import UsageError
+
+if TYPE_CHECKING:
+    from ig65m.zoo.cards import Card
 
 
 def convert(
@@ -59,14 +62,31 @@ def convert(
         }
         print(json.dumps(record, indent=1))
         return
-    length = f"clips of {done.card.frames} frames" if done.card.frames else "clip length unknown (say it with --frames)"
-    pooling = ", with pool1, as CSN networks have it" if done.card.spec.pool1 and pool1 is None else ""
-    print(f"{done.card.spec}, {length}{pooling}")
+    print(_summary(done.card))
     if done.card.left_out:
         print(f"left out (sound, and what joins it with the pictures): {printable(_grouped(done.card.left_out))}")
     for file in done.files:
         print(printable(f"wrote {file}"))
     print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")
+
+
+def _summary(card: "Card") -> str:
+    """What was converted, in a line: what a checkpoint does not tell, and what is not as in most networks, in words."""
+    from ig65m.models.spec import BUILDERS, POOLED
+    from ig65m.zoo.cards import MMACTION2
+
+    spec = card.spec
+    parts = [str(spec), f"clips of {card.frames} frames" if card.frames else "clip length unknown (say it with --frames)"]
+    if spec.in_channels != 3:
+        parts.append(f"{spec.in_channels} channels of optical flow")
+    if spec.pool1:
+        parts.append("with pool1, as CSN networks have it" if spec.architecture in POOLED else "with pool1")
+    elif spec.architecture in POOLED:
+        parts.append("without pool1")
+    if spec.builder != "vmz":
+        ported = spec.builder == "mmaction2" and card.preprocessing.mean != MMACTION2.mean
+        parts.append(f"weights of {BUILDERS['vmz' if ported else spec.builder]}")
+    return ", ".join(parts)
 
 
 def _grouped(blobs: tuple[str, ...]) -> str:
