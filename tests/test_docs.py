@@ -46,7 +46,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in ("models", "convert", "classify", "extract"):
+    for command in ("models", "convert", "classify", "extract", "bench", "quantize"):
         assert f"ig65m {command}" in readme
 
 
@@ -64,15 +64,17 @@ def test_the_readmes_ten_lines_run(monkeypatch, capsys):
     assert "(18, 128)" in out
 
 
-def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys):
+def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
+    shutil.copy(bigbuckbunny, tmp_path / "holiday.mp4")
     shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
     here = [line for line in commands if "camera_motion" in line or line == "ig65m models"]
-    assert len(here) == 3
+    assert len(here) == 4
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
             ig65m.cli.main()
         assert not stop.value.code, line
     assert Path("features.npz").exists()
+    assert Path("int8.safetensors").exists()
