@@ -64,7 +64,7 @@ def eager_speed(weights: str) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds, and the GB that the command and its children held together at most."""
+    """Seconds, and the GB that the command and its children held together at most, what they share counted once."""
     import psutil
 
     start = time.perf_counter()
@@ -74,7 +74,7 @@ def timed(command: list[str]) -> tuple[float, float]:
         held = 0
         for each in [process, *process.children(recursive=True)]:
             try:
-                held += each.memory_info().rss
+                held += each.memory_full_info().pss
             except psutil.Error:
                 continue
         most = max(most, held)

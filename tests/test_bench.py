@@ -7,9 +7,13 @@ import pytest
 
 import ig65m.bench
 import ig65m.cli
-from ig65m.bench import machine, network_for
+from ig65m.bench import machine, network_for, random_clips
+from ig65m.engines.base import Work
+from ig65m.quantize import quantize
 from ig65m.zoo.cards import CARDS
 from ig65m.zoo.cost import cost
+from ig65m.zoo.files import save_safetensors
+from ig65m.zoo.quantized import quantized_tensors
 
 
 @pytest.fixture
@@ -43,6 +47,26 @@ def test_every_engine_is_measured(run, bigbuckbunny, tiny_model):
     for row in rows:
         assert min(row[key] for key in ("network", "decode", "both", "limit", "gflops")) > 0
         assert row["machine"] == machine()
+
+
+def test_int8_is_measured_with_and_without_a_file(run, tmp_path, bigbuckbunny):
+    name, file = "r2plus1d_10_camera_motion", tmp_path / "small.safetensors"
+    code, out, err = run("--model", name, "--precision", "int8", "--precision", "fp32", "--engine", "openvino", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["precision"] for line in out.splitlines()] == ["fp32", "int8"]
+    assert "quantising on random clips" in err
+    card = CARDS[name]
+    network = quantize(
+        network_for(name),
+        list(random_clips(Work(preprocessing=card.preprocessing, frames=8), 4)),
+        Work(preprocessing=card.preprocessing, frames=8),
+    )
+    save_safetensors(quantized_tensors(network), network.card, file)
+    code, out, err = run("--model", file, "--json")
+    assert code == 0, err
+    engines = {json.loads(line)["engine"].split()[0] for line in out.splitlines()}
+    assert engines == {"openvino", "onnxruntime"}
+    assert "quantising" not in err
 
 
 def test_the_limit_is_the_arithmetics(run):

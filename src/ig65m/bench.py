@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -65,15 +65,15 @@ def network_for(model: str) -> Network:
     return built
 
 
-def measure(model: Network, choices: list[Choice], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
-    """A `Speed` for each choice. Raises what engines and videos raise."""
-    card: Card = model.card
+def measure(runs: Sequence[tuple[Network, Choice]], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
+    """A `Speed` for each run of the same network, quantised or not. Raises what engines and videos raise."""
+    card: Card = runs[0][0].card
     work = Work(preprocessing=card.preprocessing, frames=card.frames or 8, batch_size=batch_size)
     sampling = Sampling(frames=work.frames, frame_step=card.frame_step)
     decode = None if video is None else _decode_speed(video, sampling, work)
-    for choice in choices:
+    for model, choice in runs:
         engine = choice.load(model, work)
-        clips = np.random.default_rng(0).integers(0, 256, work.shape, np.uint8).astype(work.dtype)
+        clips = random_clips(work, batch_size)
         gflops = product_speed(choice, engine.precision)
         yield Speed(
             engine=engine.name,
@@ -87,6 +87,11 @@ def measure(model: Network, choices: list[Choice], video: Path | None, *, batch_
             decode=decode,
             both=None if video is None else _both_speed(video, sampling, work, engine),
         )
+
+
+def random_clips(work: Work, count: int) -> NDArray[Any]:
+    """Noise (count, T, H, W, 3), as engines take it."""
+    return np.random.default_rng(0).integers(0, 256, (count, *work.shape[1:]), np.uint8).astype(work.dtype)
 
 
 def seconds(job: Callable[[], Any]) -> float:

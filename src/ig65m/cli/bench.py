@@ -26,7 +26,7 @@ def bench(
         list[str] | None, typer.Option(help="openvino, onnxruntime, pytorch; may be given again; default: all.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16, fp16; may be given again; default: fp32 and bf16.")
+        list[str] | None, typer.Option(help="fp32, bf16, fp16, int8; may be given again; default: fp32 and bf16.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Clips that go through the network together.")] = 1,
     device: opt.Device = "cpu",
@@ -39,18 +39,29 @@ def bench(
     """
     if video is not None:
         opt.check_inputs([video])
-    from ig65m.bench import machine, measure, network_for
+    from ig65m.bench import machine, measure, network_for, random_clips
+    from ig65m.engines.base import Work
     from ig65m.engines.choice import PRECISIONS, choose
+    from ig65m.quantize import quantize
 
-    wanted = sorted(precision or ["bf16", "fp32"])  # OpenVINO looks at the processor once, and what bf16 needs first
+    network = network_for(model)
+    default = ["bf16", "fp32"] if network.quantization is None else ["int8"]
+    wanted = sorted(precision or default)  # OpenVINO looks at the processor once, and what bf16 needs first
     names = engine or [name for name in PRECISIONS if device == "cpu" or name == "pytorch"]
     choices: list[Choice] = []
     for name in names:
         for each in wanted:
             if (engine and precision) or each in PRECISIONS.get(name, (each,)):  # type: ignore[call-overload]
                 choices.append(choose(name, each, device, threads))
+    work = Work(preprocessing=network.card.preprocessing, frames=network.card.frames or 8, batch_size=batch_size)
+    networks = dict.fromkeys(choices, network)
+    if network.quantization is None and any(choice.precision == "int8" for choice in choices):
+        say("ig65m: quantising on random clips, which speed does not depend on")
+        small = quantize(network, list(random_clips(work, 4)), work)
+        networks |= {choice: small for choice in choices if choice.precision == "int8"}
     speeds = []
-    for speed in measure(network_for(model), choices, None if video is None else Path(video), batch_size=batch_size):
+    runs = [(networks[choice], choice) for choice in choices]
+    for speed in measure(runs, None if video is None else Path(video), batch_size=batch_size):
         speeds.append(speed)
         if as_json:
             print(json.dumps({"model": model, **asdict(speed), "machine": machine()}), flush=True)
