@@ -1,6 +1,5 @@
 """PyTorch engine, on the CPU or on a CUDA device."""
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, finished, padded
+from ig65m.engines.inference import inference_form
 from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
@@ -17,7 +17,7 @@ _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class PyTorchEngine:
-    """Runs a network as it is; float32 is the reference that other engines are held to (TF32 off)."""
+    """Runs a network's inference form; float32 is float32 in earnest (TF32 off)."""
 
     def __init__(
         self, model: Network, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None
@@ -31,8 +31,7 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        stays = self.place.type == "cpu" and precision == "fp32"
-        self.model = model if stays else copy.deepcopy(model).to(self.place, self.dtype)
+        self.model = inference_form(model, self.place, self.dtype)
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)
@@ -41,14 +40,16 @@ class PyTorchEngine:
     @torch.inference_mode()
     def __call__(self, clips: NDArray[Any]) -> Arrays:
         """As `Engine` says."""
-        pixels = torch.from_numpy(padded(clips, self.work.batch_size)).to(self.place)
-        x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std
+        pixels = torch.from_numpy(padded(clips, self.work.batch_size))
+        if self.place.type == "cuda":
+            pixels = pixels.pin_memory().to(self.place, non_blocking=True)
+        x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std  # channels last, as bytes are
         with self._exact():
-            maps = self.model.forward_features(x.contiguous().to(self.dtype))
+            maps = self.model.forward_features(x.to(self.dtype)).float()
             logits = self._logits(maps)
             plain = self.work.pooling == Pooling()
             features = self.model.forward_head(maps, pre_logits=True) if plain else pool(maps, self.work.pooling)
-        return finished(features.float().cpu().numpy(), logits.float().cpu().numpy(), len(clips))
+        return finished(features.cpu().numpy(), logits.cpu().numpy(), len(clips))
 
     def _logits(self, maps: Tensor) -> Tensor:
         if not self.model.spec.classes:

@@ -1,0 +1,81 @@
+"""A network -> a copy that PyTorch runs faster: batch norms folded, channels last, flat convolutions in 2-D, sums in place."""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ig65m.models.folding import fold
+from ig65m.models.network import Network
+from ig65m.models.resnet import BasicBlock, Bottleneck
+
+
+class Convolution(nn.Module):
+    """A convolution whose weights lie channels last; one that is flat, (1, k, k) or (k, 1, 1), runs in 2-D.
+
+    That is over (N·T, H, W) or (N, T, H·W): views, with channels last. On the CPU PyTorch's 2-D kernels are up to 1.7 times
+    as fast in float32 and ten times in float16, and the same to 5 % in bfloat16.
+    """
+
+    def __init__(self, conv: nn.Conv3d, dtype: torch.dtype) -> None:
+        super().__init__()
+        weight = conv.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last_3d)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().to(dtype), requires_grad=False)
+        self.stride, self.padding, self.groups = conv.stride, tuple(int(size) for size in conv.padding), conv.groups
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
+        time, *space = self.weight.shape[2:]
+        stride = (1, *self.stride[1:]) if keep_time else self.stride
+        if time == stride[0] == 1:
+            pictures = x.transpose(1, 2).flatten(0, 1)
+            out = F.conv2d(pictures, self.weight[:, :, 0], self.bias, stride[1:], self.padding[1:], groups=self.groups)
+            return out.view(len(x), -1, *out.shape[1:]).transpose(1, 2)
+        if (*space, *stride[1:]) == (1, 1, 1, 1):
+            lines = x.flatten(3)
+            out = F.conv2d(lines, self.weight[..., 0], self.bias, (stride[0], 1), (self.padding[0], 0), groups=self.groups)
+            return out.view(*out.shape[:3], *x.shape[3:])
+        return F.conv3d(x, self.weight, self.bias, stride, self.padding, groups=self.groups)
+
+
+class Block(nn.Module):
+    """A residual block, which adds its shortcut in place."""
+
+    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+        super().__init__()
+        parts = dict(block.named_children())
+        self.shortcut = _leaves([parts.pop("downsample", nn.Identity())])
+        self.parts = _leaves(parts.values())
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
+        out = _run(self.parts, x, keep_time)
+        out += _run(self.shortcut, x, keep_time)
+        return out.relu_()
+
+
+def inference_form(model: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    """A copy on that device whose convolutions take and give `dtype`; what stands behind the feature maps stays float32."""
+    form = copy.deepcopy(model)
+    fold(form)
+    for name, part in list(form.named_modules()):
+        if isinstance(part, nn.Conv3d):
+            form.set_submodule(name, Convolution(part, dtype))
+    for name, part in list(form.named_modules()):
+        if isinstance(part, BasicBlock | Bottleneck):
+            form.set_submodule(name, Block(part))
+    return form.to(device)
+
+
+def _leaves(parts: Iterable[nn.Module]) -> nn.ModuleList:
+    leaves = (module for part in parts for module in part.modules() if not any(module.children()))
+    return nn.ModuleList(leaf for leaf in leaves if not isinstance(leaf, nn.Identity))
+
+
+def _run(leaves: nn.ModuleList, x: Tensor, keep_time: bool) -> Tensor:
+    for leaf in leaves:
+        x = leaf(x, keep_time) if isinstance(leaf, Convolution) else leaf(x)
+    return x
