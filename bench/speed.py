@@ -71,14 +71,16 @@ def timed(command: list[str]) -> tuple[float, float]:
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     most = 0
     while process.poll() is None:
-        held = 0
+        held, shared = 0, 0
         for each in [process, *process.children(recursive=True)]:
             try:
-                held += each.memory_full_info().pss
+                info = each.memory_info()
             except psutil.Error:
                 continue
-        most = max(most, held)
-        time.sleep(0.05)
+            held += info.rss - info.shared
+            shared = max(shared, info.shared)
+        most = max(most, held + shared)
+        time.sleep(0.1)
     took = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(process.stderr.read().decode())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ig65m
+import ig65m.tasks
 from ig65m.engines import cache
 from ig65m.engines import openvino as openvino_engine
 from ig65m.engines.base import Work
@@ -159,7 +160,9 @@ def test_the_oldest_entries_go(folder, network, monkeypatch):
     assert first.exists()
 
 
-def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, bigbuckbunny, tiny_model):
+def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, bigbuckbunny, tiny_model, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(ig65m.tasks, "load_model", lambda name: loaded.append(load_model(name)) or loaded[-1])
     network = load_model(tiny_model)
     for _ in range(2):
         own = ig65m.extract(bigbuckbunny, model=network, end=1.0)
@@ -167,3 +170,5 @@ def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, big
         np.testing.assert_array_equal(own.array, named.array)
         assert own.model == named.model
     assert not any(weight.is_meta for weight in network.parameters())
+    assert all(weight.is_meta for each in loaded for weight in each.parameters())
+    assert len(loaded) == 2

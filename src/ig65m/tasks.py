@@ -178,12 +178,14 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
 
     check = partial(check_use, frames=frames, logits=logits, maps=maps, labels=labels)
     chosen = options.get("model", default_model)
-    if not isinstance(chosen, Network):
+    if isinstance(chosen, Network):
+        model = chosen
+    else:
         name = os.fspath(chosen)
         if name in CARDS:
             check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
-        chosen = load_model(name)
-    model, card = chosen, cast("Card | None", chosen.card)
+        model = load_model(name)
+    card = cast("Card | None", model.card)
     if card is None:
         raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
     if model.training:
@@ -308,10 +310,11 @@ def extract_many(
     _check_several(videos)
     pooling = pooling or Pooling()
     job = _job(DEFAULT_EXTRACTOR, options, logits=logits, maps=pooling != Pooling())
+    weights = weights_sha256(job.model)  # while they are there: the engine may take them
     engine = job.engine(pooling)
     identity = {
         "name": job.card.name,
-        "sha256": weights_sha256(job.model),
+        "sha256": weights,
         "preprocessing": asdict(job.preprocessing),
         "sampling": asdict(job.sampling),
         "pooling": asdict(pooling),

@@ -1,4 +1,4 @@
-"""Which engine runs a network: what was asked for, or the fastest for the device that gives float32."""
+"""Which engine runs a network: what was asked for, or the fastest for the device, in a precision as good as float32."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
@@ -21,7 +21,8 @@ MAX_THREADS: Final = 1024
 class Choice:
     """An engine, its precision, its device, and how many threads it may use (None: its own choice, a thread a core).
 
-    Without a precision it is int8 of a quantised network, fp32 of any other.
+    Without a precision it is int8 of a quantised network; of any other fp32 on the CPU, and on a GPU the fastest that gives
+    the features of fp32 there (`parity.py`).
     """
 
     engine: EngineName
@@ -36,8 +37,12 @@ class Choice:
         """
         precision = self._precision(model)
         if self.engine == "pytorch":
+            from ig65m.engines.parity import precision_on
             from ig65m.engines.pytorch import PyTorchEngine
 
+            place = find_device(self.device)
+            if place.type != "cpu":
+                precision = precision_on(place, model, work, self.precision)
             return PyTorchEngine(model, work, precision=precision, device=self.device, threads=self.threads)
         if self.engine == "onnxruntime":
             from ig65m.engines.onnx import OnnxRuntimeEngine
