@@ -21,22 +21,9 @@ import ig65m.cli
 from ig65m.store import folder as store_folder
 from ig65m.store.folder import read_journal
 from ig65m.store.parquet import read_parquet
-from tests.videos import encode, numbered
+from tests.conftest import PROGRAM
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = Path(sys.executable).parent / "ig65m"
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """30 of them, of 5 to 50 frames, two with the same stem."""
-    folder = tmp_path_factory.mktemp("videos")
-    (folder / "sub").mkdir()
-    for number in range(30):
-        path = folder / ("sub/v00.mp4" if number == 29 else f"v{number:02}.mp4")
-        count = 5 + 7 * number % 46
-        encode(path, [numbered((number + i) % 256) for i in range(count)], [40 * i for i in range(count)])
-    return folder
 
 
 @pytest.fixture
@@ -49,15 +36,6 @@ def run(monkeypatch, capsys):
         return stop.value.code, out, err
 
     return run
-
-
-@pytest.fixture(scope="module")
-def undisturbed(videos, tiny_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed") / "features"
-    command = [PROGRAM, "extract", videos, "--output", folder, "--model", tiny_model]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def files(folder):
@@ -312,10 +290,10 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(undisturbed, videos, tiny_m
         return commit(self, *args)
 
     monkeypatch.setattr(store_folder.Store, "commit", full)
-    code, _, err = run("extract", videos, "--output", folder, "--model", tiny_model)
+    code, out, err = run("extract", videos, "--output", folder, "--model", tiny_model, "--json")
     assert code == 1
-    assert "No space left" in err
-    assert len(read_journal(folder)) == 5
+    assert "No space left on device; free some space" in err
+    assert len(json.loads(out)["videos"]) == len(read_journal(folder)) == 5
     assert run("extract", videos, "--output", folder, "--model", tiny_model)[0] == 0
     same(folder, undisturbed)
 

@@ -2,7 +2,10 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+import socket
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ def extract_on_ray(
     dtype: Dtype = "float32",
     content: Hash = "sampled",
     retry_failed: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """As `extract_collection` with `load_extractor(**options)`, on the Ray cluster at that address (None: on this machine).
 
     Each actor decodes beside its network, in a process of its own; there is one for each node that has a CPU, or for each GPU
@@ -55,15 +58,20 @@ def extract_on_ray(
 
     Raises UsageError if there is no such cluster, or none with a GPU where one is asked for.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
+        if address is not None and (place := re.fullmatch(r"([^/]+):([0-9]+)", address)):
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself tries for minutes
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UsageError(f"no Ray cluster at {address!r} ({plain(error)}); `ray start --head` starts one") from None
     try:
         on_gpu = options.get("device", "cpu") != "cpu"
         actors, needs = _pool(on_gpu=on_gpu)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        context.scheduling_strategy = "SPREAD"
         together = 8 if on_gpu else 1  # short videos fill batches together
         blocks = max(1, -(-len(videos) // together))
         rows = ray.data.from_items([{"video": _text(video)} for video in videos], override_num_blocks=blocks).map_batches(
@@ -72,7 +80,6 @@ def extract_on_ray(
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
             fn_constructor_args=(folder.absolute(), dict(options), dtype, content),
             fn_constructor_kwargs={"retry_failed": retry_failed},
-            scheduling_strategy="SPREAD",
             **needs,
         )
         for row in rows.iter_rows():

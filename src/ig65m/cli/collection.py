@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,10 +92,12 @@ def _run(
         except ModuleNotFoundError as error:
             raise UsageError(f"--ray needs {error.name}: pip install 'ig65m[ray]'") from None
         address = None if how.ray == "local" else how.ray
-        for outcome in extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind):
-            yield outcome
-            if stopping():
-                return
+        run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
+        with redirect_stdout(sys.stderr), closing(run):  # Ray's own messages are none of our results
+            for outcome in run:
+                yield outcome
+                if stopping():
+                    return
         return
     extractor = load_extractor(**options, on_engine=opt.on_engine)
     with open_store(folder, extractor, **kind) as store:
