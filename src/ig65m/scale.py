@@ -78,7 +78,7 @@ def extract_on_ray(
             _Worker,
             batch_size=together,
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
-            fn_constructor_args=(folder.absolute(), dict(options), dtype, content),
+            fn_constructor_args=(folder.absolute(), _anywhere(options), dtype, content),
             fn_constructor_kwargs={"retry_failed": retry_failed},
             **needs,
         )
@@ -99,6 +99,12 @@ def _pool(*, on_gpu: bool) -> tuple[int, dict[str, Any]]:
         raise UsageError(f"no node of this Ray cluster has a {kind}")
     # Next to nothing of a CPU, so that an actor whose node is gone finds room on another.
     return count, {"num_gpus": 1, "num_cpus": 1} if on_gpu else {"num_cpus": 0.01}
+
+
+def _anywhere(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they hold in another working folder."""
+    model = Path(options["model"])
+    return {**options, "model": str(model.absolute()) if model.exists() else options["model"]}
 
 
 def _text(video: Segment) -> str:

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,11 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: How
         videos = share(videos, *part, image_fps=options["image_fps"], limits=options["limits"])
         say(f"ig65m: {len(videos)} videos are in shard {how.shard}")
     outcomes: list[Outcome] = []
+    local = how.ray is None  # elsewhere the clips at hand are others' to finish
     with (
         _errors_at_end(folder),
         opt.json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)),
-        finishing() as stopping,
+        finishing() if local else nullcontext(lambda: False) as stopping,
         Progress(len(videos)) as progress,
         closing(_run(videos, folder, options, how, progress, stopping)) as run,
     ):
@@ -94,10 +95,7 @@ def _run(
         address = None if how.ray == "local" else how.ray
         run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
         with redirect_stdout(sys.stderr), closing(run):  # Ray's own messages are none of our results
-            for outcome in run:
-                yield outcome
-                if stopping():
-                    return
+            yield from run
         return
     extractor = load_extractor(**options, on_engine=opt.on_engine)
     with open_store(folder, extractor, **kind) as store:

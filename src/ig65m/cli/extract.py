@@ -76,18 +76,15 @@ def extract(
 
     to_file = is_file_name(output)
     of_folder = {"--dtype": dtype, "--shard": shard, "--ray": ray, "--retry-failed": retry_failed, "--full-hash": full_hash}
-    if to_file:
-        opt.check_videos(inputs)
-        if given := [name for name, value in of_folder.items() if value]:
-            raise UsageError(f"{given[0]} is for a folder of features, and {output} is a file")
-        if top_k is not None and not output.endswith(".parquet"):
-            raise UsageError(f"--top-k is for a folder or a .parquet file, and {output} is neither")
-    else:
-        opt.check_inputs(inputs)
-        if overwrite:
-            raise UsageError("--overwrite is for a file; a folder goes on with what is in it, take another for other features")
-        if dtype not in (None, "float32", "float16"):
-            raise UsageError(f"--dtype is float32 or float16, got {dtype!r}")
+    if to_file and (given := [name for name, value in of_folder.items() if value]):
+        raise UsageError(f"{given[0]} is for a folder of features, and {output} is a file")
+    if to_file and top_k is not None and not output.endswith(".parquet"):
+        raise UsageError(f"--top-k is for a folder or a .parquet file, and {output} is neither")
+    if overwrite and not to_file:
+        raise UsageError("--overwrite is for a file; a folder goes on with what is in it, take another for other features")
+    if dtype not in (None, "float32", "float16"):
+        raise UsageError(f"--dtype is float32 or float16, got {dtype!r}")
+    opt.check_videos(inputs)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.engines.base import Pooling
     from ig65m.tasks import DEFAULT_EXTRACTOR

@@ -147,8 +147,8 @@ def _h5_file(output: Path) -> Iterator[h5py.File]:
 
 
 def _dataset(file: h5py.File, name: str, features: Features) -> h5py.Dataset:
-    if "/" in name:
-        raise UsageError(f"{name}: a name in HDF5 has no /; take another --prefix")
+    if "/" in name or not name.isprintable():
+        raise UsageError(f"{name!a}: a name in HDF5 has no / and is UTF-8; take another --prefix, or rename the video")
     return file.create_dataset(name, data=features.array, chunks=True, compression="gzip", compression_opts=9)
 
 
