@@ -22,6 +22,7 @@ from ig65m.store import folder as store_folder
 from ig65m.store.folder import read_journal
 from ig65m.store.parquet import read_parquet
 from tests.conftest import PROGRAM
+from tests.videos import encode, numbered
 
 ROOT = Path(__file__).parent.parent
 
@@ -278,6 +279,22 @@ def test_failures_are_done_again_only_when_asked(tiny_model, tmp_path, run, monk
     assert code == 0
     assert "2 ok, 1 of them done before" in out
     assert not (folder / "errors.jsonl").read_text()
+
+
+def test_partial_ones_are_done_again_when_asked(tiny_model, tmp_path, run):
+    times = [40 * i for i in range(100)]
+    whole = encode(tmp_path / "whole.mp4", [numbered(i) for i in range(100)], times, container={"movflags": "faststart"})
+    data = whole.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 3 // 4])
+    folder, made = tmp_path / "features", []
+    for options in ([], [], ["--retry-failed"]):
+        code, out, _ = run("extract", tmp_path / "cut.mp4", "--output", folder, "--model", tiny_model, "--json", *options)
+        (row,) = json.loads(out)["videos"]
+        assert (code, row["status"], row["clips"] > 2) == (3, "partial", True)
+        made.append(row["made"])
+    assert made == [True, False, True]
+    first, second = (folder / "journal.jsonl").read_text().splitlines()
+    assert first == second
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(undisturbed, videos, tiny_model, tmp_path, run, monkeypatch):

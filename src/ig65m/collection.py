@@ -75,7 +75,9 @@ class _Work:
                 if not self.store.claim(name):
                     self.busy.append(video)
                     continue
-                entry = self._done(name, content) or self.store.adopt(name, video, content)
+                entry = self._done(name, content)
+                if self.store.latest(name, content) is None:
+                    entry = self.store.adopt(name, video, content)
                 if entry is None:
                     self.out.append((video, content))
                     yield video

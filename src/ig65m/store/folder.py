@@ -52,7 +52,6 @@ class Store:
         (folder / "features").mkdir(parents=True, exist_ok=True)
         self.locks = Locks(folder / LOCKS)
         self.entries: dict[str, Entry] = {}
-        self.mine: set[str] = set()  # names claimed
         self._thread = threading.RLock()
         self._tidy()
         self.journal = Journal(folder / "journal.jsonl")
@@ -73,15 +72,11 @@ class Store:
     def claim(self, name: str) -> bool:
         """Make a result this process's to compute; False if another process is at it."""
         with self._thread:
-            if not self.locks.take(name):
-                return False
-            self.mine.add(name)
-            return True
+            return self.locks.take(name)
 
     def release(self, name: str) -> None:
         """Let another process have it."""
         with self._thread:
-            self.mine.discard(name)
             self.locks.free(name)
 
     def latest(self, name: str, content: str | None) -> Entry | None:
