@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -16,12 +18,14 @@ import numpy as np
 import pytest
 
 from tests.golden import blobs
+from tests.videos import encode, numbered
 
 # Compiled models of tests are no business of the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="ig65m-tests-")
 os.environ["IG65M_CACHE"] = _CACHE.name
 
 GOLDEN = Path(__file__).parent / "golden"
+PROGRAM = Path(sys.executable).parent / "ig65m"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,3 +90,25 @@ def bigbuckbunny() -> Path:
 def bikes() -> Path:
     """250 frames of 640x272 at 25 a second, H.264, in several shots."""
     return _footage("bikes.mp4")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 30, of 5 to 50 frames, two of them with the same stem."""
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "sub").mkdir()
+    for number in range(30):
+        path = folder / ("sub/v00.mp4" if number == 29 else f"v{number:02}.mp4")
+        count = 5 + 7 * number % 46
+        encode(path, [numbered((number + i) % 256) for i in range(count)], [40 * i for i in range(count)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(videos: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ig65m extract` makes of them in one go: a folder of features."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "features"
+    command = [PROGRAM, "extract", videos, "--output", folder, "--model", tiny_model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import ig65m.cli
@@ -46,7 +48,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in ("models", "convert", "classify", "extract", "bench", "quantize"):
+    for command in ("models", "convert", "classify", "extract", "bench", "quantize", "features"):
         assert f"ig65m {command}" in readme
 
 
@@ -66,11 +68,13 @@ def test_the_readmes_ten_lines_run(monkeypatch, capsys):
 
 def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
     shutil.copy(bigbuckbunny, tmp_path / "holiday.mp4")
+    (tmp_path / "videos").mkdir()
+    shutil.copy(bigbuckbunny, tmp_path / "videos")
     shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
-    here = [line for line in commands if "camera_motion" in line or line == "ig65m models"]
-    assert len(here) == 4
+    here = [line for line in commands if "camera_motion" in line or line == "ig65m models" or " features " in line]
+    assert len(here) == 6
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
@@ -78,3 +82,21 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
         assert not stop.value.code, line
     assert Path("features.npz").exists()
     assert Path("int8.safetensors").exists()
+    assert Path("out/annotations.json").exists()
+
+
+def test_the_ways_to_read_a_folder_of_features_give_what_is_in_it(undisturbed, tmp_path, monkeypatch):
+    (tmp_path / "features").symlink_to(undisturbed)
+    monkeypatch.chdir(tmp_path)
+    polars, pandas, torch = blocks("docs/collections.md", "python")
+    names = {}
+    for code in (polars, pandas, torch):
+        exec(code, names)
+    every = sorted((undisturbed / "features").iterdir())
+    by_hand = {path: np.stack(pq.read_table(path)["features"].to_numpy()) for path in every}
+    first = by_hand[next(path for path in (tmp_path / "features" / "features").glob("*.parquet")).resolve()]
+    np.testing.assert_array_equal(names["array"], first)
+    np.testing.assert_array_equal(names["features"].numpy(), first)
+    exec(polars, names)
+    assert names["table"]["file"].n_unique() == 30
+    np.testing.assert_array_equal(names["array"], np.concatenate(list(by_hand.values())))

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ig65m.errors import UsageError
-from ig65m.store.formats import names_in_folder, output_files, save
+from ig65m.store.formats import check_file, save
+from ig65m.store.names import is_file_name
 from ig65m.types import ClipSpan, Failure, Features
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
-SPANS = (ClipSpan(0.0, 0.32), ClipSpan(0.32, 0.64), ClipSpan(0.64, 0.7))
+SPANS = (ClipSpan(0.0, 0.32, 0, 7), ClipSpan(0.32, 0.64, 8, 15), ClipSpan(0.64, 0.7, 16, 17))
 LOGITS = np.arange(6, dtype=np.float32).reshape(3, 2)
 FEATURES = Features("a.mp4", "ok", ARRAY, SPANS, {"name": "tiny", "sha256": "00"}, LOGITS)
 
@@ -25,6 +26,7 @@ def test_npy_has_a_description_beside_it(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.logits.npy"), LOGITS)
     info = json.loads((tmp_path / "a.json").read_text())
     assert info["spans"] == [[0.0, 0.32], [0.32, 0.64], [0.64, 0.7]]
+    assert info["frames"] == [[0, 7], [8, 15], [16, 17]]
     assert info["model"] == {"name": "tiny", "sha256": "00"}
     assert (info["path"], info["status"], info["error"], info["shape"]) == ("a.mp4", "ok", None, [4])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.logits.npy", "a.npy"]
@@ -35,6 +37,7 @@ def test_npz_holds_everything(tmp_path):
     with np.load(tmp_path / "a.npz") as file:
         np.testing.assert_array_equal(file["features"], ARRAY)
         np.testing.assert_array_equal(file["spans"], [[0.0, 0.32], [0.32, 0.64], [0.64, 0.7]])
+        np.testing.assert_array_equal(file["frames"], [[0, 7], [8, 15], [16, 17]])
         np.testing.assert_array_equal(file["logits"], LOGITS)
         assert json.loads(str(file["info"]))["model"]["name"] == "tiny"
 
@@ -46,6 +49,8 @@ def test_parquet_is_a_row_a_clip(tmp_path):
     assert table.to_pydict() == {
         "start": [0.0, 0.32, 0.64],
         "end": [0.32, 0.64, 0.7],
+        "first_frame": [0, 8, 16],
+        "last_frame": [7, 15, 17],
         "features": ARRAY.tolist(),
         "logits": LOGITS.tolist(),
     }
@@ -89,53 +94,42 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     assert (tmp_path / "a.npz").read_bytes() == before
 
 
-def test_names_in_a_folder_never_collide():
-    assert names_in_folder(["x/a.mp4", "x/b.mp4"]) == ["a", "b"]
-    names = names_in_folder(["/v/x/a.mp4", "/v/y/a.mp4", "/w/y/a.mp4", "/v/b.avi"])
-    assert names == ["x-a", "v-y-a", "w-y-a", "b"]
-    assert names_in_folder(["/v/a.mp4", "/v/a.mkv"]) == ["a.mp4", "a.mkv"]
-    with pytest.raises(UsageError, match="twice"):
-        names_in_folder(["/v/a.mp4", "/v/a.mp4"])
+@pytest.mark.parametrize(
+    ("output", "is_file"),
+    [("f.npz", True), ("x/f.npy", True), ("f.parquet", True), ("folder", False), ("results.v2/", False), ("made.npz", False)],
+)
+def test_a_file_or_a_folder(tmp_path, monkeypatch, output, is_file):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made.npz").mkdir()
+    assert is_file_name(output) == is_file
+    assert [path.name for path in tmp_path.iterdir()] == ["made.npz"]
 
 
-def test_a_link_keeps_its_own_name(tmp_path):
-    (tmp_path / "target.mp4").touch()
-    for name in ("0001.mp4", "0002.mp4"):
-        (tmp_path / name).symlink_to(tmp_path / "target.mp4")
-    assert names_in_folder([str(tmp_path / "0001.mp4"), str(tmp_path / "0002.mp4")]) == ["0001", "0002"]
+@pytest.mark.parametrize(
+    ("output", "said"), [("f.csv", r"\.npy, \.npz, \.parquet"), ("results.v2", "ends in /"), ("", "no name")]
+)
+def test_an_output_that_is_neither(output, said):
+    with pytest.raises(UsageError, match=said):
+        is_file_name(output)
 
 
-def test_where_features_go(tmp_path):
-    one, folder = str(tmp_path / "f.npz"), str(tmp_path)
-    assert output_files(["a.mp4"], one) == [tmp_path / "f.npz"]
-    assert output_files(["a.mp4", "b.mp4"], folder) == [tmp_path / "a.npy", tmp_path / "b.npy"]
-    assert output_files(["a.mp4"], f"{folder}/results.v2/", "parquet") == [tmp_path / "results.v2" / "a.parquet"]
-    assert not (tmp_path / "results.v2").exists()  # before there is anything to write
-    for videos, output, file_format, message in (
-        (["a.mp4", "b.mp4"], one, None, "2 inputs"),
-        (["a.mp4"], str(tmp_path / "f.csv"), None, r"\.npy, \.npz, \.parquet"),
-        (["a.mp4"], folder, "csv", "'csv'"),
-        (["a.mp4"], one, "parquet", "not a file of format parquet"),
-        (["a.mp4"], "", None, "no name"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            output_files(videos, output, file_format)
+def test_one_file_is_for_one_video(tmp_path):
+    with pytest.raises(UsageError, match="2 inputs"):
+        check_file(tmp_path / "f.npz", ["a.mp4", "b.mp4"])
 
 
 @pytest.mark.parametrize("present", ["a.npy", "a.json", "a.logits.npy"])
 def test_nothing_that_is_there_is_overwritten_unasked(tmp_path, present):
     (tmp_path / present).touch()
     with pytest.raises(UsageError, match=f"{present} already there"):
-        output_files(["a.mp4"], str(tmp_path / "a.npy"))
-    assert output_files(["a.mp4"], str(tmp_path), overwrite=True) == [tmp_path / "a.npy"]
+        check_file(tmp_path / "a.npy", ["a.mp4"])
+    check_file(tmp_path / "a.npy", ["a.mp4"], overwrite=True)
 
 
-def test_files_beside_do_not_collide_with_another_videos(tmp_path):
-    with pytest.raises(UsageError, match=r"a\.logits\.npy"):
-        output_files(["a.logits.mp4", "a.mp4"], str(tmp_path))  # also without --logits: an old a.logits.npy is removed
-    (tmp_path / "b.npy").mkdir()
+def test_a_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "b.logits.npy").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
-        output_files(["b.mp4"], str(tmp_path), overwrite=True)
+        check_file(tmp_path / "b.npy", ["b.mp4"], overwrite=True)
 
 
 def test_logits_of_an_earlier_run_do_not_stay(tmp_path):
@@ -155,13 +149,13 @@ def test_places_where_nothing_can_be_written_are_refused_before_the_work(tmp_pat
     for output, message in (
         (tmp_path / "file" / "x.npy", "file is not a folder"),
         (tmp_path / "dangling" / "x.npy", "dangling is not a folder"),
-        ("/dev/null", "/dev/null is not a folder"),
+        ("/dev/null/x.npy", "/dev/null is not a folder"),
         ("/proc/x.npy", "nothing can be written in /proc"),
         (tmp_path / ("x" * 300) / "x.npy", "300 bytes; choose one of at most"),
         (tmp_path / ("x" * 246 + ".npy"), "257 bytes"),  # of .logits.npy
     ):
         with pytest.raises(UsageError, match=message):
-            output_files(["a.mp4"], str(output))
+            check_file(Path(output), ["a.mp4"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
 
 
@@ -170,8 +164,8 @@ def test_no_input_is_overwritten_by_whatever_name(tmp_path):
     video.write_bytes(b"a video")
     (tmp_path / "link.npz").symlink_to(video)
     (tmp_path / "hard.parquet").hardlink_to(video)
-    for output in (video, tmp_path / "link.npz", tmp_path / "hard.parquet", tmp_path):
+    for output in (video, tmp_path / "link.npz", tmp_path / "hard.parquet"):
         with pytest.raises(UsageError, match="is one of the inputs"):
-            output_files([str(video)], str(output), overwrite=True)
+            check_file(output, [str(video)], overwrite=True)
     with pytest.raises(UsageError, match="is one of the inputs"):
-        output_files([str(tmp_path / "link.npz")], str(video), overwrite=True)
+        check_file(video, [str(tmp_path / "link.npz")], overwrite=True)

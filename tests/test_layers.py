@@ -21,7 +21,8 @@ ROWS = [
     {"store"},
     {"pipeline"},
     {"tasks"},
-    {"train", "bench", "quantize"},  # what is built on the rooms above; none of a row imports another
+    {"collection"},
+    {"train", "bench", "quantize", "scale"},  # what is built on the rooms above; none of a row imports another
     {"cli"},
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}

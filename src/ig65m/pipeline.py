@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError, VideoError
-from ig65m.types import Clip, ClipSpan, Failure, Frames, Status
+from ig65m.types import Clip, ClipSpan, Failure, Frames, Segment, Status
 
-Source = Path | str | Frames
+Source = Path | str | Frames | Segment
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 ReadClips = Callable[[Source], Generator[Clip, None, None]]
 
@@ -91,8 +91,14 @@ class _Reader(threading.Thread):
                 continue
         raise _Stopped
 
-    def items(self) -> Iterator[tuple[Source, Clip | _End]]:
-        while (item := self.queue.get()) is not None:
+    def items(self, stopping: Callable[[], bool]) -> Iterator[tuple[Source, Clip | _End]]:
+        while not stopping():
+            try:
+                item = self.queue.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -106,6 +112,10 @@ class _Reader(threading.Thread):
         self.join(timeout=5)
 
 
+def _never() -> bool:
+    return False
+
+
 def run(
     sources: Iterable[Source],
     read_clips: ReadClips,
@@ -114,11 +124,13 @@ def run(
     batch_size: int,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
     interrupt: Callable[[], None] | None = None,
+    stopping: Callable[[], bool] | None = None,
 ) -> Iterator[VideoResult]:
     """A result for each source, in their order, as soon as its last clip is through; memory holds a few batches.
 
     A video that cannot be read, or breaks off, becomes a result with an error; the others go on. `on_clip` is told of
-    each clip when the network is done with it. `interrupt` makes a `read_clips` at work in another thread raise soon.
+    each clip when the network is done with it. `interrupt` makes a `read_clips` at work in another thread raise soon. Once
+    `stopping` says so no more clips are taken; those that were go through, and the videos that are whole then are the last.
     """
     reader = _Reader(sources, read_clips, max(4, 2 * batch_size), interrupt)
     reader.start()
@@ -145,7 +157,7 @@ def run(
             yield open_results.pop(0)
 
     try:
-        for source, item in reader.items():
+        for source, item in reader.items(stopping or _never):
             if not ended or ended[-1]:
                 open_results.append(VideoResult(source))
                 ended.append(False)

@@ -29,6 +29,7 @@ from ig65m.types import (
     Prediction,
     Preprocessing,
     Resampling,
+    Segment,
 )
 from ig65m.video.clips import Tick, clips_of, read_ticks, uniform_clips
 from ig65m.video.isolation import Decoder, prepare
@@ -119,31 +120,42 @@ class _Job:
         return engine
 
     def run(
-        self, sources: Iterable[Source], engine: Engine, on_clip: Callable[[Source, ClipSpan], None] | None
+        self,
+        sources: Iterable[Source],
+        engine: Engine,
+        on_clip: Callable[[Source, ClipSpan], None] | None,
+        stopping: Callable[[], bool] | None = None,
     ) -> Iterator[VideoResult]:
-        def clips(read: Callable[[Sampling], Generator[Tick, None, None]]) -> Generator[Clip, None, None]:
-            if self.clips is not None:
-                return uniform_clips(read, self.sampling, self.clips)
-            return clips_of(read(self.sampling), self.sampling)
-
-        def read_here(source: Source) -> Generator[Clip, None, None]:
-            facts: dict[str, Any] = {"image_fps": self.image_fps, "limits": self.limits}
-            return clips(lambda sampling: read_ticks(source, sampling, self.preprocessing, **facts))
-
+        facts: dict[str, Any] = {"batch_size": self.batch_size, "on_clip": on_clip, "stopping": stopping}
         if self.in_process:
-            yield from run(sources, read_here, engine, batch_size=self.batch_size, on_clip=on_clip)
+            yield from run(sources, partial(self._clips, partial(read_ticks, limits=self.limits)), engine, **facts)
             return
         with Decoder(self.limits) as decoder:
 
             def read(source: Source) -> Generator[Clip, None, None]:
-                if isinstance(source, Frames):
-                    return read_here(source)
-                return clips(
-                    lambda sampling: decoder.read_ticks(source, sampling, self.preprocessing, image_fps=self.image_fps)
-                )
+                in_memory = isinstance(source, Frames)
+                return self._clips(partial(read_ticks, limits=self.limits) if in_memory else decoder.read_ticks, source)
 
-            interrupt = decoder.interrupt
-            yield from run(sources, read, engine, batch_size=self.batch_size, on_clip=on_clip, interrupt=interrupt)
+            yield from run(sources, read, engine, **facts, interrupt=decoder.interrupt)
+
+    def _clips(self, read: Callable[..., Generator[Tick, None, None]], source: Source) -> Generator[Clip, None, None]:
+        """The clips of a source, whose ticks `read` reads."""
+        if isinstance(source, Segment):
+            return self._part(read, source)
+        from_source = partial(read, source, preprocessing=self.preprocessing, image_fps=self.image_fps)
+        if self.clips is not None:
+            return uniform_clips(lambda sampling: from_source(sampling=sampling), self.sampling, self.clips)
+        return clips_of(from_source(sampling=self.sampling), self.sampling)
+
+    def _part(self, read: Callable[..., Generator[Tick, None, None]], part: Segment) -> Generator[Clip, None, None]:
+        sampling = sampling_of(part, self.sampling)
+        given, until = 0, None
+        ticks = read(part.path, sampling=sampling, preprocessing=self.preprocessing, image_fps=self.image_fps)
+        for clip in clips_of(ticks, sampling):
+            given, until = given + 1, clip.span.end
+            yield clip
+        if part.starts is not None and given < len(part.starts):
+            raise VideoError(f"{part.path}: no whole clip at frame {part.starts[given]}, its frames end", last_good_time=until)
 
 
 def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> _Job:
@@ -271,8 +283,7 @@ def classify_many(
 ) -> Iterator[Prediction]:
     """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
     _check_several(videos)
-    if top_k < 1:
-        raise UsageError(f"top-k must be at least 1, got {top_k}")
+    _check_top_k(top_k)
     if clips is not None:
         _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
@@ -288,14 +299,16 @@ def extract(
     *,
     pooling: Pooling | None = None,
     logits: bool = False,
+    top_k: int | None = None,
     **options: Unpack[Options],
 ) -> Features:
-    """Features of one video: a row a clip, from before the last layer; `logits` adds what the last layer makes of them.
+    """Features of one video: a row a clip, from before the last layer.
 
-    `video` and errors are as in `classify`. `pooling` says how the feature maps become a row (default: the mean).
+    `logits` adds what the last layer makes of them, `top_k` the best labels of each clip. `video` and errors are as in
+    `classify`. `pooling` says how the feature maps become a row (default: the mean).
     """
     source = _source(video, options)
-    return _read_at_all(next(extract_many([source], pooling=pooling, logits=logits, **options)))
+    return _read_at_all(next(extract_many([source], pooling=pooling, logits=logits, top_k=top_k, **options)))
 
 
 def extract_many(
@@ -303,16 +316,26 @@ def extract_many(
     *,
     pooling: Pooling | None = None,
     logits: bool = False,
+    top_k: int | None = None,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Features]:
     """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
     _check_several(videos)
+    return load_extractor(pooling=pooling, logits=logits, top_k=top_k, **options).run(videos, on_clip=on_clip)
+
+
+def load_extractor(
+    *, pooling: Pooling | None = None, logits: bool = False, top_k: int | None = None, **options: Unpack[Options]
+) -> "Extractor":
+    """What `extract_many` runs, loaded once for as many videos as come. Errors are as in `classify`."""
+    if top_k is not None:
+        _check_top_k(top_k)
     pooling = pooling or Pooling()
-    job = _job(DEFAULT_EXTRACTOR, options, logits=logits, maps=pooling != Pooling())
+    job = _job(DEFAULT_EXTRACTOR, options, logits=logits or top_k is not None, maps=pooling != Pooling())
     weights = weights_sha256(job.model)  # while they are there: the engine may take them
     engine = job.engine(pooling)
-    identity = {
+    settings = {
         "name": job.card.name,
         "sha256": weights,
         "preprocessing": asdict(job.preprocessing),
@@ -320,7 +343,61 @@ def extract_many(
         "pooling": asdict(pooling),
         "precision": engine.precision,
     }
-    return (_features(result, identity, job.card, logits) for result in job.run(videos, engine, on_clip))
+    return Extractor(settings, job, engine, logits, top_k)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features of videos, by an engine that is loaded.
+
+    settings: all that they depend on besides the video: model, preprocessing, sampling, pooling, precision.
+    """
+
+    settings: dict[str, Any]
+    _job: _Job
+    _engine: Engine
+    logits: bool
+    top_k: int | None
+
+    def run(
+        self,
+        videos: Iterable[Source],
+        *,
+        on_clip: Callable[[Source, ClipSpan], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
+    ) -> Iterator[Features]:
+        """As `extract_many`. Once `stopping` says so, the clips at hand are finished, and what is whole then is the last."""
+        for result in self._job.run(videos, self._engine, on_clip, stopping):
+            yield self._features(result)
+
+    def _features(self, result: VideoResult) -> Features:
+        card = self._job.card
+        array = np.stack(result.features) if result.features else np.zeros((0, card.spec.feature_width), np.float32)
+        logits = np.stack(result.logits) if result.logits else np.zeros((0, card.spec.classes), np.float32)
+        sampling = self._job.sampling
+        if isinstance(result.source, Segment):
+            sampling = sampling_of(result.source, sampling)
+        return Features(
+            path=_path(result.source),
+            status=result.status,
+            array=array,
+            spans=tuple(result.spans),
+            model={**self.settings, "sampling": asdict(sampling)},
+            logits=logits if self.logits else None,
+            labels=None if self.top_k is None else tuple(_labels(row, card, self.top_k) for row in logits),
+            error=result.error,
+        )
+
+
+def sampling_of(video: Segment, sampling: Sampling) -> Sampling:
+    """How clips of that part of a video are chosen, where `sampling` is how those of others are."""
+    part = {name: value for name in ("start", "end", "starts") if (value := getattr(video, name)) is not None}
+    return replace(sampling, **part)
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise UsageError(f"top-k must be at least 1, got {top_k}")
 
 
 def _check_several(videos: Iterable[Source]) -> None:
@@ -356,6 +433,8 @@ def _read_at_all(result: R) -> R:
 
 
 def _path(source: Source) -> str:
+    if isinstance(source, Segment):
+        return source.path
     return "" if isinstance(source, Frames) else str(source)
 
 
@@ -368,6 +447,10 @@ def _prediction(result: VideoResult, card: Card, top_k: int, crops: int) -> Pred
     )
     labels = _best(np.mean(scores, axis=0), card, top_k) if scores else ()
     return Prediction(card.name, _path(result.source), result.status, labels, clips, result.error)
+
+
+def _labels(logits: NDArray[np.float32], card: Card, top_k: int) -> tuple[Label, ...]:
+    return _best(class_scores(logits, multi_label=card.spec.multi_label), card, top_k)
 
 
 def _best(scores: NDArray[Any], card: Card, top_k: int) -> tuple[Label, ...]:
@@ -388,17 +471,3 @@ def class_scores(logits: NDArray[np.float32], *, multi_label: bool = False) -> N
         scores = np.exp(exact - exact.max())
         scores /= scores.sum()
     return cast("NDArray[np.float64]", scores if scores.ndim == 1 else scores.mean(axis=1))
-
-
-def _features(result: VideoResult, identity: dict[str, Any], card: Card, logits: bool) -> Features:
-    array = np.stack(result.features) if result.features else np.zeros((0, card.spec.feature_width), np.float32)
-    rows = np.stack(result.logits) if result.logits else np.zeros((0, card.spec.classes), np.float32)
-    return Features(
-        path=_path(result.source),
-        status=result.status,
-        array=array,
-        spans=tuple(result.spans),
-        model=identity,
-        logits=rows if logits else None,
-        error=result.error,
-    )

@@ -77,6 +77,26 @@ class Frames:
             raise UsageError(f"fps must be a positive number, got {self.fps}")
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A part of a video file or folder of images: what stands here goes before what is asked for all videos.
+
+    start, end: in seconds of the stream. starts: the numbers of the frames at which its clips begin, in place of a stride.
+    """
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+    starts: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        if self.starts is not None:
+            return f"{self.path} (clips at {len(self.starts)} frames)"
+        if self.start is None and self.end is None:
+            return self.path
+        return f"{self.path} ({self.start or 0:g} s to {'its end' if self.end is None else f'{self.end:g} s'})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one video may cost before it is given up: beyond a limit it is partial or failed, and the others go on.
@@ -100,10 +120,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class ClipSpan:
-    """From the start of a clip's first frame to the end of its last one, in presentation times of the stream."""
+    """From the start of a clip's first frame to the end of its last one, in presentation times of the stream.
+
+    first_frame, last_frame: their numbers, from 0, among the frames that clips are chosen from: all of the video, or those from
+    the start that was asked for on, or those of the rate that was.
+    """
 
     start: float
     end: float
+    first_frame: int = 0
+    last_frame: int = 0
 
     def __post_init__(self) -> None:
         if not self.start <= self.end:
@@ -160,8 +186,8 @@ class Prediction:
 class Features:
     """Features of a video: `array` (clips, C) float32, or (clips, C, T', H', W') un-pooled, and a span for each clip.
 
-    `logits` is (clips, classes) float32 where they were asked for. `model` identifies what computed them: name, sha256
-    of the weights, preprocessing, sampling, pooling.
+    `logits` is (clips, classes) float32, and `labels` the best of each clip, where they were asked for. `model` identifies
+    what computed them: name, sha256 of the weights, preprocessing, sampling, pooling, precision.
     """
 
     path: str
@@ -170,6 +196,7 @@ class Features:
     spans: tuple[ClipSpan, ...]
     model: Mapping[str, Any] = field(default_factory=dict)
     logits: NDArray[np.float32] | None = None
+    labels: tuple[tuple[Label, ...], ...] | None = None
     error: Failure | None = None
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import re
 import signal
 import sys
 import traceback
@@ -30,6 +31,7 @@ def main() -> None:
     say_warnings()
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python itself ends
     args, debug = _without_debug(sys.argv[1:])
+    args = _with_address(args)
     message: str | None = None
     with stopped_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as came:
         try:
@@ -52,6 +54,15 @@ def _without_debug(args: list[str]) -> tuple[list[str], bool]:
     """The arguments without --debug, which may stand anywhere before a --, and whether it did."""
     options = args[: args.index("--")] if "--" in args else args
     return [arg for arg in options if arg != "--debug"] + args[len(options) :], "--debug" in options
+
+
+def _with_address(args: list[str]) -> list[str]:
+    """The arguments with "local" behind a --ray that no address follows."""
+    places = [place for place, arg in enumerate(args) if arg == "--ray"]
+    for place in reversed(places):
+        if not any(re.fullmatch(r"auto|local|ray://.*|[^/]+:[0-9]+", following) for following in args[place + 1 : place + 2]):
+            args = [*args[: place + 1], "local", *args[place + 1 :]]
+    return args
 
 
 def _explain(error: BaseException, args: list[str]) -> tuple[str | None, int]:

@@ -6,6 +6,7 @@ from ig65m.cli.bench import bench
 from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
 from ig65m.cli.extract import extract
+from ig65m.cli.features import app as features
 from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
 
@@ -20,6 +21,7 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.add_typer(features, name="features")
 app.command()(quantize)
 app.command()(bench)
 

@@ -131,7 +131,7 @@ class Meter:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[clips]} clips, {task.fields[at]}", markup=False),
+            TextColumn("{task.fields[state]}", markup=False),
         )
         self.progress = Progress(
             *columns,
@@ -140,7 +140,7 @@ class Meter:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # results go above the bar on a terminal, and to their own file elsewhere
         )
-        self.task = self.progress.add_task("videos", total=videos, clips=0, at="")
+        self.task = self.progress.add_task("videos", total=videos, state="")
         self.clips = 0
 
     def __enter__(self) -> "Meter":
@@ -156,9 +156,13 @@ class Meter:
 
         def note(source: object, span: ClipSpan) -> None:
             self.clips += 1
-            self.progress.update(self.task, clips=self.clips, at=f"{source_name(source)} at {span.end:.1f} s")
+            self.say(f"{self.clips} clips, {source_name(source)} at {span.end:.1f} s")
 
         return note
+
+    def say(self, state: str) -> None:
+        """Show that beside the bar."""
+        self.progress.update(self.task, state=state)
 
     def video_done(self) -> None:
         """Told of each video that is done."""

@@ -3,9 +3,23 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_finishing: list[bool] = []  # for each `finishing` block, whether it was asked to end
+
+
+@contextmanager
+def finishing() -> Iterator[Callable[[], bool]]:
+    """Within the block a first signal of `stopped_by` only makes what is given say so; it raises at the block's end."""
+    _finishing.append(False)
+    try:
+        yield lambda: _finishing[-1]
+    finally:
+        stopped = _finishing.pop()
+    if stopped:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -26,7 +40,9 @@ def stopped_by(*signals: signal.Signals) -> Iterator[list[signal.Signals]]:
             return
         patience = time.monotonic() + 1
         came.append(signal.Signals(number))
-        raise KeyboardInterrupt
+        if not _finishing:
+            raise KeyboardInterrupt
+        _finishing[-1] = True
 
     before = {number: signal.getsignal(number) for number in signals}
     changed = [number for number, handler in before.items() if handler is not signal.SIG_IGN]

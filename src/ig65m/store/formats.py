@@ -3,7 +3,6 @@
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ig65m.atomic import check_place, finished_file
 from ig65m.errors import UsageError
+from ig65m.store.parquet import to_parquet
 from ig65m.types import Features
 
 Contents = dict[Path, bytes | memoryview]
@@ -32,6 +30,7 @@ def describe(features: Features) -> dict[str, Any]:
         "model": dict(features.model),
         "shape": list(features.array.shape[1:]),
         "spans": [[span.start, span.end] for span in features.spans],
+        "frames": [[span.first_frame, span.last_frame] for span in features.spans],
     }
 
 
@@ -51,10 +50,12 @@ def _array_file(array: NDArray[np.float32]) -> memoryview:
 
 
 def _npz(features: Features, path: Path) -> Contents:
-    """`features` (clips, C) float32, `spans` (clips, 2) float64 in seconds, `info` JSON text, and `logits` if asked for."""
+    """`features` (clips, C) float32, `spans` (clips, 2) float64 in seconds, `frames` (clips, 2) int64, the first and the last
+    frame of each, `info` JSON text, and `logits` if asked for."""
     arrays: dict[str, Any] = {
         "features": features.array,
         "spans": np.array([(span.start, span.end) for span in features.spans], np.float64).reshape(-1, 2),
+        "frames": np.array([(span.first_frame, span.last_frame) for span in features.spans], np.int64).reshape(-1, 2),
         "info": np.array(json.dumps(describe(features))),
     }
     if features.logits is not None:
@@ -65,23 +66,8 @@ def _npz(features: Features, path: Path) -> Contents:
 
 
 def _parquet(features: Features, path: Path) -> Contents:
-    """A row a clip: start, end, features (fixed-size list of float32, un-pooled ones flattened), logits if asked for."""
-    columns: dict[str, Any] = {
-        "start": pa.array([span.start for span in features.spans], pa.float64()),
-        "end": pa.array([span.end for span in features.spans], pa.float64()),
-        "features": _lists(features.array),
-    }
-    if features.logits is not None:
-        columns["logits"] = _lists(features.logits)
-    table = pa.table(columns).replace_schema_metadata({"ig65m": json.dumps(describe(features))})
-    out = io.BytesIO()
-    pq.write_table(table, out)
-    return {path: out.getbuffer()}
-
-
-def _lists(rows: Any) -> Any:
-    width = int(np.prod(rows.shape[1:]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1), pa.float32()), width)
+    """A row a clip, as `parquet.to_parquet` says; the description in the schema's metadata."""
+    return {path: to_parquet(features, describe(features))}
 
 
 FORMATS: dict[str, Callable[[Features, Path], Contents]] = {".npy": _npy, ".npz": _npz, ".parquet": _parquet}
@@ -104,60 +90,20 @@ def save(features: Features, path: Path) -> None:
                 old.unlink(missing_ok=True)
 
 
-def names_in_folder(videos: Sequence[str]) -> list[str]:
-    """A different file name for each video: its stem, with folders in front and then its suffix behind as far as needed.
-
-    Raises UsageError if a video is there twice.
-    """
-    paths = [Path(os.path.abspath(video)) for video in videos]  # noqa: PTH100 - a link keeps its own name
-    for names in ([path.stem for path in paths], [path.name for path in paths]):
-        parents = [list(path.parts[-2:0:-1]) for path in paths]
-        while twice := _repeated(names):
-            longer = [index for index in twice if parents[index]]
-            if not longer:
-                break
-            for index in longer:
-                names[index] = f"{parents[index].pop(0)}-{names[index]}"
-        if not twice:
-            return names
-    raise UsageError(f"the same input is given twice: {', '.join(videos[index] for index in twice)}")
-
-
-def _repeated(names: list[str]) -> list[int]:
-    count = Counter(names)
-    return [index for index, name in enumerate(names) if count[name] > 1]
-
-
 def files_at(path: Path) -> list[Path]:
     """`path` and the files beside it that belong to features there, whether this run writes each of them or not."""
     return [path] if path.suffix != ".npy" else [path, path.with_suffix(".json"), path.with_suffix(".logits.npy")]
 
 
-def output_files(videos: Sequence[str], output: str, file_format: str | None = None, *, overwrite: bool = False) -> list[Path]:
-    """The file that each video's features go to: `output` itself if its suffix names a format, else one each in that folder.
+def check_file(path: Path, videos: Sequence[str], *, overwrite: bool = False) -> None:
+    """Raise UsageError unless the features of one video can be written to `path`; nothing is made.
 
-    Nothing is made. Raises UsageError if one file is to hold several videos, if two videos' files would be the same, if a
-    file is already there and not to be overwritten or is itself one of the videos, or if nothing can be written there.
+    What forbids it: several videos, files that are there and not to be overwritten, or are the video itself, a place where
+    nothing can be written.
     """
-    if not output:
-        raise UsageError("the output has no name; give a file (.npy, .npz, .parquet) or a folder")
-    if file_format is not None and f".{file_format}" not in FORMATS:
-        raise UsageError(f"format {file_format!r} is none of {', '.join(suffix[1:] for suffix in FORMATS)}")
-    path = Path(output)
-    is_folder = output.endswith("/") or os.path.isdir(path)  # noqa: PTH112 - Path's raises where the name is too long
-    if path.suffix in FORMATS and not is_folder:
-        if len(videos) > 1:
-            raise UsageError(f"{output} is one file but there are {len(videos)} inputs; name a folder to write one file each")
-        if file_format is not None and path.suffix != f".{file_format}":
-            raise UsageError(f"{output} is not a file of format {file_format}; leave --format out, or name a folder")
-        files = [path]
-    elif path.suffix and not is_folder and len(videos) == 1:
-        raise UsageError(f"{output}: features are written as {', '.join(FORMATS)}; a folder's name ends in / if it has a dot")
-    else:
-        files = [path / f"{name}.{file_format or 'npy'}" for name in names_in_folder(videos)]
-    written = [file for target in files for file in files_at(target)]
-    if repeated := _repeated([str(file) for file in written]):
-        raise UsageError(f"two inputs would be written to {written[repeated[0]]}; extract them into different folders")
+    if len(videos) > 1:
+        raise UsageError(f"{path} is one file but there are {len(videos)} inputs; name a folder to keep them in")
+    written = files_at(path)
     check_place(max(written, key=lambda file: len(os.fsencode(file.name))))
     present = [file for file in written if os.path.lexists(file)]
     if folders := [str(file) for file in present if file.is_dir()]:
@@ -166,9 +112,7 @@ def output_files(videos: Sequence[str], output: str, file_format: str | None = N
     if same := [str(file) for file in present if _identity(file) in inputs]:
         raise UsageError(f"{same[0]} is one of the inputs; choose another place")
     if present and not overwrite:
-        more = f" and {len(present) - 3} more" if len(present) > 3 else ""
-        raise UsageError(f"{', '.join(map(str, present[:3]))}{more} already there; choose another place or --overwrite")
-    return files
+        raise UsageError(f"{', '.join(map(str, present))} already there; choose another place or --overwrite")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

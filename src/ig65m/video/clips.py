@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import cast
 
@@ -42,9 +42,11 @@ def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator
             failure = error
 
     with closing(read):
-        for window, real in windows(good(), sampling):
+        starts = count(0, sampling.hop) if sampling.starts is None else sampling.starts
+        for (window, real), first in zip(windows(good(), sampling), starts, strict=False):
             pixels = np.stack([tick.pixels for tick in window if tick.pixels is not None])
-            span = ClipSpan(window[0].time, window[real - 1].end)
+            last = first + (real - 1) * sampling.frame_step
+            span = ClipSpan(window[0].time, window[real - 1].end, first, last)
             crops = np.moveaxis(pixels, 1, 0) if pixels.ndim == 5 else pixels[None]  # (crops, T, H, W, 3)
             yield from (Clip(cast(Pixels, crop), span) for crop in crops)
     if failure is not None:
@@ -61,13 +63,13 @@ def uniform_clips(
     starts: tuple[int, ...] = (0,)
     failure: VideoError | None = None
     if clips > 1:
-        count = 0
+        ticks_there = 0
         try:
             for _ in read(replace(sampling, starts=())):
-                count += 1
+                ticks_there += 1
         except VideoError as error:
             failure = error
-        starts = uniform_starts(count, clips, sampling.span)
+        starts = uniform_starts(ticks_there, clips, sampling.span)
     if starts:
         sampling = replace(sampling, starts=starts)
         yield from clips_of(read(sampling), sampling)

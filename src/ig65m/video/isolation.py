@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick
 from ig65m.video.sampling import Sampling
-from ig65m.video.worker import END, HEAD, SAME, TICK, WORDS, Job
+from ig65m.video.worker import END, HEAD, LENGTH, SAME, TICK, WORDS, Job
 
 _STARTING = 120.0  # seconds in which a worker must be ready
 
@@ -185,17 +185,33 @@ class Decoder:
         self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, image_fps: float
     ) -> Generator[Tick, None, None]:
         """As `clips.read_ticks`; that the worker crashes, or gives no frame for `limits.seconds`, is a VideoError too."""
+        shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
+        dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
+        pixels = None
+        with closing(self._answers(source, sampling, preprocessing, image_fps, math.prod(shape) * dtype.itemsize)) as answers:
+            for kind, start, end, body in answers:
+                if kind == TICK:
+                    pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
+                if kind in (TICK, SAME):
+                    yield Tick(start, end, pixels)
+
+    def read_duration(self, source: Path | str, *, image_fps: float) -> float:
+        """As `reader.read_duration`."""
+        with closing(self._answers(source, None, None, image_fps, 0)) as answers:
+            return sum(end for kind, _, end, _ in answers if kind == LENGTH)
+
+    def _answers(
+        self, source: Path | str, sampling: Sampling | None, preprocessing: Preprocessing | None, image_fps: float, size: int
+    ) -> Generator[tuple[bytes, float, float, bytes], None, None]:
+        """What the worker says until the end, each with at most `size` bytes."""
         if self._worker is None or not self._worker.usable:
             self._drop()
             self._worker = _Worker(self.limits.memory)
         worker, limits = self._worker, self.limits
         # a worker kept from earlier may be in another folder
         folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
-        worker.send((folder, source, sampling, preprocessing, image_fps, limits))
-        shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
-        dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
-        size = math.prod(shape) * dtype.itemsize
-        good_until, pixels, failure = None, None, None
+        worker.send(Job(folder, source, sampling, preprocessing, image_fps, limits))
+        good_until, failure = None, None
         usable = False
         try:
             while True:
@@ -204,10 +220,7 @@ class Decoder:
                     failure, usable = _verdict(body)
                     break
                 good_until = end
-                if kind == TICK:
-                    pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
-                if kind in (TICK, SAME):
-                    yield Tick(start, end, pixels)
+                yield kind, start, end, body
         except TimeoutError:
             raise VideoError(
                 f"{source}: no frame for {limits.seconds:g} s, so its decoder was stopped; allow more with --timeout",

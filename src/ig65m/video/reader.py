@@ -20,7 +20,7 @@ from ig65m.types import Frames, Limits
 from ig65m.video.clock import Clock
 from ig65m.video.decoding import Damage, Seen, decode, options, too_large
 from ig65m.video.frame import Frame, Orientations
-from ig65m.video.images import read_images
+from ig65m.video.images import list_images, read_images
 from ig65m.video.whole import Shown, missing_end
 
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"
@@ -58,6 +58,20 @@ def read_frames(
     if not path.is_file():
         raise VideoError(f"{source}: neither a regular file nor a folder; copy the video to a file first")
     return _read_file(path, start, threads, limits)
+
+
+def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
+    """Seconds that a video file says it lasts, or that the images of a folder do; 0 if it does not say.
+
+    Nothing is decoded, and the file may be wrong. Raises VideoError if it cannot be opened.
+    """
+    if path.is_dir():
+        return len(list_images(path)) / image_fps
+    with _open(path, limits) as container:
+        stream = _video_stream(container, path)
+        if stream.duration is not None and stream.time_base is not None:
+            return max(0.0, float(stream.duration * stream.time_base))
+        return max(0.0, (container.duration or 0) / 1e6)
 
 
 def _read_memory(frames: Frames) -> Generator[Frame, None, None]:

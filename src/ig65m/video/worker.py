@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,16 +25,27 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick, read_ticks
 from ig65m.video.frame import Frame
+from ig65m.video.reader import read_duration
 from ig65m.video.sampling import Sampling
 
-# The folder that a relative source is in, source, ..., frames a second of a folder of images, ...
-Job = tuple[str | None, Path | str, Sampling, Preprocessing, float, Limits]
+
+class Job(NamedTuple):
+    """What to read. `folder` is the one that a relative source is in; without sampling only the duration is wanted."""
+
+    folder: str | None
+    source: Path | str
+    sampling: Sampling | None
+    preprocessing: Preprocessing | None
+    image_fps: float
+    limits: Limits
+
 
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, bytes that follow
 READY: Final = b"R"
 ALIVE: Final = b"A"  # frames come, though none to send
 TICK: Final = b"T"  # its pixels follow, if some clip shows it
 SAME: Final = b"S"  # a tick that shows what the last one showed
+LENGTH: Final = b"L"  # what the video says its end is
 END: Final = b"E"  # of the video; if there was an error, it follows as JSON
 WORDS: Final = 20_000  # bytes of an error, at most
 _ALIVE_EVERY = 0.5  # seconds
@@ -77,8 +88,11 @@ def _decode(job: Job, answers: _Answers) -> None:
     try:
         if folder is not None:
             os.chdir(folder)
-        for tick in read_ticks(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
-            answers.tick(tick)
+        if sampling is None or preprocessing is None:
+            answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
+        else:
+            for tick in read_ticks(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
+                answers.tick(tick)
     except UsageError as error:
         answers.end(str(error), usage=True)
     except VideoError as error:

@@ -1,0 +1,186 @@
+"""ig65m extract --output FOLDER: progress, words and numbers of a long run."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ig65m.cli import options as opt
+from ig65m.cli.signals import finishing
+from ig65m.cli.terminal import printable, say
+from ig65m.errors import UsageError
+from ig65m.types import ClipSpan, Segment
+
+if TYPE_CHECKING:
+    from ig65m.collection import Outcome
+    from ig65m.store.content import Hash
+    from ig65m.store.parquet import Dtype
+
+LINE_EVERY = 60.0  # seconds, where stderr is no terminal
+
+
+@dataclass(frozen=True)
+class How:
+    """What `ig65m extract` was asked for of the folder and the run: as the options of that name."""
+
+    dtype: "Dtype"
+    content: "Hash"
+    shard: str | None
+    ray: str | None
+    retry_failed: bool
+
+
+def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: How, *, as_json: bool) -> bool:
+    """Extract, and say whether all is well: no video is partial or failed, and none is in other hands."""
+    from ig65m.video.inputs import find_videos
+    from ig65m.video.shards import parse_shard, share
+
+    part = None if how.shard is None else parse_shard(how.shard)
+    videos = find_videos(inputs)
+    if part is not None:
+        videos = share(videos, *part, image_fps=options["image_fps"], limits=options["limits"])
+        say(f"ig65m: {len(videos)} videos are in shard {how.shard}")
+    outcomes: list[Outcome] = []
+    local = how.ray is None  # elsewhere the clips at hand are others' to finish
+    with (
+        _errors_at_end(folder),
+        opt.json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)),
+        finishing() if local else nullcontext(lambda: False) as stopping,
+        Progress(len(videos)) as progress,
+        closing(_run(videos, folder, options, how, progress, stopping)) as run,
+    ):
+        for outcome in run:
+            outcomes.append(outcome)
+            progress.video_done(outcome)
+            entry = outcome.entry
+            if outcome.made and entry is not None and entry.error is not None:
+                opt.report(entry.status, entry.error)
+    if not as_json:
+        print(printable(_summary(folder, outcomes)))
+    return all(outcome.entry is not None and outcome.entry.status == "ok" for outcome in outcomes)
+
+
+@contextmanager
+def _errors_at_end(folder: Path) -> Iterator[None]:
+    from ig65m.store.folder import write_errors
+
+    try:
+        yield
+    finally:
+        if (folder / "settings.json").exists():
+            write_errors(folder)
+
+
+def _run(
+    videos: "list[Segment]",
+    folder: Path,
+    options: dict[str, Any],
+    how: How,
+    progress: "Progress",
+    stopping: Callable[[], bool],
+) -> "Generator[Outcome, None, None]":
+    from ig65m.collection import extract_collection, open_store
+    from ig65m.tasks import load_extractor
+
+    kind: dict[str, Any] = {"dtype": how.dtype, "content": how.content}
+    if how.ray is not None:
+        try:
+            from ig65m.scale import extract_on_ray
+        except ModuleNotFoundError as error:
+            raise UsageError(f"--ray needs {error.name}: pip install 'ig65m[ray]'") from None
+        address = None if how.ray == "local" else how.ray
+        run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
+        with redirect_stdout(sys.stderr), closing(run):  # Ray's own messages are none of our results
+            yield from run
+        return
+    extractor = load_extractor(**options, on_engine=opt.on_engine)
+    with open_store(folder, extractor, **kind) as store:
+        yield from extract_collection(
+            videos, extractor, store, retry_failed=how.retry_failed, on_clip=progress.on_clip, stopping=stopping
+        )
+
+
+def _summary(folder: Path, outcomes: "list[Outcome]") -> str:
+    entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+    count = Counter(entry.status for entry in entries)
+    words = [f"{count[status]} {status}" for status in ("ok", "partial", "failed") if count[status]]
+    if before := sum(not outcome.made for outcome in outcomes if outcome.entry is not None):
+        words.append(f"{before} of them done before")
+    if busy := len(outcomes) - len(entries):
+        words.append(f"{busy} in the hands of other processes")
+    where = f"; why: {folder / 'errors.jsonl'}" if count["partial"] or count["failed"] else ""
+    clips = sum(entry.clips for entry in entries)
+    return f"{len(outcomes):,} videos -> {folder}: {', '.join(words) or 'nothing'}; {clips:,} clips{where}"
+
+
+def _record(folder: Path, outcomes: "list[Outcome]") -> dict[str, Any]:
+    videos = []
+    for outcome in outcomes:
+        entry, video = outcome.entry, outcome.video
+        error = None if entry is None else entry.error
+        part = {key: value for key, value in asdict(video).items() if key != "path" and value is not None}
+        there = entry is not None and entry.sha256 is not None
+        videos.append(
+            {
+                "path": video.path,
+                **part,
+                "status": "busy" if entry is None else entry.status,
+                "error": None if error is None else asdict(error),
+                "output": str(folder / "features" / f"{entry.name}.parquet") if entry is not None and there else None,
+                "clips": 0 if entry is None else entry.clips,
+                "made": outcome.made,
+            }
+        )
+    return {"folder": str(folder), "videos": videos}
+
+
+class Progress:
+    """On stderr: videos done, clips a second, time left, failures; a bar on a terminal, else a line a minute."""
+
+    def __init__(self, videos: int) -> None:
+        self.videos, self.done, self.made, self.bad, self.clips = videos, 0, 0, 0, 0
+        self.begun = self.said = time.monotonic()
+        self.meter = opt.Meter(videos)
+
+    def __enter__(self) -> "Progress":
+        self.meter.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.meter.__exit__(*exception)
+
+    def on_clip(self, source: object, span: ClipSpan) -> None:
+        """Told of each clip that is done."""
+        self.clips += 1
+        self.meter.say(f"{self.state()}, {opt.source_name(source)} at {span.end:.1f} s")
+        if time.monotonic() - self.said > LINE_EVERY and not sys.stderr.isatty():
+            say(f"ig65m: {self.done:,} of {self.videos:,} videos, {self.state()}")
+            self.said = time.monotonic()
+
+    def video_done(self, outcome: "Outcome") -> None:
+        """Told of each video that is done, by this run or before."""
+        self.done += 1
+        self.made += outcome.made
+        self.bad += outcome.entry is not None and outcome.entry.status != "ok"
+        self.meter.video_done()
+
+    def state(self) -> str:
+        """Rate, time left and failures, in words."""
+        seconds = time.monotonic() - self.begun
+        words = [f"{self.clips:,} clips, {self.clips / max(seconds, 1e-3):.2f} a second"]
+        if self.made:
+            words.append(f"about {_duration(seconds / self.made * (self.videos - self.done))} left")
+        if self.bad:
+            words.append(f"{self.bad:,} partial or failed")
+        return ", ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,107 @@
+"""Features of many videos into a folder, over days: what was done stays done, the rest goes on."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ig65m.pipeline import Source
+from ig65m.store.content import Hash, content_digest
+from ig65m.store.folder import Store, result_name
+from ig65m.store.journal import Entry
+from ig65m.store.parquet import Dtype
+from ig65m.tasks import Extractor
+from ig65m.types import ClipSpan, Features, Segment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a video: its entry in the journal, None if another process is at it, and whether this run made it."""
+
+    video: Segment
+    entry: Entry | None
+    made: bool
+
+
+def open_store(folder: Path, extractor: Extractor, *, dtype: Dtype = "float32", content: Hash = "sampled") -> Store:
+    """The folder of that extractor's features; `content` says how a video is known again. Raises UsageError as `Store`."""
+    columns = {"features": dtype, "logits": extractor.logits, "top_k": extractor.top_k}
+    return Store(folder, {**extractor.settings, **columns, "content": content})
+
+
+def extract_collection(
+    videos: Sequence[Segment],
+    extractor: Extractor,
+    store: Store,
+    *,
+    retry_failed: bool = False,
+    on_clip: Callable[[Source, ClipSpan], None] | None = None,
+    stopping: Callable[[], bool] | None = None,
+) -> Iterator[Outcome]:
+    """Compute what the store lacks of these videos, and say what became of each; nearly in their order.
+
+    A video is computed if it is not in the store, or was another one by its content, or with `retry_failed` if it is partial or
+    failed; but not while another process is at it. It is in the store when its outcome is given. Once `stopping` says so, those
+    that are not whole have no outcome.
+
+    Raises OSError if the disk refuses: nothing more could be kept.
+    """
+    work = _Work(store, retry_failed)
+    for turn in range(2):
+        todo, work.busy = (videos, []) if turn == 0 else (work.busy, [])
+        for features in extractor.run(work.given_out(todo), on_clip=on_clip, stopping=stopping):
+            yield from work.known()
+            yield work.taken_back(features)
+        yield from work.known()
+        if stopping is not None and stopping():
+            return
+    yield from (Outcome(video, None, made=False) for video in work.busy)
+
+
+class _Work:
+    """The videos that are to be computed, from when they are given out, in the reader's thread, until they come back."""
+
+    def __init__(self, store: Store, retry_failed: bool) -> None:
+        self.store = store
+        self.before = dict(store.entries) if retry_failed else {}
+        self.out: deque[tuple[Segment, str | None]] = deque()
+        self.busy: list[Segment] = []
+        self._known: deque[Outcome] = deque()
+
+    def given_out(self, videos: Sequence[Segment]) -> Iterator[Segment]:
+        for video in videos:
+            name, content = result_name(video), _content(video, self.store.settings["content"])
+            if (entry := self._done(name, content)) is None:
+                if not self.store.claim(name):
+                    self.busy.append(video)
+                    continue
+                entry = self._done(name, content)
+                if self.store.latest(name, content) is None:
+                    entry = self.store.adopt(name, video, content)
+                if entry is None:
+                    self.out.append((video, content))
+                    yield video
+                    continue
+                self.store.release(name)
+            self._known.append(Outcome(video, entry, made=False))
+
+    def taken_back(self, features: Features) -> Outcome:
+        video, content = self.out.popleft()
+        return Outcome(video, self.store.commit(video, content, features), made=True)
+
+    def known(self) -> Iterator[Outcome]:
+        while self._known:
+            yield self._known.popleft()
+
+    def _done(self, name: str, content: str | None) -> Entry | None:
+        entry = self.store.latest(name, content)
+        if entry is None or entry.status == "ok" or entry is not self.before.get(name):
+            return entry
+        return None
+
+
+def _content(video: Segment, how: Hash) -> str | None:
+    try:
+        return content_digest(Path(video.path), how)
+    except OSError:
+        return None  # the reader will say why

@@ -1,0 +1,51 @@
+"""A folder of features against its journal."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ig65m.errors import UsageError
+from ig65m.store.folder import read_journal
+from ig65m.store.journal import Entry
+from ig65m.store.parquet import read_parquet
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many results there should be, how many are sound, and what is wrong with the others."""
+
+    results: int
+    sound: int
+    problems: list[str]
+
+
+def verify(folder: Path) -> Verified:
+    """Hold each result to the size, sha256 and rows that the journal has of it. Raises UsageError as `read_journal`."""
+    entries = [entry for entry in read_journal(folder) if entry.sha256 is not None]
+    problems = [problem for entry in entries if (problem := _problem(folder, entry))]
+    known = {f"{entry.name}.parquet" for entry in entries}
+    strangers = sorted(path.name for path in (folder / "features").iterdir() if path.name not in known)
+    strange = [f"{name} is not in the journal; extract adopts or replaces it if it is a result" for name in strangers]
+    return Verified(len(entries), len(entries) - len(problems), problems + strange)
+
+
+def _problem(folder: Path, entry: Entry) -> str | None:
+    path = folder / "features" / f"{entry.name}.parquet"
+    again = f"remove it, and extract {entry.video} again"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return f"{path.name} is missing; extract {entry.video} again"
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    if (len(data), hashlib.sha256(data).hexdigest()) != (entry.size, entry.sha256):
+        return f"{path.name} is not what was written ({len(data):,} bytes, {entry.size:,} written); {again}"
+    try:
+        features, _ = read_parquet(path)
+    except UsageError as error:
+        return f"{error}; {again}"
+    return (
+        None
+        if len(features.array) == entry.clips
+        else f"{path.name} has {len(features.array)} rows, not {entry.clips}; {again}"
+    )

@@ -1,0 +1,93 @@
+"""Extraction on a real Ray cluster of two nodes, of which a worker and then a node are killed."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from ig65m.store.folder import read_journal
+from tests.conftest import PROGRAM
+from tests.test_collection import same
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+def actors():
+    """The processes that run networks, by when they started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "create_time"]):
+        if any("MapWorker" in part for part in process.info["cmdline"] or []):
+            found.append(process)
+    return sorted(found, key=lambda process: process.info["create_time"])
+
+
+def done(folder):
+    return len(read_journal(folder)) if (folder / "journal.jsonl").exists() else 0
+
+
+def wait(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "nothing happens"
+        time.sleep(0.02)
+
+
+def start(cluster, inputs, folder, model):
+    command = [PROGRAM, "extract", inputs, "--output", folder, "--model", model, "--ray", cluster.address, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_worker_and_a_killed_node_lose_nothing(cluster, undisturbed, videos, tiny_model, tmp_path):
+    folder = tmp_path / "features"
+    process = start(cluster, videos, folder, tiny_model)
+    wait(lambda: done(folder) >= 3)
+    killed = actors()[0]
+    killed.send_signal(signal.SIGKILL)
+    now = done(folder)
+    wait(lambda: done(folder) >= now + 3 or process.poll() is not None)
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    assert done(folder) < 30, "the node was to be killed in the middle"
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    rows = json.loads(out)["videos"]
+    assert len(rows) == 30
+    assert all(row["status"] == "ok" for row in rows)
+    same(folder, undisturbed)
+
+
+def test_broken_videos_are_rows(cluster, videos, tiny_model, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    (tmp_path / "list.txt").write_text(f"{videos / 'v01.mp4'}\n{tmp_path / 'bad.mp4'}\n{tmp_path / 'none.mp4'}\n")
+    process = start(cluster, tmp_path / "list.txt", tmp_path / "features", tiny_model)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 3, err
+    assert {Path(row["path"]).name: row["status"] for row in json.loads(out)["videos"]} == {
+        "v01.mp4": "ok",
+        "bad.mp4": "failed",
+        "none.mp4": "failed",
+    }
+    assert len((tmp_path / "features" / "errors.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "auto"])
+def test_no_cluster_there(videos, tiny_model, tmp_path, address):
+    command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray", address]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 2
+    assert f"no Ray cluster at '{address}'" in process.stderr
+    assert not (tmp_path / "f").exists()
