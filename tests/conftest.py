@@ -17,6 +17,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 import numpy as np
 import pytest
 
+import ig65m.engines  # noqa: F401 - before OpenVINO, which it keeps from reporting
 from tests.golden import blobs
 from tests.videos import encode, numbered
 
@@ -112,3 +113,18 @@ def undisturbed(videos: Path, tiny_model: Path, tmp_path_factory: pytest.TempPat
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Runs `ig65m ARGS` in this process: exit code, stdout, stderr."""
+    import ig65m.cli
+
+    def call(*args: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ig65m", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            ig65m.cli.main()
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return call

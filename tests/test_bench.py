@@ -1,7 +1,7 @@
 """ig65m bench: what it counts; how fast things are is no test's business."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
@@ -17,19 +17,11 @@ from ig65m.zoo.quantized import quantized_tensors
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run, monkeypatch):
     """Runs `ig65m bench ARGS` on small measurements: exit code, stdout, stderr."""
     monkeypatch.setattr(ig65m.bench, "SIDE", 64)
     monkeypatch.setattr(ig65m.bench, "SECONDS", 0.001)
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["ig65m", "bench", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            ig65m.cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
+    return partial(run, "bench")
 
 
 def test_every_engine_is_measured(run, bigbuckbunny, tiny_model):

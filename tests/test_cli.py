@@ -24,20 +24,6 @@ from ig65m.zoo.labels import read_labels
 PROGRAM = Path(sys.executable).parent / "ig65m"
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs `ig65m ARGS` in this process: exit code, stdout, stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["ig65m", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            ig65m.cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
-
-
 def test_every_command_has_help_with_an_example(run):
     code, out, _ = run("--help")
     assert code == 0

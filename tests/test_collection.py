@@ -27,18 +27,6 @@ from tests.videos import encode, numbered
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["ig65m", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            ig65m.cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
-
-
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 

@@ -1,5 +1,9 @@
 """Every engine gives what the network gives in PyTorch, whatever its neighbours in the batch."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import openvino
 import pytest
@@ -188,3 +192,17 @@ def test_what_was_chosen_is_told(bigbuckbunny, tiny_model):
     assert all(line.endswith("fp32, cpu, 1 thread") for line in said)
     assert relative(features["openvino"], features["pytorch"]) < 1e-5
     assert relative(features["onnxruntime"], features["pytorch"]) < 1e-5
+
+
+def test_openvino_reports_to_nobody(tmp_path):
+    """Left alone, importing it forks a process that sends an event, and leaves an identifier in the home folder."""
+    code = """
+import os, sys
+sys.addaudithook(lambda event, args: print(event) if event in ("os.fork", "socket.connect") else None)
+import ig65m.engines.openvino, ig65m.quantize, nncf
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("CI", None)  # where it keeps quiet
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []

@@ -5,29 +5,15 @@ video_features: utils/utils.py. QVHighlights: moment_detr/start_end_dataset.py. 
 """
 
 import json
-import sys
 from fractions import Fraction
 
 import h5py
 import numpy as np
 import pytest
 
-import ig65m.cli
 from ig65m.store.folder import read_journal
 from ig65m.store.parquet import read_parquet
 from tests.videos import encode, numbered
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["ig65m", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            ig65m.cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
 
 
 def film(path, count, rate=Fraction(25), start=0):

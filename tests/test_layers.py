@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "ig65m"
 ROWS = [
-    {"errors", "types", "atomic"},
+    {"errors", "types", "atomic", "memory"},
     {"models"},
     {"checkpoints"},
     {"zoo"},

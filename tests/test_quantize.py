@@ -221,20 +221,6 @@ def test_the_bounds():
     assert not Agreement(9, 1.0, 1.0, MIN_SAME - 1e-6).enough
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs `ig65m ARGS`: exit code, stdout, stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["ig65m", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            ig65m.cli.main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return call
-
-
 def test_the_command(run, tmp_path, bigbuckbunny, bikes):
     file = tmp_path / "small.safetensors"
     broken = tmp_path / "broken.mp4"

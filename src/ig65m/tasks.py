@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
 from ig65m.errors import ModelError, UsageError, VideoError
+from ig65m.memory import given_back
 from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import Source, VideoResult, run
@@ -287,11 +288,13 @@ def classify_many(
     if clips is not None:
         _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
-    job = _scoring(_job(DEFAULT_CLASSIFIER, options, logits=True, maps=full, labels=names), clips, crops, full=full)
+    with given_back():
+        job = _scoring(_job(DEFAULT_CLASSIFIER, options, logits=True, maps=full, labels=names), clips, crops, full=full)
+        engine = job.engine(Pooling())
     if on_clip is not None and crops > 1:
         on_clip = _every(crops, on_clip)
     card = job.card if names is None else replace(job.card, labels=names)
-    return (_prediction(result, card, top_k, crops) for result in job.run(videos, job.engine(Pooling()), on_clip))
+    return (_prediction(result, card, top_k, crops) for result in job.run(videos, engine, on_clip))
 
 
 def extract(
@@ -332,9 +335,10 @@ def load_extractor(
     if top_k is not None:
         _check_top_k(top_k)
     pooling = pooling or Pooling()
-    job = _job(DEFAULT_EXTRACTOR, options, logits=logits or top_k is not None, maps=pooling != Pooling())
-    weights = weights_sha256(job.model)  # while they are there: the engine may take them
-    engine = job.engine(pooling)
+    with given_back():
+        job = _job(DEFAULT_EXTRACTOR, options, logits=logits or top_k is not None, maps=pooling != Pooling())
+        weights = weights_sha256(job.model)  # while they are there: the engine may take them
+        engine = job.engine(pooling)
     settings = {
         "name": job.card.name,
         "sha256": weights,
