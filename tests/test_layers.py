@@ -22,7 +22,8 @@ ROWS = [
     {"pipeline"},
     {"tasks"},
     {"collection"},
-    {"train", "bench", "quantize", "scale"},  # what is built on the rooms above; none of a row imports another
+    {"train", "bench", "quantize", "scale", "search", "explain"},  # what is built on the rooms above; none imports another
+    {"server"},
     {"cli"},
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
