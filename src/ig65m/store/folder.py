@@ -155,7 +155,7 @@ class Store:
                 temporary.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
             return
         there = read_settings(self.folder)
-        if different := list(_differences(there, settings)):
+        if different := list(differences(there, settings)):
             raise UsageError(
                 f"{self.folder} holds features of other settings ({'; '.join(different)}); take those, or another folder"
             )
@@ -218,11 +218,12 @@ def read_journal(folder: Path) -> list[Entry]:
     return list(latest.values())
 
 
-def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any], name: str = "") -> Iterator[str]:
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """What differs between settings, a line each; a model may be called otherwise."""
     for key in sorted({*there, *wanted}):
         old, new = there.get(key), wanted.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{name}{key}.")
+            yield from differences(old, new, f"{name}{key}.")
         elif old != new and f"{name}{key}" != "model.name":
             yield f"{name}{key} is {old} there, {new} here"
 

@@ -8,6 +8,7 @@ from ig65m.errors import UsageError
 from ig65m.store.folder import read_journal
 from ig65m.store.journal import Entry
 from ig65m.store.parquet import read_parquet
+from ig65m.types import Features
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,29 @@ def verify(folder: Path) -> Verified:
 
 
 def _problem(folder: Path, entry: Entry) -> str | None:
+    try:
+        read_result(folder, entry)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def read_result(folder: Path, entry: Entry) -> Features:
+    """The features of a video that has any, held to the journal. Raises UsageError, saying what to do, if they differ."""
     path = folder / "features" / f"{entry.name}.parquet"
     again = f"remove it, and extract {entry.video} again"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return f"{path.name} is missing; extract {entry.video} again"
+        raise UsageError(f"{path.name} is missing; extract {entry.video} again") from None
     except OSError as error:
-        return f"{path.name} cannot be read ({error.strerror})"
+        raise UsageError(f"{path.name} cannot be read ({error.strerror})") from error
     if (len(data), hashlib.sha256(data).hexdigest()) != (entry.size, entry.sha256):
-        return f"{path.name} is not what was written ({len(data):,} bytes, {entry.size:,} written); {again}"
+        raise UsageError(f"{path.name} is not what was written ({len(data):,} bytes, {entry.size:,} written); {again}")
     try:
         features, _ = read_parquet(path)
     except UsageError as error:
-        return f"{error}; {again}"
-    return (
-        None
-        if len(features.array) == entry.clips
-        else f"{path.name} has {len(features.array)} rows, not {entry.clips}; {again}"
-    )
+        raise UsageError(f"{error}; {again}") from error
+    if len(features.array) != entry.clips:
+        raise UsageError(f"{path.name} has {len(features.array)} rows, not {entry.clips}; {again}")
+    return features

@@ -1,0 +1,1 @@
+"""Finding clips by their features."""

@@ -1,0 +1,123 @@
+"""Videos of a folder of features -> rows of a table, some at a time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ig65m.errors import UsageError
+from ig65m.search.matrix import Vectors
+from ig65m.search.rows import schema, to_text
+from ig65m.search.table import Table
+from ig65m.store.journal import Entry
+from ig65m.store.verify import read_result
+from ig65m.types import Features
+
+PART: Final = 64 << 20  # bytes of vectors that are added at once
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of the videos of a folder of features: names in the index; of those left out, a line each that says why.
+
+    clips: rows that were added.
+    """
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    left_out: tuple[str, ...]
+    clips: int
+
+
+class Adding:
+    """Videos on their way into a table, written some at a time."""
+
+    def __init__(self, table: Table, known: Mapping[str, str]) -> None:
+        """known: the results that are there, by video."""
+        self.table = table
+        self.known = known
+        self.added: list[str] = []
+        self.replaced: list[str] = []
+        self.unchanged: list[str] = []
+        self.left_out: list[str] = []
+        self.clips = 0
+        self.width = table.width
+        self._batches: list[Any] = []
+        self._gone: list[str] = []
+        self._bytes = 0
+
+    def take(self, folder: Path, entry: Entry) -> None:
+        before = self.known.get(entry.name)
+        if entry.sha256 is None:
+            self._leave_out(entry, f"failed: {'' if entry.error is None else entry.error.message}")
+            if before is not None:
+                self._gone.append(before)  # of what the video was before
+            return
+        if before == entry.sha256:
+            self.unchanged.append(entry.name)
+            return
+        try:
+            features = read_result(folder, entry)
+            batch = _batch(entry, features, self.width)
+        except UsageError as error:
+            self._leave_out(entry, str(error))
+            return
+        self.width = features.array.shape[1]
+        (self.added if before is None else self.replaced).append(entry.name)
+        self._gone += [] if before is None else [before]
+        self._batches.append(batch)
+        self._bytes += features.array.nbytes
+        self.clips += len(features.array)
+        if self._bytes >= PART:
+            self.write()
+
+    def write(self) -> None:
+        """Bring what has come together into the table: a video is in it with all its clips, or not at all."""
+        self.table.delete(self._gone)
+        if self._batches:
+            self.table.add(pa.Table.from_batches(self._batches))
+        self._batches, self._gone, self._bytes = [], [], 0
+
+    def done(self) -> Added:
+        return Added(tuple(self.added), tuple(self.replaced), tuple(self.unchanged), tuple(self.left_out), self.clips)
+
+    def _leave_out(self, entry: Entry, why: str) -> None:
+        self.left_out.append(f"{entry.video}: {why}")
+
+
+def unit_length(vectors: NDArray[np.float32]) -> Vectors:
+    """Each row (n, C) at length 1 as float32; zeros stay zeros."""
+    exact = vectors.astype(np.float64)
+    largest = np.abs(exact).max(1, initial=0.0, keepdims=True)
+    exact = np.divide(exact, largest, out=np.zeros_like(exact), where=largest > 0)
+    norms = np.sqrt((exact * exact).sum(1, keepdims=True))
+    unit: Vectors = np.divide(exact, norms, out=exact, where=norms > 0).astype(np.float32)
+    return unit
+
+
+def _batch(entry: Entry, features: Features, width: int) -> Any:
+    """The rows of a video. Raises UsageError for features that cannot be searched."""
+    array = features.array
+    if array.ndim != 2 or (width and array.shape[1] != width):
+        raise UsageError(f"its features are {' x '.join(map(str, array.shape[1:]))} numbers a clip, those in the index {width}")
+    if len(array) == 0:
+        raise UsageError("it has no clips")
+    if not np.isfinite(array).all():
+        raise UsageError("there are numbers in its features that are not finite")
+    video = [entry.name, to_text(entry.video.path), entry.sha256, entry.status]
+    labels = features.labels or ((),) * len(array)
+    columns = {
+        **{name: [value] * len(array) for name, value in zip(("video", "path", "result", "status"), video, strict=True)},
+        "clip": range(len(array)),
+        **{name: [getattr(span, name) for span in features.spans] for name in ("start", "end", "first_frame", "last_frame")},
+        "labels": [[{"label": each.label, "score": each.score} for each in row] for row in labels],
+    }
+    kinds = schema(array.shape[1])
+    arrays = [pa.array(values, kinds.field(name).type) for name, values in columns.items()]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(unit_length(array).reshape(-1)), array.shape[1])
+    return pa.RecordBatch.from_arrays([*arrays, vectors], schema=kinds)

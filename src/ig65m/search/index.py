@@ -1,0 +1,305 @@
+"""An index of clips: built from folders of features, added to, searched."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.atomic import check_place
+from ig65m.errors import UsageError, shown
+from ig65m.search.adding import Added, Adding, unit_length
+from ig65m.search.exact import best
+from ig65m.search.hits import Hit, Moment, Where, best_moments
+from ig65m.search.matrix import Vectors, extend_matrix, read_matrix, write_matrix
+from ig65m.search.record import FILE, FORMAT, different, locked, pooled, read_record, write_record
+from ig65m.search.rows import Rows
+from ig65m.search.table import LEAST, Table
+from ig65m.search.videos import IndexedVideo, list_videos
+from ig65m.store.folder import read_journal, read_settings
+from ig65m.types import ClipSpan, Label
+
+EXACT_UP_TO: Final = 100_000  # clips
+MATRIX: Final = "vectors.f32"
+
+Kind = Literal["exact", "approximate"]
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """The clips of a video in order: vectors (n, C) float32 of length 1, and of each clip its span and labels."""
+
+    vectors: NDArray[np.float32]
+    spans: tuple[ClipSpan, ...]
+    labels: tuple[tuple[Label, ...], ...]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What an index holds at one version of its table."""
+
+    version: int
+    rows: Rows
+    matrix: Vectors
+
+
+class Index:
+    """An index in a folder, open. Several processes and threads may search it, also while one adds to it."""
+
+    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """Use `open` or `build`."""
+        self.folder = folder
+        self.settings: dict[str, Any] = record["settings"]
+        self.exact_up_to: int = record["exact_up_to"]
+        self._table = Table(folder)
+        self._loading = threading.Lock()
+        self._state = _State(-1, self._table.rows(), np.zeros((0, 0), np.float32))
+
+    @staticmethod
+    def build(
+        features: Path,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+        on_video: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> tuple["Index", Added]:
+        """Make an index of a folder of features, in a new or empty folder. `exact_up_to`: clips up to which search is exact.
+
+        Raises UsageError for folders that are not so, and as `add`.
+        """
+        if type(exact_up_to) is not int or exact_up_to < 0:
+            raise UsageError(f"exact_up_to must be a whole number of at least 0, got {exact_up_to!r}")
+        settings = pooled(read_settings(features), features)
+        read_journal(features)
+        if (folder / FILE).exists():
+            raise UsageError(f"{folder} is an index already; `ig65m index add` adds to it what it lacks")
+        check_place(folder / FILE)
+        if folder.exists() and (strange := [path.name for path in folder.iterdir() if not path.name.startswith(".")]):
+            raise UsageError(f"{folder} is not empty (it has {strange[0]!a}); choose a new folder for the index")
+        record = {"format": FORMAT, "exact_up_to": exact_up_to, "settings": settings}
+        index = Index(folder, record)
+        write_record(folder, record)
+        return index, index.add(features, on_video=on_video, say=say)
+
+    @staticmethod
+    def open(folder: Path) -> "Index":
+        """The index in a folder. Raises UsageError if there is none, or none that this version knows."""
+        return Index(folder, read_record(folder))
+
+    def __len__(self) -> int:
+        return len(self._latest().rows)
+
+    @property
+    def width(self) -> int:
+        """Of a vector; 0 as long as there is none."""
+        return self._table.width
+
+    @property
+    def model_name(self) -> str:
+        """Of the network that computed the features."""
+        return str(self.settings["name"])
+
+    @property
+    def kind(self) -> Kind:
+        """How it searches."""
+        return "exact" if len(self) <= max(self.exact_up_to, LEAST) else "approximate"
+
+    def described(self) -> str:
+        """How it searches, in a line."""
+        how = "exact search" if self.kind == "exact" else "approximate search (IVF-PQ, refined)"
+        return f"{how} over {len(self):,} clips of {len(self._latest().rows.sources):,} videos"
+
+    def add(
+        self,
+        features: Path,
+        *,
+        on_video: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Added:
+        """Take in what a folder of features has and the index lacks; what has changed since takes the place of what was there.
+
+        Raises UsageError, saying what differs, if other settings computed the features than those in the index; OSError if
+        the disk refuses. What was added before it stays, and the next call goes on from there.
+        """
+        self.check(pooled(read_settings(features), features), str(features))
+        entries = sorted(read_journal(features), key=lambda entry: (entry.video.path, entry.name))
+        with locked(self.folder, "changing", say):
+            adding = Adding(self._table, {source.name: source.result for source in self._latest().rows.sources})
+            for entry in entries:
+                adding.take(features, entry)
+                if on_video is not None:
+                    on_video(entry.video.path)
+            adding.write()
+            self._latest()
+        return adding.done()
+
+    def remove(self, videos: Sequence[str]) -> int:
+        """Take out videos, by their names in the index, and say how many clips that were. Raises UsageError for others."""
+        with locked(self.folder, "changing"):
+            rows = self._latest().rows
+            self._known(rows, videos)
+            self._table.delete(rows.sources[rows.numbers[video]].result for video in videos)
+            return len(rows) - len(self._latest().rows)
+
+    def check(self, settings: Mapping[str, Any], whose: str) -> None:
+        """Raise UsageError, saying what differs, unless features of these settings can be held against those in the index."""
+        if differ := different(self.settings, settings):
+            raise UsageError(f"{whose} does not go with {self.folder}, whose features are of another kind: {'; '.join(differ)}")
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        count: int,
+        *,
+        where: Where | None = None,
+        leave_out: Moment | Sequence[Moment] | None = None,
+        merge: bool = False,
+    ) -> list[Hit]:
+        """The `count` clips that are most like any of the vectors (Q, C), best first, fewer only if there are no more.
+
+        Like is a high cosine; equal ones come in order of the videos' names and of time. leave_out: a moment whose clips are
+        no hits, or one for each vector, whose clips are no hits of that vector. With `merge` hits that touch are one, and
+        `count` is of moments.
+
+        Raises UsageError for vectors of another width or without direction, and for what `where` names and is not there.
+        """
+        state = self._latest()
+        _check_count(count)
+        queries, numbers = self._queries(vectors)
+        moments = [leave_out] * len(vectors) if leave_out is None or isinstance(leave_out, Moment) else list(leave_out)
+        if len(moments) != len(vectors):
+            raise UsageError(f"{len(vectors)} vectors but {len(moments)} moments to leave out")
+        rows = state.rows
+        if len(rows) == 0:
+            return []
+        allowed = self._allowed(rows, where or Where())
+        chosen = [moments[number] for number in numbers]
+        own = [np.zeros(0, np.int64) if moment is None else rows.within(moment) for moment in chosen]
+
+        def find(most: int) -> list[Hit]:
+            found, scores, asked = best(state.matrix, queries, most, allowed=allowed, own=own)
+            return _hits(rows, found, scores, numbers[asked], most)
+
+        return _found(find, count, len(rows), merge=merge)
+
+    def search_label(self, label: str, count: int, *, where: Where | None = None, merge: bool = False) -> list[Hit]:
+        """The `count` clips whose stored score of a label is highest, as `search`. Raises UsageError for a label not stored."""
+        rows = self._latest().rows
+        _check_count(count)
+        _check_label(rows, label)
+        scores, allowed = rows.scores_of(label), self._allowed(rows, where or Where())
+        chosen = np.flatnonzero((scores >= 0) if allowed is None else (scores >= 0) & allowed)
+
+        def find(most: int) -> list[Hit]:
+            return _hits(rows, chosen, scores[chosen], np.zeros(len(chosen), np.int64), most)
+
+        return _found(find, count, len(rows), merge=merge)
+
+    def sources(self) -> dict[str, str]:
+        """The path of each video by its name in the index."""
+        return {source.name: source.path for source in self._latest().rows.sources}
+
+    def videos(self) -> list[IndexedVideo]:
+        """All videos, by path."""
+        return list_videos(self._latest().rows)
+
+    def clips(self, video: str) -> ClipRows:
+        """The clips of a video, by its name in the index. Raises UsageError if it is not there."""
+        state = self._latest()
+        self._known(state.rows, [video])
+        rows = state.rows.of(video)
+        spans = tuple(state.rows.span(row) for row in rows)
+        return ClipRows(state.matrix[rows], spans, tuple(state.rows.labels(row) for row in rows))
+
+    def _queries(self, vectors: NDArray[np.float32]) -> tuple[Vectors, NDArray[np.int64]]:
+        """The vectors that have a direction, of length 1, and their numbers."""
+        vectors = np.asarray(vectors)
+        if vectors.ndim != 2 or len(vectors) == 0 or (self.width and vectors.shape[1] != self.width):
+            raise UsageError(f"expected vectors (Q, {self.width or 'C'}), got shape {vectors.shape}")
+        if not np.isfinite(vectors).all():
+            raise UsageError("there are numbers in the vectors that are not finite")
+        unit = unit_length(vectors)
+        numbers = np.flatnonzero(unit.any(1))
+        if len(numbers) == 0:
+            raise UsageError("a vector of zeros is like nothing; search with another clip")
+        return unit[numbers], numbers
+
+    def _allowed(self, rows: Rows, where: Where) -> NDArray[np.bool_] | None:
+        self._known(rows, [*(where.videos or ()), *where.not_videos])
+        if where.label is not None:
+            _check_label(rows, where.label)
+        return rows.allowed(where)
+
+    def _known(self, rows: Rows, videos: Sequence[str]) -> None:
+        if unknown := [video for video in videos if video not in rows.numbers]:
+            raise UsageError(f"{self.folder} has no video {unknown[0]!a}")
+
+    def _latest(self) -> _State:
+        """What is there now, looked at again when the table has changed."""
+        with self._loading:
+            self._table.latest()
+            if (version := self._table.version) != self._state.version:
+                rows = self._table.rows()
+                self._state = _State(version, rows, self._matrix(rows))
+            return self._state
+
+    def _matrix(self, rows: Rows) -> Vectors:
+        """The vectors of these rows, from the file, which is brought up to date; from the table where it cannot be written."""
+        path, width = self.folder / MATRIX, self.width
+        found = read_matrix(path, rows, width)
+        if found is None or len(found[0]) < len(rows):
+            try:
+                with locked(self.folder, "mapping"):
+                    found = read_matrix(path, rows, width)
+                    if found is None:
+                        write_matrix(path, rows, width, self._table.vectors())
+                    elif len(found[0]) < len(rows):
+                        extend_matrix(path, rows, width, len(found[0]), found[1], self._table.vectors(len(found[0])))
+                found = read_matrix(path, rows, width)
+            except PermissionError:
+                return np.concatenate([np.zeros((0, width), np.float32), *self._table.vectors()])
+        if found is None or len(found[0]) != len(rows):
+            raise OSError(None, "what was written is not what is read back; the disk is not sound", str(path))
+        return found[0]
+
+
+def _found(find: Callable[[int], list[Hit]], count: int, most: int, *, merge: bool) -> list[Hit]:
+    """`count` hits or moments of what `find` finds, which is asked for more until they are enough or all."""
+    if not merge:
+        return find(min(count, most))
+    fetched = min(4 * count, most)
+    while True:
+        hits = find(fetched)
+        moments = best_moments(hits, count)
+        if len(moments) >= count or len(hits) < fetched or fetched == most:
+            return moments
+        fetched = min(4 * fetched, most)
+
+
+def _hits(rows: Rows, found: NDArray[np.int64], scores: NDArray[np.float64], asked: NDArray[np.int64], count: int) -> list[Hit]:
+    order = np.lexsort((rows.clip[found], rows.rank[rows.source[found]], -scores))[:count]
+    hits = []
+    for place in order:
+        row = int(found[place])
+        source, span = rows.sources[rows.source[row]], rows.span(row)
+        score, query = float(scores[place]), int(asked[place])
+        hits.append(Hit(source.name, source.path, score, span.start, span.end, rows.labels(row), query))
+    return hits
+
+
+def _check_count(count: int) -> None:
+    if type(count) is not int or count < 1:
+        raise UsageError(f"the count must be a whole number of at least 1, got {count!r}")
+
+
+def _check_label(rows: Rows, label: str) -> None:
+    if not rows.label_names:
+        raise UsageError("no labels are stored in the index; extract with --top-k 5 to have them")
+    if label not in rows.label_names:
+        near = get_close_matches(label, rows.label_names, 4) or sorted(rows.label_names)
+        raise UsageError(f"no clip is labelled {label!a}; there are {shown(near)}")

@@ -1,0 +1,76 @@
+"""What an index says of itself besides its clips, and who may change it."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ig65m.atomic import finished_file
+from ig65m.errors import UsageError
+from ig65m.store.folder import differences
+from ig65m.store.locks import Locks
+
+FORMAT: Final = 1
+FILE: Final = "index.json"
+SAME: Final = ("sha256", "preprocessing", "pooling")  # of what computed features that are held against each other
+SAME_SAMPLING: Final = ("frames", "frame_step", "fps")
+# POSIX's locks belong to the process, and go when any file of theirs is closed: so a file each, and threads wait here.
+_THREADS: Final = {"changing": threading.RLock(), "mapping": threading.RLock()}
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    with finished_file(folder / FILE) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        known = isinstance(record, dict) and record.get("format") == FORMAT
+        if not known or not isinstance(record.get("settings"), dict) or type(record.get("exact_up_to")) is not int:
+            raise UsageError(f"{path} is of a format that this version does not know: {record!r:.80}")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{folder} is no index (there is no {FILE}); `ig65m index build FEATURES {folder}` makes one"
+        ) from None
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is damaged ({error}); build the index again") from None
+    return dict(record)
+
+
+def pooled(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if "none" in (settings.get("pooling") or {}).values():
+        raise UsageError(
+            f"the features in {folder} are not pooled; extract them without --pool-spatial and --pool-temporal none"
+        )
+    return settings
+
+
+def different(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In what two settings differ that features must share to be held against each other, a line each."""
+
+    def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+        sampling = settings.get("sampling") or {}
+        return {name: settings.get(name) for name in SAME} | {name: sampling.get(name) for name in SAME_SAMPLING}
+
+    return list(differences(deciding(there), deciding(here)))
+
+
+@contextmanager
+def locked(folder: Path, what: Literal["changing", "mapping"], say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """One thread of one process at a time does that in a folder."""
+    with _THREADS[what]:
+        locks = Locks(folder / f".{what}")
+        try:
+            if not locks.take(what):
+                if say is not None:
+                    say(f"another process is {what} {folder}; waiting for it")
+                locks.take(what, wait=True)
+            yield
+        finally:
+            locks.close()

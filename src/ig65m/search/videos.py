@@ -1,0 +1,57 @@
+"""What an index holds of each video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from ig65m.search.rows import Rows
+from ig65m.types import Label, Status
+
+
+@dataclass(frozen=True)
+class IndexedVideo:
+    """A video of an index. title: its file's name. duration: the end of its last clip, in seconds. labels: the mean of its
+    clips' scores, best first."""
+
+    video: str
+    path: str
+    title: str
+    duration: float
+    clips: int
+    status: Status
+    labels: tuple[Label, ...]
+
+
+def list_videos(rows: Rows) -> list[IndexedVideo]:
+    """All of them, by path."""
+    clips = np.bincount(rows.source, minlength=len(rows.sources))
+    ends = np.full(len(rows.sources), -np.inf)
+    np.maximum.at(ends, rows.source, rows.end)
+    labels = _mean_labels(rows, clips.tolist())
+    every = [
+        IndexedVideo(
+            video=source.name,
+            path=source.path,
+            title=Path(source.path).name,
+            duration=float(ends[number]),
+            clips=int(clips[number]),
+            status=cast(Status, source.status),
+            labels=labels.get(number, ()),
+        )
+        for number, source in enumerate(rows.sources)
+    ]
+    return sorted(every, key=lambda video: (video.path, video.video))
+
+
+def _mean_labels(rows: Rows, clips: list[int]) -> dict[int, tuple[Label, ...]]:
+    """By the number of a video: its labels' mean scores over its clips, best first."""
+    owners = np.repeat(rows.source, np.diff(rows.label_starts)).astype(np.int64)
+    pairs, places = np.unique(owners * max(len(rows.label_names), 1) + rows.label, return_inverse=True)
+    sums = np.bincount(places, weights=rows.label_score, minlength=len(pairs))
+    labels: dict[int, list[Label]] = {}
+    for pair, total in zip(pairs.tolist(), sums.tolist(), strict=True):
+        number, label = divmod(pair, len(rows.label_names))
+        labels.setdefault(number, []).append(Label(rows.label_names[label], total / clips[number]))
+    return {number: tuple(sorted(each, key=lambda label: -label.score)) for number, each in labels.items()}
