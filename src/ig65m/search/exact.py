@@ -34,27 +34,29 @@ def best(
     be held against.
     """
     step = max(1024, min(1 << 18, BLOCK // len(queries)))
+    some = None
+    if allowed is not None and 4 * np.count_nonzero(allowed) < len(allowed):
+        some, step = np.flatnonzero(allowed), min(step, max(1, BLOCK // matrix.shape[1]))
     rows, scores, asked = np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    for first in range(0, len(matrix), step):
-        part = None if allowed is None else allowed[first : first + step]
-        if part is not None and not part.any():
-            continue
-        products = matrix[first : first + step] @ queries.T
+    for first in range(0, len(matrix) if some is None else len(some), step):
+        here = np.arange(first, min(first + step, len(matrix))) if some is None else some[first : first + step]
+        products = (matrix[first : first + step] if some is None else matrix[here]) @ queries.T
         for query, theirs in enumerate(own):
-            products[theirs[(theirs >= first) & (theirs < first + len(products))] - first, query] = -np.inf
-        if part is not None:
-            products[~part] = -np.inf
+            places = np.searchsorted(here, theirs[(theirs >= here[0]) & (theirs <= here[-1])])
+            products[places[np.isin(here[places], theirs)], query] = -np.inf
+        if some is None and allowed is not None:
+            products[~allowed[first : first + step]] = -np.inf
         which = products.argmax(1)
         highest = products[np.arange(len(products)), which]
         chosen = _highest(highest, count)
-        rows = np.concatenate([rows, first + chosen])
+        rows = np.concatenate([rows, here[chosen]])
         scores, asked = np.concatenate([scores, highest[chosen]]), np.concatenate([asked, which[chosen]])
         kept = _highest(scores, count)
         rows, scores, asked = rows[kept], scores[kept], asked[kept]
     exact = np.zeros(len(rows), np.float64)
     for first in range(0, len(rows), 4096):
-        some = slice(first, first + 4096)
-        exact[some] = cosines(matrix[rows[some]], queries[asked[some]])
+        part = slice(first, first + 4096)
+        exact[part] = cosines(matrix[rows[part]], queries[asked[part]])
     return rows, exact, asked
 
 

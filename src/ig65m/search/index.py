@@ -13,17 +13,24 @@ from numpy.typing import NDArray
 from ig65m.atomic import check_place
 from ig65m.errors import UsageError, shown
 from ig65m.search.adding import Added, Adding, unit_length
-from ig65m.search.exact import best
+from ig65m.search.exact import best, cosines
 from ig65m.search.hits import Hit, Moment, Where, best_moments
 from ig65m.search.matrix import Vectors, extend_matrix, read_matrix, write_matrix
 from ig65m.search.record import FILE, FORMAT, different, locked, pooled, read_record, write_record
 from ig65m.search.rows import Rows
-from ig65m.search.table import LEAST, Table
+from ig65m.search.table import Table
 from ig65m.search.videos import IndexedVideo, list_videos
 from ig65m.store.folder import read_journal, read_settings
 from ig65m.types import ClipSpan, Label
 
 EXACT_UP_TO: Final = 100_000  # clips
+LEAST: Final = 1000  # clips below which search is exact in any case: an approximate index has 256 centres to learn
+FEW: Final = 16  # queries; more at once are held against all vectors as fast as the approximate index answers them
+MANY: Final = 1000  # hits; as with queries
+GROWN: Final = 4  # times as many clips as the approximate index was made of: it is made again
+BESIDE: Final = 20_000  # clips beside the approximate index that cost a search little, or that share of all
+BESIDE_SHARE: Final = 0.02
+PIECES: Final = 64  # files of rows that are put together when they are more
 MATRIX: Final = "vectors.f32"
 
 Kind = Literal["exact", "approximate"]
@@ -38,13 +45,15 @@ class ClipRows:
     labels: tuple[tuple[Label, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _State:
-    """What an index holds at one version of its table."""
+    """What an index holds at one version of its table. unlearned: clips beside the approximate index, None if there is none.
+    matrix: as soon as it is needed."""
 
     version: int
     rows: Rows
-    matrix: Vectors
+    unlearned: int | None
+    matrix: Vectors | None = None
 
 
 class Index:
@@ -56,8 +65,8 @@ class Index:
         self.settings: dict[str, Any] = record["settings"]
         self.exact_up_to: int = record["exact_up_to"]
         self._table = Table(folder)
-        self._loading = threading.Lock()
-        self._state = _State(-1, self._table.rows(), np.zeros((0, 0), np.float32))
+        self._loading = threading.RLock()
+        self._state = self._read()
 
     @staticmethod
     def build(
@@ -107,12 +116,20 @@ class Index:
     @property
     def kind(self) -> Kind:
         """How it searches."""
-        return "exact" if len(self) <= max(self.exact_up_to, LEAST) else "approximate"
+        return self._kind(self._latest().rows)
+
+    def _kind(self, rows: Rows) -> Kind:
+        return "exact" if len(rows) <= max(self.exact_up_to, LEAST) else "approximate"
 
     def described(self) -> str:
         """How it searches, in a line."""
-        how = "exact search" if self.kind == "exact" else "approximate search (IVF-PQ, refined)"
-        return f"{how} over {len(self):,} clips of {len(self._latest().rows.sources):,} videos"
+        state = self._latest()
+        over = f"over {len(state.rows):,} clips of {len(state.rows.sources):,} videos"
+        if self._kind(state.rows) == "exact":
+            return f"exact search {over}"
+        if state.unlearned is None:
+            return f"exact search {over}, for want of an approximate index, which the next add makes"
+        return f"approximate search (IVF-PQ, refined) {over}, {state.unlearned:,} of them beside the approximate index"
 
     def add(
         self,
@@ -135,8 +152,26 @@ class Index:
                 if on_video is not None:
                     on_video(entry.video.path)
             adding.write()
-            self._latest()
+            self._settle(say or (lambda _: None))
         return adding.done()
+
+    def _settle(self, say: Callable[[str], None]) -> None:
+        """After rows came: what search goes by is brought up to date, at a cost that is small beside that of the rows."""
+        state = self._latest()
+        count, missing, record = len(state.rows), state.unlearned, read_record(self.folder)
+        learned = record.get("learned") or count - (missing or 0)  # whoever made the index was killed before it said so
+        if self._kind(state.rows) == "approximate":
+            if missing is None or count > GROWN * learned:
+                why = f"more than {self.exact_up_to:,}" if missing is None else f"grown from {learned:,}"
+                say(f"{count:,} clips, {why}: making the approximate index, which takes some minutes for a million")
+                self._table.learn(count)
+                write_record(self.folder, record | {"learned": count})
+            elif missing > max(BESIDE, BESIDE_SHARE * count):
+                say(f"taking {missing:,} clips into the approximate index")
+                self._table.tidy()
+        elif self._table.pieces() > PIECES:
+            self._table.tidy()
+        self._vectors(self._latest())
 
     def remove(self, videos: Sequence[str]) -> int:
         """Take out videos, by their names in the index, and say how many clips that were. Raises UsageError for others."""
@@ -159,12 +194,13 @@ class Index:
         where: Where | None = None,
         leave_out: Moment | Sequence[Moment] | None = None,
         merge: bool = False,
+        exact: bool = False,
     ) -> list[Hit]:
         """The `count` clips that are most like any of the vectors (Q, C), best first, fewer only if there are no more.
 
         Like is a high cosine; equal ones come in order of the videos' names and of time. leave_out: a moment whose clips are
         no hits, or one for each vector, whose clips are no hits of that vector. With `merge` hits that touch are one, and
-        `count` is of moments.
+        `count` is of moments. With `exact` all vectors are looked at, whatever the kind of the index.
 
         Raises UsageError for vectors of another width or without direction, and for what `where` names and is not there.
         """
@@ -182,10 +218,32 @@ class Index:
         own = [np.zeros(0, np.int64) if moment is None else rows.within(moment) for moment in chosen]
 
         def find(most: int) -> list[Hit]:
-            found, scores, asked = best(state.matrix, queries, most, allowed=allowed, own=own)
-            return _hits(rows, found, scores, numbers[asked], most)
+            found = None
+            if not exact and allowed is None and len(queries) <= FEW and most <= MANY:
+                found = self._near(state, queries, most, own)
+            rows_found, scores, asked = found or best(self._vectors(state), queries, most, allowed=allowed, own=own)
+            return _hits(rows, rows_found, scores, numbers[asked], most)
 
         return _found(find, count, len(rows), merge=merge)
+
+    def _near(
+        self, state: _State, queries: Vectors, count: int, own: Sequence[NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]] | None:
+        """As `best`, by the approximate index; None if there is none, or it gives too few."""
+        rows = state.rows
+        if state.unlearned is None or self._kind(rows) == "exact":
+            return None
+        best_of: dict[int, tuple[float, int]] = {}
+        for number, (query, theirs) in enumerate(zip(queries, own, strict=True)):
+            results, clips, vectors = self._table.near(query, count + len(theirs))
+            scores = cosines(vectors, query)
+            for row, score in zip(rows.find(results, clips).tolist(), scores.tolist(), strict=True):
+                if row >= 0 and row not in theirs and score > best_of.get(row, (-2.0, 0))[0]:
+                    best_of[row] = score, number
+        if len(best_of) < min(count, len(rows) - max(map(len, own))):
+            return None
+        facts = np.array([*best_of.values()])
+        return np.array([*best_of]), facts[:, 0], facts[:, 1].astype(np.int64)
 
     def search_label(self, label: str, count: int, *, where: Where | None = None, merge: bool = False) -> list[Hit]:
         """The `count` clips whose stored score of a label is highest, as `search`. Raises UsageError for a label not stored."""
@@ -214,7 +272,14 @@ class Index:
         self._known(state.rows, [video])
         rows = state.rows.of(video)
         spans = tuple(state.rows.span(row) for row in rows)
-        return ClipRows(state.matrix[rows], spans, tuple(state.rows.labels(row) for row in rows))
+        return ClipRows(self._vectors(state)[rows], spans, tuple(state.rows.labels(row) for row in rows))
+
+    def sample(self, count: int, seed: int = 0) -> Vectors:
+        """The vectors (count, C) of clips drawn by chance, all of them if there are fewer; without those that are zeros."""
+        vectors = self._vectors(self._latest())
+        rows = np.random.default_rng(seed).permutation(len(vectors))[:count]
+        drawn = vectors[np.sort(rows)]
+        return drawn[drawn.any(1)]
 
     def _queries(self, vectors: NDArray[np.float32]) -> tuple[Vectors, NDArray[np.int64]]:
         """The vectors that have a direction, of length 1, and their numbers."""
@@ -243,10 +308,18 @@ class Index:
         """What is there now, looked at again when the table has changed."""
         with self._loading:
             self._table.latest()
-            if (version := self._table.version) != self._state.version:
-                rows = self._table.rows()
-                self._state = _State(version, rows, self._matrix(rows))
+            if self._table.version != self._state.version:
+                self._state = self._read()
             return self._state
+
+    def _read(self) -> _State:
+        return _State(self._table.version, self._table.rows(), self._table.unlearned())
+
+    def _vectors(self, state: _State) -> Vectors:
+        with self._loading:
+            if state.matrix is None:
+                state.matrix = self._matrix(state.rows)
+            return state.matrix
 
     def _matrix(self, rows: Rows) -> Vectors:
         """The vectors of these rows, from the file, which is brought up to date; from the table where it cannot be written."""

@@ -18,7 +18,6 @@ from ig65m.search.rows import Rows
 
 HEADER: Final = 4096
 FORMAT: Final = 1
-_WORDS: Final = 1 << 22  # that are summed at once
 
 Vectors = NDArray[np.float32]
 
@@ -72,12 +71,12 @@ def extend_matrix(path: Path, rows: Rows, width: int, count: int, total: int, ve
 
 
 def word_sum(vectors: Vectors) -> int:
-    """The sum of all words of 32 bits, modulo 2 to the 64."""
-    words = vectors.reshape(-1).view(np.uint32)
-    parts = (int(words[first : first + _WORDS].sum(dtype=np.uint64)) for first in range(0, len(words), _WORDS))
-    return sum(parts) % (1 << 64)
+    """The sum, modulo 2 to the 64, of the words of 64 bits in rows (n, width); of 32 bits where the width is odd."""
+    even = vectors.shape[1] % 2 == 0
+    words = vectors.reshape(-1).view(np.uint64 if even else np.uint32)
+    return int(words.sum(dtype=np.uint64))
 
 
 def _header(rows: Rows, count: int, width: int, total: int) -> bytes:
-    text = json.dumps({"format": FORMAT, "rows": count, "width": width, "clips": rows.digest(count), "sum": total})
+    text = json.dumps({"format": FORMAT, "rows": count, "width": width, "clips": rows.digest(count), "sum": total % (1 << 64)})
     return text.encode().ljust(HEADER)

@@ -60,10 +60,32 @@ class Rows:
         rank[np.argsort(names, kind="stable")] = np.arange(len(names))
         return rank
 
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Video and clip as one number, sorted, and the row of each; None if the rows stand in that order anyway."""
+        keys = (self.source.astype(np.int64) << 32) + self.clip
+        if (keys[1:] > keys[:-1]).all():
+            return keys, None
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+
     def of(self, video: str) -> NDArray[np.int64]:
         """Row numbers of a video's clips, in order of its clips; none if there is no such video."""
-        rows = np.flatnonzero(self.source == self.numbers.get(video, -1))
-        return rows[np.argsort(self.clip[rows], kind="stable")]
+        keys, order = self._places
+        number = self.numbers.get(video, len(self.sources))
+        first, last = np.searchsorted(keys, [number << 32, (number + 1) << 32])
+        return np.arange(first, last) if order is None else order[first:last]
+
+    def find(self, results: Sequence[str], clips: Sequence[int]) -> NDArray[np.int64]:
+        """Row numbers of clips by their videos' results; -1 for one that is not there."""
+        known = [(self._results.get(result, -1) << 32) + clip for result, clip in zip(results, clips, strict=True)]
+        keys, order = self._places
+        places = np.minimum(np.searchsorted(keys, known), len(keys) - 1)
+        return np.where(keys[places] == known, places if order is None else order[places], -1)
+
+    @cached_property
+    def _results(self) -> dict[str, int]:
+        return {source.result: number for number, source in enumerate(self.sources)}
 
     def within(self, moment: Moment) -> NDArray[np.int64]:
         """Row numbers of the clips that share time with a moment, or are all of it."""

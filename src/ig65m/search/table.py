@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from math import isqrt
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,9 @@ from ig65m.search.rows import COLUMNS, Rows, read_rows, schema
 NAME: Final = "clips"
 KEPT: Final = timedelta(hours=1)  # of versions that others may still read
 BATCH: Final = 8192  # rows
-PROBES: Final = 20  # cells of the index that are looked into
-REFINE: Final = 20  # times as many candidates as hits, which are held against their own vectors
-BITS: Final = 8
-LEAST: Final = 1000  # rows from which there can be an approximate index: it learns 256 centres
+PROBES: Final = 20  # cells of the approximate index that are looked into
+REFINE: Final = 20  # times as many candidates as hits are held against their own vectors
+PIECE: Final = 8  # numbers of a vector that are coded as one byte, or the largest divisor of its width below
 
 
 class Table:
@@ -77,6 +77,38 @@ class Table:
         """Take out the rows of these results, sha256 in hexadecimal."""
         if self._table is not None and (condition := _among(results)):
             self._table.delete(condition)
+
+    def unlearned(self) -> int | None:
+        """Rows that the approximate index has not taken in, which are found all the same; None if there is no such index."""
+        if self._table is None:
+            return None
+        stats = [self._table.index_stats(index.name) for index in self._table.list_indices() if index.columns == ["vector"]]
+        return stats[0].num_unindexed_rows if stats else None
+
+    def pieces(self) -> int:
+        """Files that the rows stand in."""
+        return 0 if self._table is None else int(self._table.stats()["fragment_stats"]["num_fragments"])
+
+    def learn(self, rows: int) -> None:
+        """Make the approximate index, in place of one that is there."""
+        from lancedb.index import IvfPq
+
+        piece = max(size for size in range(1, PIECE + 1) if self.width % size == 0)
+        config = IvfPq("l2", num_partitions=isqrt(rows), num_sub_vectors=self.width // piece)
+        self._table.create_index("vector", config=config, replace=True)
+
+    def tidy(self) -> None:
+        """Take into the approximate index what it lacks, and put small files together; versions grown old go."""
+        if self._table is not None:
+            self._table.optimize(cleanup_older_than=KEPT)
+
+    def near(self, query: NDArray[np.float32], count: int) -> tuple[list[str], list[int], NDArray[np.float32]]:
+        """About the `count` rows nearest to a query (C,) of length 1, by the approximate index: results, clips, vectors."""
+        search = self._table.search(query, vector_column_name="vector", query_type="vector").distance_type("l2")
+        search = search.nprobes(PROBES).refine_factor(REFINE).limit(count)
+        found = search.select(["result", "clip", "vector", "_distance"]).to_arrow()
+        vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
+        return found["result"].to_pylist(), found["clip"].to_pylist(), vectors
 
 
 def _among(results: Iterable[str]) -> str:
