@@ -15,7 +15,7 @@ from ig65m.errors import UsageError, shown
 from ig65m.search.adding import Added, Adding, unit_length
 from ig65m.search.exact import best, cosines
 from ig65m.search.hits import Hit, Moment, Where, best_moments
-from ig65m.search.matrix import Vectors, extend_matrix, read_matrix, write_matrix
+from ig65m.search.matrix import Vectors, load_matrix
 from ig65m.search.record import FILE, FORMAT, different, locked, pooled, read_record, write_record
 from ig65m.search.rows import Rows
 from ig65m.search.table import Table
@@ -31,7 +31,6 @@ GROWN: Final = 4  # times as many clips as the approximate index was made of: it
 BESIDE: Final = 20_000  # clips beside the approximate index that cost a search little, or that share of all
 BESIDE_SHARE: Final = 0.02
 PIECES: Final = 64  # files of rows that are put together when they are more
-MATRIX: Final = "vectors.f32"
 
 Kind = Literal["exact", "approximate"]
 
@@ -45,15 +44,14 @@ class ClipRows:
     labels: tuple[tuple[Label, ...], ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _State:
-    """What an index holds at one version of its table. unlearned: clips beside the approximate index, None if there is none.
-    matrix: as soon as it is needed."""
+    """What an index holds at one version of its table. unlearned: clips beside the approximate index, None if there is none."""
 
     version: int
     rows: Rows
+    matrix: Vectors
     unlearned: int | None
-    matrix: Vectors | None = None
 
 
 class Index:
@@ -146,16 +144,17 @@ class Index:
         self.check(pooled(read_settings(features), features), str(features))
         entries = sorted(read_journal(features), key=lambda entry: (entry.video.path, entry.name))
         with locked(self.folder, "changing", say):
-            adding = Adding(self._table, {source.name: source.result for source in self._latest().rows.sources})
+            table = Table(self.folder)  # not the one that is searched meanwhile, whose version its rows belong to
+            adding = Adding(table, {source.name: source.result for source in self._latest().rows.sources})
             for entry in entries:
                 adding.take(features, entry)
                 if on_video is not None:
                     on_video(entry.video.path)
             adding.write()
-            self._settle(say or (lambda _: None))
+            self._settle(table, say or (lambda _: None))
         return adding.done()
 
-    def _settle(self, say: Callable[[str], None]) -> None:
+    def _settle(self, table: Table, say: Callable[[str], None]) -> None:
         """After rows came: what search goes by is brought up to date, at a cost that is small beside that of the rows."""
         state = self._latest()
         count, missing, record = len(state.rows), state.unlearned, read_record(self.folder)
@@ -164,21 +163,21 @@ class Index:
             if missing is None or count > GROWN * learned:
                 why = f"more than {self.exact_up_to:,}" if missing is None else f"grown from {learned:,}"
                 say(f"{count:,} clips, {why}: making the approximate index, which takes some minutes for a million")
-                self._table.learn(count)
+                table.learn(count)
                 write_record(self.folder, record | {"learned": count})
             elif missing > max(BESIDE, BESIDE_SHARE * count):
                 say(f"taking {missing:,} clips into the approximate index")
-                self._table.tidy()
-        elif self._table.pieces() > PIECES:
-            self._table.tidy()
-        self._vectors(self._latest())
+                table.tidy()
+        elif table.pieces() > PIECES:
+            table.tidy()
+        self._latest()
 
     def remove(self, videos: Sequence[str]) -> int:
         """Take out videos, by their names in the index, and say how many clips that were. Raises UsageError for others."""
         with locked(self.folder, "changing"):
             rows = self._latest().rows
             self._known(rows, videos)
-            self._table.delete(rows.sources[rows.numbers[video]].result for video in videos)
+            Table(self.folder).delete(rows.sources[rows.numbers[video]].result for video in videos)
             return len(rows) - len(self._latest().rows)
 
     def check(self, settings: Mapping[str, Any], whose: str) -> None:
@@ -221,7 +220,7 @@ class Index:
             found = None
             if not exact and allowed is None and len(queries) <= FEW and most <= MANY:
                 found = self._near(state, queries, most, own)
-            rows_found, scores, asked = found or best(self._vectors(state), queries, most, allowed=allowed, own=own)
+            rows_found, scores, asked = found or best(state.matrix, queries, most, allowed=allowed, own=own)
             return _hits(rows, rows_found, scores, numbers[asked], most)
 
         return _found(find, count, len(rows), merge=merge)
@@ -272,11 +271,11 @@ class Index:
         self._known(state.rows, [video])
         rows = state.rows.of(video)
         spans = tuple(state.rows.span(row) for row in rows)
-        return ClipRows(self._vectors(state)[rows], spans, tuple(state.rows.labels(row) for row in rows))
+        return ClipRows(state.matrix[rows], spans, tuple(state.rows.labels(row) for row in rows))
 
     def sample(self, count: int, seed: int = 0) -> Vectors:
         """The vectors (count, C) of clips drawn by chance, all of them if there are fewer; without those that are zeros."""
-        vectors = self._vectors(self._latest())
+        vectors = self._latest().matrix
         rows = np.random.default_rng(seed).permutation(len(vectors))[:count]
         drawn = vectors[np.sort(rows)]
         return drawn[drawn.any(1)]
@@ -313,32 +312,9 @@ class Index:
             return self._state
 
     def _read(self) -> _State:
-        return _State(self._table.version, self._table.rows(), self._table.unlearned())
-
-    def _vectors(self, state: _State) -> Vectors:
-        with self._loading:
-            if state.matrix is None:
-                state.matrix = self._matrix(state.rows)
-            return state.matrix
-
-    def _matrix(self, rows: Rows) -> Vectors:
-        """The vectors of these rows, from the file, which is brought up to date; from the table where it cannot be written."""
-        path, width = self.folder / MATRIX, self.width
-        found = read_matrix(path, rows, width)
-        if found is None or len(found[0]) < len(rows):
-            try:
-                with locked(self.folder, "mapping"):
-                    found = read_matrix(path, rows, width)
-                    if found is None:
-                        write_matrix(path, rows, width, self._table.vectors())
-                    elif len(found[0]) < len(rows):
-                        extend_matrix(path, rows, width, len(found[0]), found[1], self._table.vectors(len(found[0])))
-                found = read_matrix(path, rows, width)
-            except PermissionError:
-                return np.concatenate([np.zeros((0, width), np.float32), *self._table.vectors()])
-        if found is None or len(found[0]) != len(rows):
-            raise OSError(None, "what was written is not what is read back; the disk is not sound", str(path))
-        return found[0]
+        table = self._table
+        rows = table.rows()
+        return _State(table.version, rows, load_matrix(self.folder, rows, table.width, table.vectors), table.unlearned())
 
 
 def _found(find: Callable[[int], list[Hit]], count: int, most: int, *, merge: bool) -> list[Hit]:

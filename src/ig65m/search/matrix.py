@@ -4,22 +4,53 @@ A file of HEADER bytes, JSON filled up with spaces, and the rows in float32. Wha
 clips (a digest), and the sum of its words, which damage changes.
 """
 
+import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file, sync
+from ig65m.search.record import locked
 from ig65m.search.rows import Rows
 
+FILE: Final = "vectors.f32"
 HEADER: Final = 4096
+PART: Final = 16 << 20  # bytes that are summed at once
+_READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 FORMAT: Final = 1
 
 Vectors = NDArray[np.float32]
+
+
+def load_matrix(folder: Path, rows: Rows, width: int, vectors: Callable[[int], Iterator[Vectors]]) -> Vectors:
+    """The vectors (n, width) of these rows, mapped from the folder's file, which is brought up to date by what `vectors` gives
+    from a row on; in memory where nothing can be written.
+
+    Raises OSError if the disk refuses or is not sound.
+    """
+    path = folder / FILE
+    found = read_matrix(path, rows, width)
+    if found is None or len(found[0]) < len(rows):
+        try:
+            with locked(folder, "mapping"):
+                found = read_matrix(path, rows, width)
+                if found is None:
+                    write_matrix(path, rows, width, vectors(0))
+                elif len(found[0]) < len(rows):
+                    extend_matrix(path, rows, *found, vectors(len(found[0])))
+                found = read_matrix(path, rows, width)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            return np.concatenate([np.zeros((0, width), np.float32), *vectors(0)])
+    if found is None or len(found[0]) != len(rows):
+        raise OSError(None, "what was written is not what is read back; the disk is not sound", str(path))
+    return found[0]
 
 
 def read_matrix(path: Path, rows: Rows, width: int) -> tuple[Vectors, int] | None:
@@ -28,20 +59,35 @@ def read_matrix(path: Path, rows: Rows, width: int) -> tuple[Vectors, int] | Non
     None if it is not there, is damaged, or is not of these rows.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             said = json.loads(file.read(HEADER))
             count, digest, total = said["rows"], said["clips"], said["sum"]
             if [said["format"], said["width"]] != [FORMAT, width] or not 0 <= count <= len(rows):
                 return None
-            if os.fstat(file.fileno()).st_size < HEADER + 4 * count * width or digest != rows.digest(count):
+            if digest != rows.digest(count) or _sum_of(file, count, width) != total:
                 return None
             if count == 0:
                 return np.zeros((0, width), np.float32), 0
-            matrix: Any = np.memmap(file, np.float32, "r", HEADER, (count, width))
+            matrix = np.memmap(file, np.float32, "r", HEADER, (count, width))
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    matrix = matrix.view(np.ndarray)
-    return (matrix, total) if word_sum(matrix) == total else None
+    return matrix.view(np.ndarray), total
+
+
+def _sum_of(file: BinaryIO, count: int, width: int) -> int | None:
+    """The sum of a file's rows, which are read and not mapped, so that they do not count as this process's memory."""
+    step = max(1, PART // (4 * width)) if width else 1
+    buffer = np.empty((min(step, count), width), np.float32)
+    total = 0
+    for first in range(0, count, step):
+        part = buffer[: min(step, count - first)]
+        view, filled = memoryview(part).cast("B"), 0
+        while filled < len(view):
+            if not (got := file.readinto(view[filled:])):  # type: ignore[attr-defined]
+                return None
+            filled += got
+        total += word_sum(part)
+    return total % (1 << 64)
 
 
 def write_matrix(path: Path, rows: Rows, width: int, vectors: Iterable[Vectors]) -> None:
@@ -56,8 +102,10 @@ def write_matrix(path: Path, rows: Rows, width: int, vectors: Iterable[Vectors])
         file.write(_header(rows, len(rows), width, total))
 
 
-def extend_matrix(path: Path, rows: Rows, width: int, count: int, total: int, vectors: Iterable[Vectors]) -> None:
-    """Add to the file, which has `count` rows that sum to `total`, what comes after; it says so when that is on the disk."""
+def extend_matrix(path: Path, rows: Rows, there: Vectors, total: int, vectors: Iterable[Vectors]) -> None:
+    """Add to the file, which has the vectors `there` that sum to `total`, what comes after; it says so when that is on the
+    disk."""
+    count, width = there.shape
     with path.open("r+b") as file:
         file.seek(HEADER + 4 * count * width)
         for some in vectors:
