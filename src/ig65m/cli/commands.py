@@ -7,8 +7,10 @@ from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
 from ig65m.cli.extract import extract
 from ig65m.cli.features import app as features
+from ig65m.cli.index import app as index
 from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
+from ig65m.cli.search import search
 
 app = typer.Typer(
     help="Labels and features from video with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
@@ -22,6 +24,8 @@ app.command()(convert)
 app.command()(classify)
 app.command()(extract)
 app.add_typer(features, name="features")
+app.add_typer(index, name="index")
+app.command()(search)
 app.command()(quantize)
 app.command()(bench)
 

@@ -112,6 +112,12 @@ class Index:
         return str(self.settings["name"])
 
     @property
+    def clip_seconds(self) -> float:
+        """How long a clip of it lasts: the median."""
+        rows = self._latest().rows
+        return float(np.median(rows.end - rows.start)) if len(rows) else 0.0
+
+    @property
     def kind(self) -> Kind:
         """How it searches."""
         return self._kind(self._latest().rows)
@@ -260,6 +266,12 @@ class Index:
     def sources(self) -> dict[str, str]:
         """The path of each video by its name in the index."""
         return {source.name: source.path for source in self._latest().rows.sources}
+
+    def labels(self) -> dict[str, int]:
+        """How many clips have each label stored, most first."""
+        rows = self._latest().rows
+        clips = np.bincount(rows.label, minlength=len(rows.label_names)).tolist()
+        return dict(sorted(zip(rows.label_names, clips, strict=True), key=lambda pair: (-pair[1], pair[0])))
 
     def videos(self) -> list[IndexedVideo]:
         """All videos, by path."""

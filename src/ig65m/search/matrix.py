@@ -81,7 +81,7 @@ def _sum_of(file: BinaryIO, count: int, width: int) -> int | None:
     total = 0
     for first in range(0, count, step):
         part = buffer[: min(step, count - first)]
-        view, filled = memoryview(part).cast("B"), 0
+        view, filled = part.reshape(-1).view(np.uint8).data, 0
         while filled < len(view):
             if not (got := file.readinto(view[filled:])):  # type: ignore[attr-defined]
                 return None

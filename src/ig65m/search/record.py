@@ -58,7 +58,7 @@ def different(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         sampling = settings.get("sampling") or {}
         return {name: settings.get(name) for name in SAME} | {name: sampling.get(name) for name in SAME_SAMPLING}
 
-    return list(differences(deciding(there), deciding(here)))
+    return list(differences(deciding(there), deciding(json.loads(json.dumps(here)))))
 
 
 @contextmanager
