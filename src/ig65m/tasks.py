@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
+from ig65m.engines.shared import Counts, SharedEngine
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.memory import given_back
 from ig65m.models.network import Network
@@ -62,7 +64,8 @@ class Options(TypedDict, total=False):
     "bf16", "fp16" or "int8", default: "int8" of a quantised model, else "fp32". threads: of the engine, default: one a core.
     on_engine: told what was chosen, in a line.
     image_fps: frames a second of a folder of images. limits: what one video may cost. in_process: decode in this process,
-    not in one of its own: a video that crashes the decoder then ends the program.
+    not in one of its own: a video that crashes the decoder then ends the program. shared: an extractor's, which several
+    threads run at the same time: their clips go through the network together, `batch_size` (default 8) of them.
     """
 
     model: str | os.PathLike[str] | Network
@@ -83,6 +86,7 @@ class Options(TypedDict, total=False):
     image_fps: float
     limits: Limits
     in_process: bool
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class _Job:
     image_fps: float
     limits: Limits
     in_process: bool
+    shared: bool
     clips: int | None = None  # spread over each video, in place of the stride
     window: tuple[int, int] | None = None  # of the feature maps, slid over them
 
@@ -115,7 +120,19 @@ class _Job:
             pooling=pooling,
             window=self.window,
         )
-        engine = self.choice.load(self.model, work, again=self.again)
+        engine: Engine
+        if self.shared:
+            sizes = sorted({1, self.batch_size}, reverse=True)  # the last one may take the weights
+            engine = SharedEngine(
+                {
+                    size: self.choice.load(
+                        self.model, replace(work, batch_size=size), again=self.again if size == 1 else None
+                    )
+                    for size in sizes
+                }
+            )
+        else:
+            engine = self.choice.load(self.model, work, again=self.again)
         if self.on_engine is not None:
             self.on_engine(described(engine, self.choice.threads))
         return engine
@@ -179,8 +196,9 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     device = options.get("device", "cpu")
     choice = choose(options.get("engine"), options.get("precision"), device, options.get("threads"))
     batch_size = options.get("batch_size")
+    shared = options.get("shared", False)
     if batch_size is None:
-        batch_size = CPU_BATCH if choice.device == "cpu" else GPU_BATCH
+        batch_size = CPU_BATCH if choice.device == "cpu" and not shared else GPU_BATCH
     check_batch(batch_size)
     image_fps = options.get("image_fps", 25.0)
     if not 0 < image_fps < math.inf:
@@ -220,6 +238,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
         image_fps=image_fps,
         limits=limits,
         in_process=in_process,
+        shared=shared,
     )
 
 
@@ -371,8 +390,40 @@ class Extractor:
         stopping: Callable[[], bool] | None = None,
     ) -> Iterator[Features]:
         """As `extract_many`. Once `stopping` says so, the clips at hand are finished, and what is whole then is the last."""
-        for result in self._job.run(videos, self._engine, on_clip, stopping):
+        for result in self._results(videos, on_clip, stopping):
             yield self._features(result)
+
+    def classify(
+        self, videos: Iterable[Source], *, top_k: int = 5, stopping: Callable[[], bool] | None = None
+    ) -> Iterator[Prediction]:
+        """As `classify_many`, with this extractor's model, engine and way to choose clips; `stopping` is as in `run`.
+
+        Raises UsageError if the network has no classes.
+        """
+        _check_top_k(top_k)
+        if not self.card.spec.classes:
+            raise UsageError(f"{self.card.name} has no classes, only features")
+        for result in self._results(videos, None, stopping):
+            yield _prediction(result, self.card, top_k, 1)
+
+    @property
+    def card(self) -> Card:
+        """The model's."""
+        return self._job.card
+
+    @property
+    def counts(self) -> Counts:
+        """The clips that went through the network so far, where it is `shared`, and in how many runs of it."""
+        return self._engine.counts if isinstance(self._engine, SharedEngine) else Counts(0, 0)
+
+    def _results(
+        self,
+        videos: Iterable[Source],
+        on_clip: Callable[[Source, ClipSpan], None] | None,
+        stopping: Callable[[], bool] | None,
+    ) -> Iterator[VideoResult]:
+        with self._engine.expected() if isinstance(self._engine, SharedEngine) else nullcontext():
+            yield from self._job.run(videos, self._engine, on_clip, stopping)
 
     def _features(self, result: VideoResult) -> Features:
         card = self._job.card

@@ -52,17 +52,22 @@ def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame,
     if not 0 < fps < float("inf"):
         raise UsageError(f"images need a positive number of frames a second, got {fps}")
     for i, path in enumerate(list_images(folder)):
-        try:
-            if i == limits.frames:
-                raise OSError(f"more than {limits.frames:,} images; raise --max-frames if they are trusted")
-            picture = _decode(path, limits)
-        except (av.FFmpegError, OSError) as error:
-            reason = why(error, limits) if isinstance(error, av.FFmpegError) else error
-            raise VideoError(
-                f"{path}: not a readable image ({reason}); repair it or take it out of the folder",
-                last_good_time=i / fps if i else None,
-            ) from error
+        until = i / fps if i else None
+        if i == limits.frames:
+            raise VideoError(f"{path}: more than {i:,} images; raise --max-frames if they are trusted", last_good_time=until)
+        picture = read_image(path, limits, last_good_time=until)
         yield Frame(i / fps, (i + 1) / fps, picture, orientation_of(_stamp_sized(picture)))
+
+
+def read_image(path: Path, limits: Limits, *, last_good_time: float | None = None) -> av.VideoFrame:
+    """The picture in a file. Raises VideoError, with that `last_good_time`, if there is none that can be decoded."""
+    try:
+        return _decode(path, limits)
+    except (av.FFmpegError, OSError) as error:
+        reason = why(error, limits) if isinstance(error, av.FFmpegError) else error
+        raise VideoError(
+            f"{path}: not a readable image ({reason}); repair it or take it out of the folder", last_good_time=last_good_time
+        ) from error
 
 
 def _decode(path: Path, limits: Limits) -> av.VideoFrame:

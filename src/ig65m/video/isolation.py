@@ -20,16 +20,19 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick
+from ig65m.video.picture import View
 from ig65m.video.sampling import Sampling
-from ig65m.video.worker import END, HEAD, LENGTH, SAME, TICK, WORDS, Job
+from ig65m.video.worker import END, HEAD, LENGTH, PICTURE, SAME, SIZE, TICK, WORDS, Job
 
 _STARTING = 120.0  # seconds in which a worker must be ready
 
 _idle: list["_Worker"] = []  # kept for whoever decodes next: starting one takes a third of a second
+_most_idle = 1
 
 
 class _Gone(Exception):
@@ -125,7 +128,7 @@ class _Worker:
 
 
 def _take(memory: int) -> _Worker:
-    """The idle worker if there is one with that limit on memory, or a new one."""
+    """An idle worker if there is one with that limit on memory, or a new one."""
     while _idle:
         with suppress(IndexError):  # another thread was faster
             worker = _idle.pop()
@@ -136,9 +139,17 @@ def _take(memory: int) -> _Worker:
 
 
 def _keep(worker: _Worker) -> None:
-    """Let it idle in the place of any other."""
-    close_idle()
+    """Let it idle, in the place of the one that did so longest if there are enough."""
     _idle.append(worker)
+    while len(_idle) > _most_idle:
+        with suppress(IndexError):
+            _idle.pop(0).stop()
+
+
+def keep_idle(count: int) -> None:
+    """From now on so many workers are kept for whoever decodes next, if so many were in use at the same time; at first one."""
+    global _most_idle  # noqa: PLW0603 - as global as the workers
+    _most_idle = count
 
 
 def prepare(limits: Limits) -> None:
@@ -147,7 +158,7 @@ def prepare(limits: Limits) -> None:
 
 
 def close_idle() -> None:
-    """End the worker that is kept for later."""
+    """End the workers that are kept for later."""
     while _idle:
         with suppress(IndexError):
             _idle.pop().stop()
@@ -200,8 +211,28 @@ class Decoder:
         with closing(self._answers(source, None, None, image_fps, 0)) as answers:
             return sum(end for kind, _, end, _ in answers if kind == LENGTH)
 
+    def read_picture(self, source: Path | str, view: View, *, image_fps: float = 25.0) -> NDArray[np.uint8]:
+        """As `picture.read_picture`; `limits.seconds` is for all of it. Errors are as in `read_ticks`."""
+        shown: NDArray[np.uint8] | None = None
+        most = view.edge * view.edge * 3 + SIZE.size
+        with closing(self._answers(source, None, None, image_fps, most, view)) as answers:
+            for kind, _, _, body in answers:
+                if kind == PICTURE:
+                    shape = (*SIZE.unpack_from(body), 3) if len(body) > SIZE.size else (0, 0, 3)
+                    if math.prod(shape) == len(body) - SIZE.size and max(shape[:2]) <= view.edge:
+                        shown = np.frombuffer(body, np.uint8, offset=SIZE.size).reshape(shape)
+        if shown is None:
+            raise VideoError(f"{source}: its decoder gave no picture")
+        return shown
+
     def _answers(
-        self, source: Path | str, sampling: Sampling | None, preprocessing: Preprocessing | None, image_fps: float, size: int
+        self,
+        source: Path | str,
+        sampling: Sampling | None,
+        preprocessing: Preprocessing | None,
+        image_fps: float,
+        size: int,
+        view: View | None = None,
     ) -> Generator[tuple[bytes, float, float, bytes], None, None]:
         """What the worker says until the end, each with at most `size` bytes."""
         if self._worker is None or not self._worker.usable:
@@ -210,7 +241,7 @@ class Decoder:
         worker, limits = self._worker, self.limits
         # a worker kept from earlier may be in another folder
         folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
-        worker.send(Job(folder, source, sampling, preprocessing, image_fps, limits))
+        worker.send(Job(folder, source, sampling, preprocessing, image_fps, limits, view))
         good_until, failure = None, None
         usable = False
         try:

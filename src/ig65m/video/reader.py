@@ -6,6 +6,7 @@ is believed.
 
 import itertools
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -94,6 +95,21 @@ def _open(path: Path, limits: Limits) -> InputContainer:
     return container
 
 
+@contextmanager
+def open_video(path: Path, limits: Limits, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file, open until the block ends, and its video stream, ready to decode. Raises VideoError if there is none within the
+    limits."""
+    with _open(path, limits) as container:
+        stream = _video_stream(container, path)
+        large = too_large(stream.codec_context.width, stream.codec_context.height, limits)
+        if large is not None:
+            raise VideoError(f"{path}: {large}")
+        stream.codec_context.options = options(limits)
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """FFmpeg's choice, unless it is a cover picture."""
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -110,14 +126,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _read_file(path: Path, start: float | None, threads: int, limits: Limits) -> Generator[Frame, None, None]:
-    with _open(path, limits) as container:
-        stream = _video_stream(container, path)
-        large = too_large(stream.codec_context.width, stream.codec_context.height, limits)
-        if large is not None:
-            raise VideoError(f"{path}: {large}")
-        stream.codec_context.options = options(limits)
-        stream.codec_context.thread_count = threads
-        stream.thread_type = "AUTO"
+    with open_video(path, limits, threads) as (container, stream):
         seen = Seen(always_key=_has(container, "mov", "matroska"))
         pictures = decode(path, container, stream, seen, limits)
         if start is not None and _seek(container, stream, start):

@@ -25,12 +25,14 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick, read_ticks
 from ig65m.video.frame import Frame
+from ig65m.video.picture import View, read_picture
 from ig65m.video.reader import read_duration
 from ig65m.video.sampling import Sampling
 
 
 class Job(NamedTuple):
-    """What to read. `folder` is the one that a relative source is in; without sampling only the duration is wanted."""
+    """What to read. `folder` is the one that a relative source is in. With a view only that is wanted; with neither that nor
+    sampling, only the duration."""
 
     folder: str | None
     source: Path | str
@@ -38,6 +40,7 @@ class Job(NamedTuple):
     preprocessing: Preprocessing | None
     image_fps: float
     limits: Limits
+    view: View | None = None
 
 
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, bytes that follow
@@ -46,6 +49,8 @@ ALIVE: Final = b"A"  # frames come, though none to send
 TICK: Final = b"T"  # its pixels follow, if some clip shows it
 SAME: Final = b"S"  # a tick that shows what the last one showed
 LENGTH: Final = b"L"  # what the video says its end is
+PICTURE: Final = b"P"  # one picture: its SIZE and RGB bytes follow
+SIZE: Final = struct.Struct("<II")  # height, width
 END: Final = b"E"  # of the video; if there was an error, it follows as JSON
 WORDS: Final = 20_000  # bytes of an error, at most
 _ALIVE_EVERY = 0.5  # seconds
@@ -82,13 +87,16 @@ class _Answers:
 
 
 def _decode(job: Job, answers: _Answers) -> None:
-    folder, name, sampling, preprocessing, image_fps, limits = job
+    folder, name, sampling, preprocessing, image_fps, limits, view = job
     answers.pixels = None
     more = f"{limits.memory / (1 << 30):.3g} GiB of memory; allow more with --max-memory"
     try:
         if folder is not None:
             os.chdir(folder)
-        if sampling is None or preprocessing is None:
+        if view is not None:
+            picture = read_picture(Path(name), view, image_fps=image_fps, limits=limits)
+            answers.send(PICTURE, body=SIZE.pack(*picture.shape[:2]) + picture.tobytes())
+        elif sampling is None or preprocessing is None:
             answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
         else:
             for tick in read_ticks(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):

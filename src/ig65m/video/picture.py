@@ -1,0 +1,81 @@
+"""One picture of a video, for people to look at."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from ig65m.errors import UsageError, VideoError
+from ig65m.types import Limits
+from ig65m.video.decoding import too_large
+from ig65m.video.frame import orientation_of
+from ig65m.video.images import list_images, read_image
+from ig65m.video.reader import open_video
+
+MOST_EDGE: Final = 4096
+MOST_DECODED: Final = 2_000
+"""Pictures that are decoded on the way from a key frame to the time asked for; the last one stands for those after it."""
+
+
+class View(NamedTuple):
+    """What to show: the picture at `time` (seconds of the stream), no edge of it longer than `edge` pixels."""
+
+    time: float
+    edge: int
+
+
+def read_picture(path: Path, view: View, *, image_fps: float, limits: Limits) -> NDArray[np.uint8]:
+    """RGB (height, width, 3): what is shown at the time, upright and with its own aspect ratio; never enlarged.
+
+    Where the container has no exact index it may be a neighbour; after the video's end it is the last picture, before its
+    start the first. Raises VideoError if nothing can be decoded there, UsageError for an edge that is none.
+    """
+    if not 1 <= view.edge <= MOST_EDGE:
+        raise UsageError(f"a picture's edge must be from 1 to {MOST_EDGE} pixels, got {view.edge}")
+    if path.is_dir():
+        images = list_images(path)
+        number = min(len(images) - 1, max(0, int(view.time * image_fps)))
+        return _shown(read_image(images[number], limits), Fraction(1), view.edge)
+    with open_video(path, limits) as (container, stream):
+        for enter in (True, False):  # first at the key frame before the time, then from the beginning
+            with suppress(av.FFmpegError):
+                if enter and view.time > 0:
+                    container.seek(int(view.time * av.time_base))
+                elif not enter:
+                    container.seek(0)
+            picture = _last_until(view.time, container.decode(stream), limits)
+            if picture is not None:
+                return _shown(picture, stream.sample_aspect_ratio or Fraction(1), view.edge)
+    raise VideoError(f"{path}: no picture of it can be decoded")
+
+
+def _last_until(time: float, pictures: Iterator[av.VideoFrame], limits: Limits) -> av.VideoFrame | None:
+    """The last good picture that is shown from `time` on or earlier, or the first one after it; None if there is none."""
+    last = None
+    with suppress(av.FFmpegError):
+        for picture in islice(pictures, MOST_DECODED):
+            if picture.is_corrupt or too_large(picture.width, picture.height, limits):
+                continue
+            if last is not None and picture.pts is not None and picture.time > time:
+                break
+            last = picture
+    return last
+
+
+def _shown(picture: av.VideoFrame, pixel_aspect: Fraction, edge: int) -> NDArray[np.uint8]:
+    width, height = float(picture.width * pixel_aspect), float(picture.height)
+    scale = min(1.0, edge / max(width, height))
+    try:
+        small = picture.reformat(
+            max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation=Interpolation.AREA
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"a picture of pixel format {picture.format.name} cannot be converted ({error})") from error
+    return np.ascontiguousarray(orientation_of(picture).turn(cast("NDArray[np.uint8]", small.to_ndarray())))
