@@ -1,0 +1,105 @@
+"""Routes, errors and guard put together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from ig65m import __version__
+from ig65m.errors import IgError, ModelError, plain
+from ig65m.server import posts, routes
+from ig65m.server.guard import Guard
+from ig65m.server.refusal import Refusal, public
+from ig65m.server.service import Service
+from ig65m.server.uploads import Gone
+
+_HERE: Final = Path(__file__).parent
+_WORDS: Final = {404: "no_route", 405: "wrong_method"}
+_FRESH: Final = {"Cache-Control": "no-cache"}  # to be asked for again, which costs little where nothing has changed
+_FAULT: Final = Refusal(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
+
+
+def create_app(service: Service, *, say: Callable[[str], None]) -> ASGIApp:
+    """The service as an ASGI application; faults of the program are told to `say`, a line each."""
+    app = FastAPI(
+        title="ig65m",
+        version=__version__,
+        description="Videos of an index, clips that are alike, labels and features of uploads.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(routes.router)
+    app.include_router(posts.router)
+    _add_pages(app)
+    _add_handlers(app, service, say)
+    return Guard(app, service.door)
+
+
+def _add_pages(app: FastAPI) -> None:
+    page, reference = _HERE / "page", _HERE / "reference"
+
+    async def index() -> Response:
+        start = page / "index.html"
+        return FileResponse(start, headers=_FRESH) if start.exists() else RedirectResponse("/docs")
+
+    async def docs() -> Response:
+        return FileResponse(reference / "index.html", headers=_FRESH)
+
+    app.add_api_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/docs", docs, methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/static", _Static(directory=page, check_dir=False))
+    app.mount("/docs", _Static(directory=reference))
+
+
+class _Static(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_FRESH)
+        return response
+
+
+def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) -> None:
+    async def refused(_: Request, error: Refusal) -> Response:
+        return error.response()
+
+    async def of_http(_: Request, error: HTTPException) -> Response:
+        word = _WORDS.get(error.status_code, "bad_request")
+        return Refusal(error.status_code, word, str(error.detail), error.headers or {}).response()
+
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return Refusal(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
+
+    async def ours(_: Request, error: IgError) -> Response:
+        if isinstance(error, ModelError):
+            return await fault(_, error)
+        return Refusal(422, "bad_parameter", public(str(error), service.index.folder, "the index")).response()
+
+    async def gone(_: Request, error: Gone) -> Response:
+        return Response(status_code=400)  # to nobody
+
+    async def fault(request: Request, error: Exception) -> Response:
+        say(f"ig65m: {request.method} {plain(request.url.path, 100)}: {plain(f'{type(error).__name__}: {error}')}")
+        return _FAULT.response()
+
+    handlers: dict[Any, Any] = {
+        Refusal: refused,
+        HTTPException: of_http,
+        RequestValidationError: invalid,
+        IgError: ours,
+        Gone: gone,
+        Exception: fault,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def _told(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"][1:]) or "the request"
+    return plain(f"{where}: {error['msg']}")

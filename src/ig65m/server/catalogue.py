@@ -1,0 +1,55 @@
+"""The videos of an index as the service looks them up: at most a second old."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from ig65m.search.index import Index, IndexedVideo
+from ig65m.server.refusal import Refusal
+
+_FRESH: Final = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Videos by their ids, in order of their titles; labels that are stored, with the number of their clips."""
+
+    videos: dict[str, IndexedVideo]
+    labels: dict[str, int]
+    clips: int
+
+    def video(self, name: str) -> IndexedVideo:
+        """The video of that id. Raises Refusal, 404."""
+        if name not in self.videos:
+            raise Refusal(404, "no_video", "there is no such video in the index")
+        return self.videos[name]
+
+    def check_label(self, label: str | None) -> None:
+        """Raise Refusal, 404, for a label that is not stored."""
+        if label is not None and label not in self.labels:
+            raise Refusal(404, "no_label", "there is no such label in the index; /api/labels lists those there are")
+
+
+@dataclass
+class Catalogue:
+    """What `listing` says. For several threads."""
+
+    index: Index
+    _listing: Listing | None = None
+    _made: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def listing(self) -> Listing:
+        """What is in the index."""
+        with self._lock:
+            if self._listing is None or time.monotonic() > self._made + _FRESH:
+                every = sorted(self.index.videos(), key=lambda video: (shown(video.title).casefold(), video.video))
+                self._listing = Listing({video.video: video for video in every}, dict(self.index.labels()), len(self.index))
+                self._made = time.monotonic()
+            return self._listing
+
+
+def shown(title: str) -> str:
+    """A file's name as JSON can hold it: bytes that are no text become question marks."""
+    return title.encode(errors="replace").decode()

@@ -1,0 +1,99 @@
+"""What is in the index, and what is like something, as answers have it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.search.hits import Hit as Found
+from ig65m.search.hits import Moment, Where
+from ig65m.search.index import Index, IndexedVideo
+from ig65m.server.answers import Asked, Hit, Hits, Span, TimedLabels, Timeline, Video, Videos, scored
+from ig65m.server.catalogue import Listing, shown
+from ig65m.types import ClipSpan
+
+
+def as_video(video: IndexedVideo) -> Video:
+    """As answers have it."""
+    return Video(
+        id=video.video,
+        title=shown(video.title),
+        duration=video.duration,
+        clips=video.clips,
+        status=video.status,
+        labels=scored(video.labels),
+    )
+
+
+def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: str | None) -> Videos:
+    """Videos with that label and that text in title or labels."""
+    wanted = "" if text is None else text.casefold()
+
+    def fits(video: IndexedVideo) -> bool:
+        names = [each.label for each in video.labels]
+        has_text = any(wanted in name.casefold() for name in (shown(video.title), *names))
+        return has_text and (label is None or label in names)
+
+    fitting = [video for video in listing.videos.values() if fits(video)]
+    return Videos(total=len(fitting), videos=[as_video(video) for video in fitting[offset : offset + limit]])
+
+
+def timeline(index: Index, video: IndexedVideo) -> Timeline:
+    """The clips of a video."""
+    rows = index.clips(video.video)
+    clips = [
+        TimedLabels(start=span.start, end=span.end, labels=scored(labels))
+        for span, labels in zip(rows.spans, rows.labels, strict=True)
+    ]
+    return Timeline(id=video.video, title=shown(video.title), duration=video.duration, clips=clips)
+
+
+def like_video(
+    index: Index, video: IndexedVideo, time: float | None, label: str | None, count: int, *, merge: bool, others: bool
+) -> Hits:
+    """Clips like the one of a video at that time, or like any of its; with `others`, of other videos only."""
+    rows = index.clips(video.video)
+    vectors, spans = rows.vectors, rows.spans
+    if time is not None:
+        number = nearest(spans, time)
+        vectors, spans = vectors[[number]], (spans[number],)
+    own = [Moment(video.video, span.start, span.end) for span in spans]
+    where = Where(label=label, not_videos=(video.video,) if others else ())
+    hits = index.search(vectors, count, where=where, leave_out=own, merge=merge)
+    asked = Asked(video=video.video, title=shown(video.title), start=spans[0].start, end=max(span.end for span in spans))
+    return Hits(query=asked.model_copy(update={"label": label}), hits=[_hit(hit, spans[hit.query]) for hit in hits])
+
+
+def like_features(index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: bool) -> Hits:
+    """Clips like any of these: features (n, C)."""
+    hits = index.search(vectors, count, merge=merge)
+    asked = Asked(start=spans[0].start, end=max(span.end for span in spans))
+    return Hits(query=asked, hits=[_hit(hit, spans[hit.query]) for hit in hits])
+
+
+def with_label(index: Index, label: str, count: int, *, merge: bool) -> Hits:
+    """The clips of which a label has the highest scores."""
+    return Hits(query=Asked(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)])
+
+
+def nearest(spans: Sequence[ClipSpan], time: float) -> int:
+    """The number of the clip that shows the time, of several the one in whose middle it is the most; else of the nearest."""
+
+    def distance(number: int) -> tuple[float, float]:
+        span = spans[number]
+        return max(span.start - time, time - span.end, 0.0), abs((span.start + span.end) / 2 - time)
+
+    return min(range(len(spans)), key=distance)
+
+
+def _hit(hit: Found, query: ClipSpan | None) -> Hit:
+    return Hit(
+        id=hit.video,
+        title=shown(hit.path.rpartition("/")[2]),
+        score=hit.score,
+        start=hit.start,
+        end=hit.end,
+        labels=scored(hit.labels),
+        query_time=None if query is None else query.start,
+        query=None if query is None else Span(start=query.start, end=query.end),
+    )

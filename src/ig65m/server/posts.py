@@ -1,0 +1,119 @@
+"""The routes that take an upload, and the one that takes a token."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from ig65m.server import found
+from ig65m.server.answers import Classified, Extracted, Hits, LoggedIn, Token, refusals
+from ig65m.server.desk import Stopping
+from ig65m.server.guard import COOKIE
+from ig65m.server.refusal import Refusal
+from ig65m.server.routes import Count, Given, Merge
+from ig65m.server.service import Service
+from ig65m.server.uploads import FIELD, Gone, received
+
+router = APIRouter(prefix="/api")
+
+_BINARY: Final = {"type": "string", "format": "binary"}
+_FORM: Final = {"type": "object", "properties": {FIELD: _BINARY}, "required": [FIELD], "additionalProperties": False}
+_UPLOAD: Final[dict[str, Any]] = {
+    "requestBody": {
+        "description": "a video: its bytes, or a form with it",
+        "required": True,
+        "content": {"application/octet-stream": {"schema": _BINARY}, "multipart/form-data": {"schema": _FORM}},
+    }
+}
+_LOGIN: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": Token.model_json_schema()}}}
+}
+_REFUSALS: Final = refusals(400, 408, 413, 415, 422, 503)
+_LOGIN_BYTES: Final = 8192
+_LOGIN_SECONDS: Final = 10.0
+_WRONG_SECONDS: Final = 1.0  # that a wrong token costs; they are looked at one after the other
+_MONTH: Final = 30 * 24 * 3600
+
+
+@router.post("/classify", response_model=Classified, responses=_REFUSALS, openapi_extra=_UPLOAD)
+async def classify(
+    service: Given, request: Request, top_k: Annotated[int, Query(ge=1, le=1000, description="labels of each clip")] = 5
+) -> Response:
+    """What an upload shows: labels of each clip, and of the whole."""
+    return await _upload(service, request, lambda path, stopping: service.classify(path, top_k, stopping))
+
+
+@router.post("/features", response_model=Extracted, responses=_REFUSALS, openapi_extra=_UPLOAD)
+async def features(service: Given, request: Request) -> Response:
+    """Features of an upload: a row a clip."""
+    return await _upload(service, request, service.extract)
+
+
+@router.post("/search", response_model=Hits, responses=_REFUSALS, openapi_extra=_UPLOAD)
+async def search(service: Given, request: Request, count: Count = 12, merge: Merge = True) -> Response:
+    """Clips of the index that are like any clip of an upload."""
+
+    def job(path: Path, stopping: Stopping) -> Hits | None:
+        done = service.features(path, stopping)
+        if done is None:
+            return None
+        if not done.spans:
+            raise Refusal(422, "unreadable", "the upload has no whole clip")
+        return found.like_features(service.index, done.array, done.spans, count, merge=merge)
+
+    return await _upload(service, request, job)
+
+
+async def _upload(
+    service: Service, request: Request, job: Callable[[Path, Stopping], BaseModel | None]
+) -> Response:
+    """Take the upload and answer with what the job makes of it; then the file is gone."""
+    with service.desk.seat() as seat:
+        async with received(request, service.folder, service.rules.upload, seat) as path:
+
+            def work(stopping: Stopping) -> str | None:
+                answer = job(path, stopping)
+                return None if answer is None else answer.model_dump_json()
+
+            return Response(await seat.run(work, request), media_type="application/json")
+
+
+@router.post("/login", responses=refusals(400, 404, 408, 413, 415, 422, 503), openapi_extra=_LOGIN)
+async def login(service: Given, request: Request, response: Response) -> LoggedIn:
+    """Show the token, to get a cookie that stands for it."""
+    if service.door.token is None:
+        raise Refusal(404, "no_token", "this service has no token; there is nothing to log in to")
+    token = await _token(request)
+    async with service.logins.turn():
+        if not service.door.knows(token):
+            await asyncio.sleep(_WRONG_SECONDS)
+            raise Refusal(401, "wrong_token", "that is not the token")
+    response.set_cookie(COOKIE, service.door.cookie, max_age=_MONTH, httponly=True, samesite="strict")
+    return LoggedIn(status="ok")
+
+
+async def _token(request: Request) -> str:
+    """The token in a small JSON body. Raises Refusal: 400, 408, 413, 415, 422; Gone."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "wrong_kind", "expected JSON, with its content type application/json")
+    body = b""
+    try:
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            while True:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise Gone
+                body += message.get("body", b"")
+                if len(body) > _LOGIN_BYTES:
+                    raise Refusal(413, "too_large", f"a login has at most {_LOGIN_BYTES} bytes")
+                if not message.get("more_body", False):
+                    return Token.model_validate_json(body).token
+    except TimeoutError:
+        raise Refusal(408, "too_slow", "the login came too slowly") from None
+    except ValidationError as error:
+        broken = error.errors()[0]["type"] == "json_invalid"
+        message = 'expected {"token": "..."}'
+        raise Refusal(400, "bad_json", message) if broken else Refusal(422, "bad_parameter", message) from None

@@ -1,0 +1,157 @@
+"""The routes that only read: what is in the index, what is like something in it, its pictures and bytes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as InPath
+
+from ig65m.server import found
+from ig65m.server.answers import Health, Hits, LabelCount, Model, Timeline, Video, Videos, refusals
+from ig65m.server.media import FileAnswer, encoded, open_video, regular
+from ig65m.server.refusal import Refusal
+from ig65m.server.service import Service
+from ig65m.zoo.cards import CARDS, Card
+
+router = APIRouter(prefix="/api")
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Given = Annotated[Service, Depends(_service)]
+Id = Annotated[str, InPath(description="of a video, as /api/videos has it", max_length=400)]
+Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds of the video")]
+Count = Annotated[int, Query(ge=1, le=200, description="hits at most")]
+Merge = Annotated[bool, Query(description="make one hit of those of one video that touch")]
+LabelName = Annotated[str | None, Query(min_length=1, max_length=1000, description="a label that is stored in the index")]
+
+
+def bytes_of(*kinds: str) -> dict[str, Any]:
+    """For openapi.json: a body that is no JSON."""
+    return {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}}
+
+
+@router.get("/health", responses=refusals())
+async def health(service: Given) -> Health:
+    """What is served, and how busy it is."""
+    return await anyio.to_thread.run_sync(service.health)
+
+
+@router.get("/models", responses=refusals())
+def models(service: Given) -> list[Model]:
+    """The models there are, the one that serves first."""
+    own = service.extractor.card
+    return [_model(own, serving=True), *(_model(card) for name, card in CARDS.items() if name != own.name)]
+
+
+@router.get("/labels", responses=refusals())
+def labels(service: Given) -> list[LabelCount]:
+    """The labels that are stored in the index, most frequent first."""
+    return [LabelCount(label=label, clips=clips) for label, clips in service.catalogue.listing().labels.items()]
+
+
+@router.get("/videos", responses=refusals(422))
+def videos(
+    service: Given,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 60,
+    label: LabelName = None,
+    text: Annotated[str | None, Query(max_length=200, description="in the title or in a label")] = None,
+) -> Videos:
+    """The videos of the index, by title, a page of them."""
+    return found.page_of(service.catalogue.listing(), offset, limit, label, text)
+
+
+@router.get("/videos/{id}", responses=refusals(404, 422))
+def video(service: Given, id: Id) -> Video:
+    """A video of the index."""
+    return found.as_video(service.catalogue.listing().video(id))
+
+
+@router.get("/videos/{id}/timeline", responses=refusals(404, 422))
+def timeline(service: Given, id: Id) -> Timeline:
+    """The clips of a video and their labels."""
+    return found.timeline(service.index, service.catalogue.listing().video(id))
+
+
+@router.get(
+    "/videos/{id}/semcode.png",
+    response_class=Response,
+    responses={**refusals(404, 422), 200: bytes_of("image/png")},
+)
+def semcode(service: Given, id: Id) -> Response:
+    """The semantic code of a video: a column a clip, from left to right, a row a number of its features."""
+    from ig65m.explain.semcode import semantic_code
+
+    service.catalogue.listing().video(id)
+    picture = semantic_code(service.index.clips(id).vectors)
+    return Response(encoded(picture, "PNG"), media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
+
+
+@router.get(
+    "/videos/{id}/thumbnail.jpg",
+    response_class=Response,
+    responses={**refusals(404, 410, 422, 503), 200: bytes_of("image/jpeg")},
+)
+async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
+    """What a video shows at that time, or near it."""
+    listing = await anyio.to_thread.run_sync(service.catalogue.listing)
+    shown = listing.video(id)
+    data = await service.pictures.thumbnail(Path(shown.path), found.shown(shown.title), time)
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    **refusals(404, 410, 416, 422),
+    200: bytes_of("video/*", "image/gif"),
+    206: {"description": "the bytes that Range asked for", **bytes_of("video/*", "image/gif")},
+}
+
+
+@router.get("/videos/{id}/file", response_class=Response, responses=_FILE)
+def file(service: Given, request: Request, id: Id) -> Response:
+    """The bytes of a video, or a range of them."""
+    path = Path(service.catalogue.listing().video(id).path)
+    regular(path)
+    return FileAnswer(open_video(path), request)
+
+
+router.add_api_route("/videos/{id}/file", file, methods=["HEAD"], include_in_schema=False, response_class=Response)
+
+
+@router.get("/search", responses=refusals(404, 422))
+def search(
+    service: Given,
+    video: Annotated[str | None, Query(max_length=400, description="the id of a video")] = None,
+    time: Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="of the clip in it; all if left out")] = None,
+    label: LabelName = None,
+    count: Count = 12,
+    merge: Merge = True,
+    others: Annotated[bool, Query(description="only hits in other videos")] = False,
+) -> Hits:
+    """Clips like one of a video, or like any of its; those with a label, if there is one. Without a video, those of a label."""
+    listing = service.catalogue.listing()
+    listing.check_label(label)
+    if video is not None:
+        asked = listing.video(video)
+        return found.like_video(service.index, asked, time, label, count, merge=merge, others=others)
+    if label is None:
+        raise Refusal(422, "bad_parameter", "say what to look for: video, with or without time, or label")
+    return found.with_label(service.index, label, count, merge=merge)
+
+
+def _model(card: Card, *, serving: bool = False) -> Model:
+    return Model(
+        name=card.name,
+        serving=serving,
+        frames=card.frames,
+        frame_step=card.frame_step,
+        size=card.preprocessing.crop,
+        classes=card.spec.classes,
+        has_labels=card.labels is not None,
+        features=card.spec.feature_width,
+    )

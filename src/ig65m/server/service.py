@@ -1,0 +1,141 @@
+"""What the routes stand on: an index, a network, a desk for uploads, thumbnails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m import __version__
+from ig65m.search.index import Index
+from ig65m.server.answers import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
+from ig65m.server.catalogue import Catalogue
+from ig65m.server.desk import Desk, Queue, Stopping
+from ig65m.server.guard import Door
+from ig65m.server.media import Pictures
+from ig65m.server.refusal import public, unreadable
+from ig65m.server.uploads import UploadLimits, private_folder
+from ig65m.tasks import Extractor
+from ig65m.types import Failure, Features, Limits, Prediction
+from ig65m.video.isolation import close_idle, keep_idle
+
+PICTURE_THREADS: Final = 2
+_LOGINS: Final = 16
+_NAME: Final = "the upload"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How much the service takes on.
+
+    queue: uploads at a time, those that wait included. workers: how many of them are worked at, each for `seconds` at most.
+    upload: the limits of one while it comes.
+    """
+
+    queue: int = 32
+    workers: int = 4
+    seconds: float = 300.0
+    upload: UploadLimits = field(default_factory=lambda: UploadLimits(128 << 20))
+
+
+@dataclass(frozen=True)
+class Service:
+    """An index and the extractor of its model, with all that it takes to answer. `folder` is where uploads lie."""
+
+    index: Index
+    catalogue: Catalogue
+    extractor: Extractor
+    rules: Rules
+    door: Door
+    desk: Desk
+    pictures: Pictures
+    logins: Queue
+    folder: Path
+
+    def health(self) -> Health:
+        """What is served, and how busy it is."""
+        counts, listing = self.extractor.counts, self.catalogue.listing()
+        return Health(
+            status="closing" if self.desk.closed else "ok",
+            version=__version__,
+            model=self.extractor.card.name,
+            precision=self.extractor.settings["precision"],
+            kind=self.index.kind,
+            videos=len(listing.videos),
+            clips=listing.clips,
+            max_upload=self.rules.upload.size,
+            requests=self.desk.requests(),
+            batches=Batches(count=counts.batches, clips=counts.clips, mean=counts.mean),
+        )
+
+    def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classified | None:
+        """What a video shows; None if it was stopped. Raises Refusal if nothing of it can be read."""
+        done = next(self.extractor.classify([path], top_k=top_k, stopping=stopping), None)
+        if done is None:
+            return None
+        return Classified(
+            model=done.model,
+            status=done.status,
+            error=_failed(done, path),
+            labels=scored(done.labels),
+            clips=[TimedLabels(start=clip.start, end=clip.end, labels=scored(clip.labels)) for clip in done.clips],
+        )
+
+    def extract(self, path: Path, stopping: Stopping) -> Extracted | None:
+        """Features of a video; otherwise as `classify`."""
+        done = self.features(path, stopping)
+        if done is None:
+            return None
+        rows = flat(done)
+        return Extracted(
+            model=self.extractor.card.name,
+            status=done.status,
+            error=_failed(done, path),
+            shape=rows.shape,
+            spans=[(span.start, span.end) for span in done.spans],
+            features=rows.tolist(),
+        )
+
+    def features(self, path: Path, stopping: Stopping) -> Features | None:
+        """A video's; None if it was stopped. Raises Refusal if nothing of it can be read."""
+        done = next(self.extractor.run([path], stopping=stopping), None)
+        if done is not None:
+            _failed(done, path)
+        return done
+
+
+def flat(features: Features) -> NDArray[np.float32]:
+    """(clips, C), the axes of un-pooled features behind each other."""
+    return features.array.reshape(len(features.array), int(np.prod(features.array.shape[1:])))
+
+
+def _failed(done: Prediction | Features, path: Path) -> Failed | None:
+    """What was wrong, in words for strangers. Raises Refusal if nothing could be read."""
+    error: Failure | None = done.error
+    if error is None:
+        return None
+    message = public(error.message, path, _NAME)
+    if done.status == "failed":
+        raise unreadable(message, error.last_good_time, error.stage)
+    return Failed(**{**asdict(error), "message": message})
+
+
+@contextmanager
+def opened(index: Index, extractor: Extractor, door: Door, rules: Rules, limits: Limits) -> Iterator[Service]:
+    """The service, until the block ends; then no worker and no upload of it is left."""
+    keep_idle(rules.workers + PICTURE_THREADS)
+    with private_folder() as folder:
+        desk = Desk(rules.queue, rules.workers, rules.seconds)
+        pictures = Pictures(limits, PICTURE_THREADS)
+        try:
+            yield Service(index, Catalogue(index), extractor, rules, door, desk, pictures, Queue(_LOGINS), folder)
+        finally:
+            desk.close()
+            desk.stop()
+            pictures.close()
+            desk.pool.shutdown(cancel_futures=True)
+            keep_idle(1)
+            close_idle()
