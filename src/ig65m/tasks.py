@@ -125,9 +125,7 @@ class _Job:
             sizes = sorted({1, self.batch_size}, reverse=True)  # the last one may take the weights
             engine = SharedEngine(
                 {
-                    size: self.choice.load(
-                        self.model, replace(work, batch_size=size), again=self.again if size == 1 else None
-                    )
+                    size: self.choice.load(self.model, replace(work, batch_size=size), again=self.again if size == 1 else None)
                     for size in sizes
                 }
             )

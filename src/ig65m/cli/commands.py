@@ -12,6 +12,7 @@ from ig65m.cli.index import app as index
 from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
 from ig65m.cli.search import search
+from ig65m.cli.serve import serve
 
 app = typer.Typer(
     help="Labels and features from video with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
@@ -30,6 +31,7 @@ app.command()(search)
 app.add_typer(explain, name="explain")
 app.command()(quantize)
 app.command()(bench)
+app.command()(serve)
 
 
 def _version(wanted: bool) -> None:

@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from ig65m.search.index import Index, IndexedVideo
+from ig65m.search.index import Index
+from ig65m.search.videos import IndexedVideo
 from ig65m.server.refusal import Refusal
 
 _FRESH: Final = 1.0  # seconds
@@ -45,7 +46,7 @@ class Catalogue:
         with self._lock:
             if self._listing is None or time.monotonic() > self._made + _FRESH:
                 every = sorted(self.index.videos(), key=lambda video: (shown(video.title).casefold(), video.video))
-                self._listing = Listing({video.video: video for video in every}, dict(self.index.labels()), len(self.index))
+                self._listing = Listing({video.video: video for video in every}, self.index.labels(), len(self.index))
                 self._made = time.monotonic()
             return self._listing
 

@@ -48,11 +48,13 @@ class Seat:
         if self.desk.closed:
             raise closing()
         self.timeout = None
-        self.work = work = self.desk.pool.submit(self.desk.timed, job, self.stop)
+        work: Future[T | None] = self.desk.pool.submit(lambda: self.desk.timed(job, self.stop))
+        self.work = work
         done = asyncio.ensure_future(asyncio.wrap_future(work))
         gone = asyncio.create_task(_gone(request))
         try:
-            await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {done, gone}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             left = not done.done()
             gone.cancel()

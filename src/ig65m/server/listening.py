@@ -5,16 +5,17 @@ import contextlib
 import ipaddress
 import json
 import logging
+import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, plain
 from ig65m.server.app import create_app
-from ig65m.server.guard import HEADERS
+from ig65m.server.guard import HEADERS, Door
 from ig65m.server.service import Service
 
 HEAD_SECONDS: Final = 15.0
@@ -23,6 +24,7 @@ HEAD_SECONDS: Final = 15.0
 MOST_CONNECTIONS: Final = 500
 GRACE: Final = 10.0  # seconds in which uploads that are worked at may be finished when the service ends
 _LEAST_TOKEN: Final = 16
+_USUAL_PORT: Final = 80  # which browsers leave out
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -44,8 +46,23 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def check_token(host: str, token: str | None) -> None:
-    """Raise UsageError for a token that is none, and for an address that others can reach without one."""
+def door(listener: socket.socket, token: str | None, others: Sequence[str] = ()) -> Door:
+    """Who may ask the service at that socket; `others` are further names of it, NAME or NAME:PORT.
+
+    Raises UsageError for a token that is none, and for an address that others can reach without one.
+    """
+    address, port = listener.getsockname()[:2]
+    _check_token(address, token)
+    written = [f"[{address}]" if ":" in address else address, "127.0.0.1", "localhost", "[::1]"]
+    names = [name.lower() for name in others]
+    if wrong := [name for name in names if not re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", name)]:
+        raise UsageError(f"{plain(wrong[0], 60)} is no name of a host; expected NAME or NAME:PORT")
+    with_port = {name for name in names if re.search(r"[^:\]]:[0-9]+$|\]:[0-9]+$", name)}
+    hosts = {f"{name}:{port}" for name in written} | (set(written) if port == _USUAL_PORT else set()) | with_port
+    return Door(frozenset(hosts), frozenset(set(names) - with_port), token)
+
+
+def _check_token(host: str, token: str | None) -> None:
     if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise UsageError(f"a token must have at least {_LEAST_TOKEN} letters, digits or signs, without spaces")
     if token is None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
@@ -105,7 +122,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(service: Service, listener: socket.socket, stopping: Callable[[], bool], say: Callable[[str], None]) -> None:
+def serve_on(listener: socket.socket, service: Service, stopping: Callable[[], bool], say: Callable[[str], None]) -> None:
     """Answer until `stopping` says so; then uploads that are worked at have GRACE seconds, everything else ends at once."""
     for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by the handlers of app.py

@@ -67,9 +67,7 @@ async def search(service: Given, request: Request, count: Count = 12, merge: Mer
     return await _upload(service, request, job)
 
 
-async def _upload(
-    service: Service, request: Request, job: Callable[[Path, Stopping], BaseModel | None]
-) -> Response:
+async def _upload(service: Service, request: Request, job: Callable[[Path, Stopping], BaseModel | None]) -> Response:
     """Take the upload and answer with what the job makes of it; then the file is gone."""
     with service.desk.seat() as seat:
         async with received(request, service.folder, service.rules.upload, seat) as path:
@@ -115,5 +113,5 @@ async def _token(request: Request) -> str:
         raise Refusal(408, "too_slow", "the login came too slowly") from None
     except ValidationError as error:
         broken = error.errors()[0]["type"] == "json_invalid"
-        message = 'expected {"token": "..."}'
-        raise Refusal(400, "bad_json", message) if broken else Refusal(422, "bad_parameter", message) from None
+        wanted = 'expected {"token": "..."}'
+        raise (Refusal(400, "bad_json", wanted) if broken else Refusal(422, "bad_parameter", wanted)) from None

@@ -9,6 +9,7 @@ from fastapi import Path as InPath
 
 from ig65m.server import found
 from ig65m.server.answers import Health, Hits, LabelCount, Model, Timeline, Video, Videos, refusals
+from ig65m.server.catalogue import shown
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
 from ig65m.server.refusal import Refusal
 from ig65m.server.service import Service
@@ -100,8 +101,8 @@ def semcode(service: Given, id: Id) -> Response:
 async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
     """What a video shows at that time, or near it."""
     listing = await anyio.to_thread.run_sync(service.catalogue.listing)
-    shown = listing.video(id)
-    data = await service.pictures.thumbnail(Path(shown.path), found.shown(shown.title), time)
+    wanted = listing.video(id)
+    data = await service.pictures.thumbnail(Path(wanted.path), shown(wanted.title), time)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
@@ -127,7 +128,7 @@ router.add_api_route("/videos/{id}/file", file, methods=["HEAD"], include_in_sch
 def search(
     service: Given,
     video: Annotated[str | None, Query(max_length=400, description="the id of a video")] = None,
-    time: Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="of the clip in it; all if left out")] = None,
+    time: Annotated[Time | None, Query(description="of the clip in it; all its clips if left out")] = None,
     label: LabelName = None,
     count: Count = 12,
     merge: Merge = True,
