@@ -20,7 +20,10 @@ from ig65m.server.service import Service
 from ig65m.server.uploads import Gone
 
 _HERE: Final = Path(__file__).parent
-_WORDS: Final = {404: "no_route", 405: "wrong_method"}
+_WORDS: Final = {
+    404: ("no_route", "there is nothing here; /docs lists what there is"),
+    405: ("wrong_method", "this method is not for this address; Allow lists those that are"),
+}
 _FRESH: Final = {"Cache-Control": "no-cache"}  # to be asked for again, which costs little where nothing has changed
 _FAULT: Final = Refusal(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
 
@@ -70,8 +73,8 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         return error.response()
 
     async def of_http(_: Request, error: HTTPException) -> Response:
-        word = _WORDS.get(error.status_code, "bad_request")
-        return Refusal(error.status_code, word, str(error.detail), error.headers or {}).response()
+        word, message = _WORDS.get(error.status_code, ("bad_request", plain(error.detail)))
+        return Refusal(error.status_code, word, message, error.headers or {}).response()
 
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return Refusal(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()

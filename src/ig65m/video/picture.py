@@ -63,10 +63,16 @@ def _last_until(time: float, pictures: Iterator[av.VideoFrame], limits: Limits) 
         for picture in islice(pictures, MOST_DECODED):
             if picture.is_corrupt or too_large(picture.width, picture.height, limits):
                 continue
-            if last is not None and picture.pts is not None and picture.time > time:
+            if last is not None and (due := _due(picture)) is not None and due > time:
                 break
             last = picture
     return last
+
+
+def _due(picture: av.VideoFrame) -> float | None:
+    """When it is to be shown; where the container does not say, as AVI, about when it was decoded."""
+    stamp = picture.dts if picture.pts is None else picture.pts
+    return None if stamp is None or picture.time_base is None else float(stamp * picture.time_base)
 
 
 def _shown(picture: av.VideoFrame, pixel_aspect: Fraction, edge: int) -> NDArray[np.uint8]:

@@ -1,0 +1,105 @@
+"""A real `ig65m serve` process for tests, and what they ask of it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+PROGRAM = Path(sys.executable).parent / "ig65m"
+
+
+@dataclass
+class Served:
+    """The process, where it listens, what it says, and the folder for its temporary files."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+    log: Path
+    temporary: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def client(self, **how: object) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, **how)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def left(self) -> list[Path]:
+        """Files of uploads."""
+        return [path for path in self.temporary.rglob("*") if path.is_file()]
+
+    def wait_until_empty(self) -> None:
+        until = time.monotonic() + 20
+        while self.left() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert self.left() == []
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that decode."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "ig65m.video.worker" in process.cmdline():
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def say(self, data: bytes, *, until_closed: bool = True, seconds: float = 20) -> bytes:
+        """Bytes to a fresh connection, and what comes back."""
+        with socket.create_connection((self.host, self.port), timeout=seconds) as connection:
+            connection.sendall(data)
+            return read_answer(connection, until_closed=until_closed)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code after a signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+def read_answer(connection: socket.socket, *, until_closed: bool = True) -> bytes:
+    answer = b""
+    while True:
+        try:
+            piece = connection.recv(1 << 16)
+        except ConnectionResetError:
+            return answer
+        answer += piece
+        if not piece or (not until_closed and b"\r\n\r\n" in answer):
+            return answer
+
+
+@contextmanager
+def serving(index: Path, temporary: Path, *args: object, env: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """The service at a free port until the block ends."""
+    temporary.mkdir(parents=True, exist_ok=True)
+    log = temporary.parent / f"{temporary.name}.log"
+    command = [PROGRAM, "serve", index, "--port", "0", *args]
+    environment = {**os.environ, "TMPDIR": str(temporary), **(env or {})}
+    with log.open("wb") as out:
+        process = subprocess.Popen([str(part) for part in command], stderr=out, stdout=out, env=environment)
+    try:
+        until = time.monotonic() + 60
+        while not (found := re.search(r"serving at http://(.*):([0-9]+)/", log.read_text(errors="replace"))):
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < until, "it does not start"
+            time.sleep(0.05)
+        yield Served(process, found[1].strip("[]"), int(found[2]), log, temporary)
+    finally:
+        process.kill()
+        process.wait()
