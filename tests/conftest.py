@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -128,3 +129,33 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return stop.value.code or 0, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def shelf(bikes: Path, bigbuckbunny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `videos` of five, some with names that a page must not obey, and an index of them, `index`."""
+    from ig65m.search.index import Index
+
+    folder = tmp_path_factory.mktemp("shelf")
+    videos = folder / "videos"
+    videos.mkdir()
+    shutil.copy(bikes, videos / "bikes.mp4")
+    shutil.copy(bigbuckbunny, videos / "<img src=x onerror=alert(1)>.mp4")
+    for name, first in (("b\udcff\udcfe.mkv", 3), ("long ü.ts", 90), ("clip.webm", 170)):
+        codec = "libvpx" if name.endswith("webm") else "libx264"
+        pictures = [numbered((first + i // 9) % 256) for i in range(60)]
+        encode(videos / name, pictures, [40 * i for i in range(60)], codec=codec)
+    command = [
+        PROGRAM,
+        "extract",
+        videos,
+        "--output",
+        folder / "features",
+        "--model",
+        "r2plus1d_10_camera_motion",
+        "--top-k",
+        "5",
+    ]
+    subprocess.run(command, capture_output=True, check=True)
+    Index.build(folder / "features", folder / "index")
+    return folder

@@ -135,7 +135,7 @@ def test_an_error_is_of_the_clip_that_made_it():
 
 
 def test_an_interrupted_run_leaves_nobody_waiting(monkeypatch):
-    shared, _, many = both()
+    shared, *_ = both()
     there = threading.Barrier(2)
 
     def interrupted(_):
