@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class Served:
     def say(self, data: bytes, *, until_closed: bool = True, seconds: float = 20) -> bytes:
         """Bytes to a fresh connection, and what comes back."""
         with socket.create_connection((self.host, self.port), timeout=seconds) as connection:
-            connection.sendall(data)
+            with suppress(ConnectionError):  # it may hear enough before the end
+                connection.sendall(data)
             return read_answer(connection, until_closed=until_closed)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -73,15 +74,23 @@ class Served:
 
 
 def read_answer(connection: socket.socket, *, until_closed: bool = True) -> bytes:
+    """All that comes until the connection is closed, or one answer."""
     answer = b""
-    while True:
+    while until_closed or not _is_whole(answer):
         try:
             piece = connection.recv(1 << 16)
         except ConnectionResetError:
-            return answer
+            break
+        if not piece:
+            break
         answer += piece
-        if not piece or (not until_closed and b"\r\n\r\n" in answer):
-            return answer
+    return answer
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: ([0-9]+)", head.lower())
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
 
 
 @contextmanager

@@ -57,7 +57,8 @@ def _add_pages(app: FastAPI) -> None:
 
     app.add_api_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs", docs, methods=["GET", "HEAD"], include_in_schema=False)
-    app.mount("/static", _Static(directory=page, check_dir=False))
+    if page.exists():
+        app.mount("/static", _Static(directory=page))
     app.mount("/docs", _Static(directory=reference))
 
 
