@@ -94,11 +94,14 @@ def _is_whole(answer: bytes) -> bool:
 
 
 @contextmanager
-def serving(index: Path, temporary: Path, *args: object, env: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """The service at a free port until the block ends."""
+def serving(
+    index: Path, temporary: Path, *args: object, env: Mapping[str, str] | None = None, first: str = ""
+) -> Iterator[Served]:
+    """The service at a free port until the block ends; `first` is Python that runs before it."""
     temporary.mkdir(parents=True, exist_ok=True)
     log = temporary.parent / f"{temporary.name}.log"
-    command = [PROGRAM, "serve", index, "--port", "0", *args]
+    program = [sys.executable, "-c", f"{first}; from ig65m.cli import main; main()"] if first else [PROGRAM]
+    command = [*program, "serve", index, "--port", "0", *args]
     environment = {**os.environ, "TMPDIR": str(temporary), **(env or {})}
     with log.open("wb") as out:
         process = subprocess.Popen([str(part) for part in command], stderr=out, stdout=out, env=environment)

@@ -24,7 +24,9 @@ MODEL = "r2plus1d_10_camera_motion"
 
 @pytest.fixture(scope="module")
 def served(shelf, tmp_path_factory):
-    with serving(shelf / "index", tmp_path_factory.mktemp("served") / "tmp", "--workers", 2) as served:
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(shelf / "index", folder / "index")
+    with serving(folder / "index", folder / "tmp", "--workers", 2) as served:
         yield served
         assert served.left() == []
 
@@ -357,18 +359,24 @@ def test_batches_are_counted(web, bikes):
     assert after["mean"] == after["clips"] / after["count"]
 
 
-def test_what_is_added_to_the_index_is_served(shelf, tmp_path):
-    """Another process may add to the index; the service needs no new start."""
-    video = encode_numbers(tmp_path / "new.mp4", constant(30))
-    shutil.copytree(shelf / "index", tmp_path / "index")
-    with serving(tmp_path / "index", tmp_path / "tmp") as other, other.client() as client:
-        assert client.get("/api/health").json()["videos"] == 5
-        features = tmp_path / "features"
-        command = [PROGRAM, "extract", video, "--output", features, "--model", MODEL, "--top-k", "5"]
-        subprocess.run(command, check=True, capture_output=True)
-        Index.open(tmp_path / "index").add(features)
-        until = time.monotonic() + 10
-        while client.get("/api/health").json()["videos"] == 5 and time.monotonic() < until:
-            time.sleep(0.1)
-        new = client.get("/api/videos", params={"text": "new.mp4"}).json()["videos"][0]
-        assert client.get(f"/api/videos/{new['id']}/thumbnail.jpg").status_code == 200
+def test_what_is_added_to_the_index_is_served(served, web, tmp_path):
+    """Another process may change the index; the service needs no new start."""
+    video, features = encode_numbers(tmp_path / "new.mp4", constant(30)), tmp_path / "features"
+    command = [PROGRAM, "extract", video, "--output", features, "--model", MODEL, "--top-k", "5"]
+    subprocess.run(command, check=True, capture_output=True)
+    index = Index.open(served.temporary.parent / "index")
+    (new,) = index.add(features).added
+    try:
+        wait_for(lambda: web.get("/api/health").json()["videos"] == 6)
+        assert web.get(f"/api/videos/{new}").json()["title"] == "new.mp4"
+        assert web.get(f"/api/videos/{new}/thumbnail.jpg").status_code == 200
+    finally:
+        index.remove([new])
+    wait_for(lambda: web.get(f"/api/videos/{new}").status_code == 404)
+
+
+def wait_for(true):
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)

@@ -27,7 +27,7 @@ LEAKS = (b"/tmp", b"ig65m-serve", b"site-packages", b"Traceback", b".py", b"/hom
 @pytest.fixture(scope="module")
 def served(shelf, tmp_path_factory):
     folder = tmp_path_factory.mktemp("attacked")
-    limits = ("--max-upload", 1, "--queue", 4, "--workers", 2, "--upload-timeout", TIMEOUT, "--timeout", 5, "--max-seconds", 20)
+    limits = ("--max-upload", 1, "--queue", 4, "--workers", 2, "--upload-timeout", TIMEOUT, "--timeout", 5, "--max-seconds", 3)
     with serving(shelf / "index", folder / "tmp", *limits) as served:
         yield served
 
@@ -320,9 +320,9 @@ PLAYLISTS = {
 
 def huge_png(folder):
     """A video of PNG pictures, whose container says 64x64."""
-    data = bytearray(
-        encode(folder / "png.mkv", np.zeros((3, 64, 64, 3), np.uint8), [0, 40, 80], codec="png", pix_fmt="rgb24").read_bytes()
-    )
+    pictures = np.zeros((3, 64, 64, 3), np.uint8)
+    path = encode(folder / "png.mov", pictures, [0, 40, 80], codec="png", pix_fmt="rgb24")
+    data = bytearray(path.read_bytes())
     place = data.find(b"IHDR")
     while place >= 0:
         data[place + 4 : place + 12] = struct.pack(">II", 16384, 16384)
@@ -359,9 +359,10 @@ def test_a_decoder_that_is_killed(served, long_video):
     until = time.monotonic() + 10
     while not results and time.monotonic() < until:
         for worker in served.workers():
-            if worker.cpu_times().user > 0.5 and settled_running(served):
-                worker.kill()
-        time.sleep(0.1)
+            with suppress(psutil.Error):
+                if any("ig65m-serve" in file.path for file in worker.open_files()):
+                    worker.kill()
+        time.sleep(0.02)
     asking.join()
     (answer,) = results
     if answer.status_code == 200:
@@ -371,18 +372,12 @@ def test_a_decoder_that_is_killed(served, long_video):
         assert "crashed" in checked(answer, 422, "unreadable")["message"]
 
 
-def settled_running(served):
+def test_a_video_that_takes_too_long_is_given_up(served, long_video):
+    begun = time.monotonic()
     with served.client() as client:
-        return client.get("/api/health").json()["requests"]["running"]
-
-
-def test_a_video_that_takes_too_long_is_given_up(shelf, tmp_path, long_video):
-    with serving(shelf / "index", tmp_path / "tmp", "--max-seconds", 1) as other, other.client() as client:
-        begun = time.monotonic()
         error = checked(client.post("/api/classify", content=long_video), 422, "too_long")
-        assert "1 s" in error["message"]
-        assert time.monotonic() - begun < 6
-        other.wait_until_empty()
+    assert "3 s" in error["message"]
+    assert 3 < time.monotonic() - begun < 8
 
 
 # Bodies that are none
@@ -476,7 +471,7 @@ def test_other_methods(served, ids, method):
         checked(client.post("/api/videos"), 405, "wrong_method")
 
 
-def test_videos_that_have_gone_or_were_exchanged(shelf, tmp_path):
+def test_videos_that_have_gone_or_were_exchanged(served, shelf, ids, tmp_path):
     """The file of an indexed video: gone, a folder, a link to a secret, a pipe, a text."""
     videos = {path.name: path for path in (shelf / "videos").iterdir()}
     secret = tmp_path / "secret"
@@ -495,8 +490,8 @@ def test_videos_that_have_gone_or_were_exchanged(shelf, tmp_path):
         "empty": place.touch,
     }
     try:
-        with serving(shelf / "index", tmp_path / "tmp") as served, served.client() as client:
-            video = client.get("/api/videos?text=bikes").json()["videos"][0]["id"]
+        with served.client() as client:
+            video = ids["bikes.mp4"]
             for how, make in makers.items():
                 make()
                 begun = time.monotonic()
@@ -545,7 +540,7 @@ def test_a_video_that_becomes_shorter_while_it_is_sent(served, shelf, ids):
         b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
         b"POST /api/classify HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", b"GET / HTTP/1.1\r\nX: a\r\n b: c\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", b"GET / HTTP/1.1\r\nX: a\r\n b: c\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n",
     ],
 )  # fmt: skip
 def test_what_is_no_http(served, data):

@@ -277,12 +277,6 @@ class Index:
         """All videos, by path."""
         return list_videos(self._latest().rows)
 
-    def labels(self) -> dict[str, int]:
-        """Of how many clips each label is stored, the most frequent first."""
-        rows = self._latest().rows
-        counts = np.bincount(rows.label, minlength=len(rows.label_names))
-        return {rows.label_names[number]: int(counts[number]) for number in np.argsort(-counts, kind="stable")}
-
     def clips(self, video: str) -> ClipRows:
         """The clips of a video, by its name in the index. Raises UsageError if it is not there."""
         state = self._latest()

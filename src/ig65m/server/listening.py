@@ -107,6 +107,9 @@ class _Protocol(H11Protocol):
             self._head = None
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.close()
+            return
         body = json.dumps({"error": {"code": "bad_request", "message": "this is no HTTP request, or too long a one"}}).encode()
         lines = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"connection: close"]
         lines += [b"content-length: %d" % len(body), *(b": ".join(header) for header in HEADERS)]
