@@ -1,0 +1,70 @@
+/** Every state of the page has an address behind the #; these two directions know how it is written. */
+
+const seconds = (time) => String(Math.round(time * 100) / 100);
+
+function withQuery(path, values) {
+  const query = new URLSearchParams(Object.entries(values).filter(([, value]) => value));
+  return query.size ? `#${path}?${query}` : `#${path}`;
+}
+
+export const toCollection = ({ label = "", text = "" } = {}) => withQuery("/", { label, text });
+export const toVideo = (id, time = 0) => withQuery(`/video/${encodeURIComponent(id)}`, { t: time ? seconds(time) : "" });
+export const toUpload = () => "#/upload";
+export const toResult = (time = 0) => withQuery("/upload/result", { t: time ? seconds(time) : "" });
+
+/** Moments like the one at `time`, or, with null, like any of the video's. */
+export function toSimilar(id, time, options = {}) {
+  return withQuery(`/similar/${encodeURIComponent(id)}${time === null ? "" : `@${seconds(time)}`}`, optionsToQuery(options));
+}
+
+export const toLabel = (label, options = {}) => withQuery(`/label/${encodeURIComponent(label)}`, optionsToQuery(options));
+
+function optionsToQuery({ merge = true, others = false, label = "", count = 12 }) {
+  return { merge: merge ? "" : "no", others: others ? "yes" : "", label, count: count === 12 ? "" : String(count) };
+}
+
+function queryToOptions(query) {
+  const count = Number.parseInt(query.get("count") ?? "", 10);
+  return {
+    merge: query.get("merge") !== "no",
+    others: query.get("others") === "yes",
+    label: query.get("label") ?? "",
+    count: count > 0 && count <= 96 ? count : 12,
+  };
+}
+
+/** Write the state into the address without a new entry in the history, and mark the entry as one that was seen. */
+export function rewrite(hash) {
+  history.replaceState({ seen: true }, "", hash);
+}
+
+function time(text) {
+  const number = Number.parseFloat(text);
+  return Number.isFinite(number) && number >= 0 ? number : null;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** What an address asks for: {view, ...}; an unknown one is {view: "missing"}. */
+export function parse(hash) {
+  const [path, search = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
+  const query = new URLSearchParams(search);
+  const [, view = "", ...rest] = path.split("/");
+  const name = rest.join("/");
+  if (view === "" && !name) return { view: "collection", label: query.get("label") ?? "", text: query.get("text") ?? "" };
+  if (view === "upload" && !name) return { view: "upload" };
+  if (view === "upload" && name === "result") return { view: "result", time: time(query.get("t") ?? "") ?? 0 };
+  if (view === "video" && name) return { view: "video", id: decoded(name), time: time(query.get("t") ?? "") ?? 0 };
+  if (view === "label" && name) return { view: "label", name: decoded(name), options: queryToOptions(query) };
+  if (view === "similar" && name) {
+    const [, id, moment] = name.match(/^(.*?)(?:@([0-9.]+))?$/s);
+    return { view: "similar", id: decoded(id), time: time(moment ?? ""), options: queryToOptions(query) };
+  }
+  return { view: "missing" };
+}

@@ -1,0 +1,147 @@
+import * as api from "./api.js";
+import { parse, rewrite, toUpload } from "./address.js";
+import { collection } from "./collection.js";
+import { button, h } from "./dom.js";
+import { count } from "./format.js";
+import { label, similar } from "./hits.js";
+import { forgetLabels } from "./labels.js";
+import { login } from "./login.js";
+import { player } from "./player.js";
+import { notice } from "./states.js";
+import { offer, result, upload } from "./upload.js";
+
+const VIEWS = { collection, video: player, similar, label, upload, result, missing };
+const KEEP = { collection: () => "", video: ({ id }) => id, result: () => "" }; // views that follow a changed address by themselves
+const FIRST_WAIT_MS = 2000;
+const LONGEST_WAIT_MS = 15000;
+
+const main = document.getElementById("main");
+const banner = document.getElementById("banner");
+let current = null;
+
+/** Show what the address asks for. */
+function render({ anew = false } = {}) {
+  const place = parse(location.hash);
+  const key = place.view in KEEP ? `${place.view} ${KEEP[place.view](place)}` : null;
+  place.returning = history.state?.seen === true;
+  rewrite(location.hash || "#/");
+  if (!anew && key && current?.key === key) {
+    current.view.update(place);
+    return;
+  }
+  const first = current === null;
+  current?.life.abort();
+  const life = new AbortController();
+  main.replaceChildren();
+  scrollTo({ top: 0, behavior: "instant" });
+  current = { key, life, view: null };
+  current.view = VIEWS[place.view](main, place, life.signal);
+  document.title = `${current.view.title} · ig65m`;
+  for (const link of document.querySelectorAll(".nav a")) {
+    if (link.dataset.view === place.view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
+}
+
+function missing(place) {
+  place.replaceChildren(h("h1", { class: "hidden-text", tabindex: -1 }, "Not found"), notice("search", "There is nothing at this address", h("p", {}, h("a", { class: "button", href: "#/" }, "To the collection"))));
+  return { title: "Not found" };
+}
+
+function askForToken() {
+  if (current?.key === "login") return;
+  current?.life.abort();
+  const life = new AbortController();
+  current = { key: "login", life, view: {} };
+  login(main, life.signal, () => {
+    forgetLabels();
+    render({ anew: true });
+    describeService();
+  });
+}
+
+async function describeService() {
+  try {
+    const { model, videos, clips, kind } = await api.health();
+    document.getElementById("service").textContent = `${model}, ${count(videos, "video")}, ${count(clips, "clip")}, ${kind} search`;
+  } catch {
+    document.getElementById("service").textContent = "";
+  }
+}
+
+/** A banner while the server is gone; the server is asked again, more and more rarely, until it answers. */
+function watchConnection() {
+  let timer = 0;
+  let wait = FIRST_WAIT_MS;
+  const ask = () => api.health().catch(() => {});
+  api.connection.addEventListener("unreachable", () => {
+    if (!banner.firstChild) banner.replaceChildren(h("div", { class: "wrap banner-row" }, "The server does not answer.", button("Try again", ask, { look: "small" })));
+    clearTimeout(timer);
+    timer = setTimeout(ask, wait);
+    wait = Math.min(2 * wait, LONGEST_WAIT_MS);
+  });
+  api.connection.addEventListener("reachable", () => {
+    banner.replaceChildren();
+    clearTimeout(timer);
+    wait = FIRST_WAIT_MS;
+  });
+  api.connection.addEventListener("unauthorized", askForToken);
+}
+
+function watchDrops() {
+  const curtain = document.getElementById("drop");
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    curtain.hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) curtain.hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    curtain.hidden = true;
+    const [file] = event.dataTransfer.files;
+    if (!file) return;
+    offer(file);
+    if (location.hash === toUpload()) render({ anew: true });
+    else location.hash = toUpload();
+  });
+}
+
+function watchTheme() {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const toggle = document.getElementById("theme");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
+  const changed = () => {
+    toggle.setAttribute("aria-label", `Switch to the ${isDark() ? "light" : "dark"} theme`);
+    document.dispatchEvent(new Event("themechange"));
+  };
+  toggle.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("ig65m-theme", root.dataset.theme);
+    } catch {
+      // storage is switched off: the theme lasts as long as the page
+    }
+    changed();
+  });
+  dark.addEventListener("change", changed);
+  changed();
+}
+
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the view, not a place in it
+  main.focus();
+});
+history.scrollRestoration = "manual";
+watchConnection();
+watchDrops();
+watchTheme();
+addEventListener("hashchange", () => render());
+render();
+describeService();

@@ -1,0 +1,95 @@
+/** Arithmetic and drawing of a timeline; nothing here touches the page but the canvas it is given. */
+
+const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
+const FAINTEST = 0.01;
+
+/**
+ * Clips overlap or leave gaps. Each owns the time that is nearer to its middle than to its neighbours', within its own span:
+ * clips [{start, end}] -> [[from, to]] in seconds, which never overlap.
+ */
+export function cellsOf(clips) {
+  const middles = clips.map(({ start, end }) => (start + end) / 2);
+  return clips.map(({ start, end }, i) => [
+    i > 0 ? Math.max(start, (middles[i - 1] + middles[i]) / 2) : start,
+    i < clips.length - 1 ? Math.min(end, (middles[i] + middles[i + 1]) / 2) : end,
+  ]);
+}
+
+/** The number of the cell that a time lies in, or of the nearest one. */
+export function cellAt(cells, time) {
+  let low = 0;
+  let high = cells.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (cells[middle][1] <= time) low = middle + 1;
+    else high = middle;
+  }
+  const isNearerBefore = low > 0 && cells[low][0] > time && time - cells[low - 1][1] < cells[low][0] - time;
+  return isNearerBefore ? low - 1 : low;
+}
+
+/** The labels of all clips, those with most of the video first: [{label, best, sum, scores: [one a clip]}]. */
+export function lanesOf(clips) {
+  const lanes = new Map();
+  clips.forEach(({ labels }, i) => {
+    for (const { label, score } of labels) {
+      if (!lanes.has(label)) lanes.set(label, { label, best: 0, sum: 0, scores: new Float32Array(clips.length) });
+      const lane = lanes.get(label);
+      lane.scores[i] = score;
+      lane.best = Math.max(lane.best, score);
+      lane.sum += score;
+    }
+  });
+  return [...lanes.values()].sort((a, b) => b.sum - a.sum);
+}
+
+/** The smallest of the usual steps, in seconds, that is at least so large. */
+export function niceStep(seconds) {
+  return STEPS.find((step) => step >= seconds) ?? STEPS.at(-1);
+}
+
+/** Ticks of an axis, `apart` pixels or more from each other: {times, digits}. */
+export function ticks(duration, width, apart) {
+  const step = niceStep((duration * apart) / Math.max(width, 1));
+  const times = Array.from({ length: Math.floor(duration / step + 1e-6) + 1 }, (_, i) => i * step);
+  return { times, digits: step < 1 ? 1 : 0 };
+}
+
+/**
+ * Draw lanes of bands, whose height is the score, and under them the picture with a column a clip.
+ * `lanes`: [{scores, colour}]; `size`: {width, lane, band, strip, gap} in CSS pixels; `cells` in seconds of `duration`.
+ */
+export function draw(canvas, { lanes, cells, duration, picture, line, size }) {
+  const height = lanes.length * size.lane + (picture ? size.gap + size.strip : 0);
+  const dense = devicePixelRatio || 1;
+  canvas.width = Math.round(size.width * dense);
+  canvas.height = Math.round(height * dense);
+  const pen = canvas.getContext("2d");
+  pen.scale(dense, dense);
+  const edges = cells.map((cell) => cell.map((time) => (time / duration) * size.width));
+  lanes.forEach((lane, row) => {
+    const floor = (row + 1) * size.lane - 1;
+    pen.globalAlpha = 1;
+    pen.fillStyle = line;
+    pen.fillRect(0, floor, size.width, 1);
+    pen.fillStyle = lane.colour;
+    edges.forEach(([left, right], i) => drawBand(pen, left, right, floor, lane.scores[i], size.band));
+  });
+  pen.globalAlpha = 1;
+  if (picture) drawStrip(pen, edges, picture, lanes.length * size.lane + size.gap, size.strip);
+}
+
+function drawBand(pen, left, right, floor, score, tallest) {
+  if (score < FAINTEST) return;
+  const tall = Math.max(1.5, score * tallest);
+  const apart = right - left > 5 ? 1 : 0;
+  pen.globalAlpha = 0.35 + 0.65 * score;
+  pen.fillRect(left, floor - tall, Math.max(right - left - apart, 1), tall);
+}
+
+function drawStrip(pen, edges, picture, top, tall) {
+  const column = picture.naturalWidth / edges.length;
+  edges.forEach(([left, right], i) => {
+    pen.drawImage(picture, i * column, 0, column, picture.naturalHeight, left, top, Math.max(right - left, 1) + 0.5, tall);
+  });
+}

@@ -1,0 +1,69 @@
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An element. Properties: `class`; `on: {event: listener}`; `vars: {"--name": value}`; anything else is an attribute, left out
+ * if null, undefined or false. Children: nodes, or anything else as text; null and undefined are left out. Text stays text.
+ */
+export function h(tag, { class: names, on = {}, vars = {}, ...attributes } = {}, ...children) {
+  const node = document.createElement(tag);
+  if (names) node.className = names;
+  for (const [event, listener] of Object.entries(on)) node.addEventListener(event, listener);
+  for (const [name, value] of Object.entries(vars)) node.style.setProperty(name, String(value));
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** One of the drawings at the end of index.html. */
+export function icon(name, extra = "") {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", `icon ${extra}`.trim());
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+export function button(text, listener, { drawing = null, look = "", ...attributes } = {}) {
+  const content = drawing ? [icon(drawing), h("span", {}, text)] : [text];
+  return h("button", { class: `button ${look}`.trim(), type: "button", on: { click: listener }, ...attributes }, content);
+}
+
+/** A link that looks like a button. */
+export function buttonLink(text, href, { drawing = null, look = "" } = {}) {
+  const content = drawing ? [icon(drawing), h("span", {}, text)] : [text];
+  return h("a", { class: `button ${look}`.trim(), href }, content);
+}
+
+/** Say it to those who cannot see it appear. */
+export function announce(text) {
+  document.getElementById("live").textContent = text;
+}
+
+/** The listener, called at once and then at most every so many milliseconds, last with the last call's arguments. */
+export function throttled(milliseconds, signal, listener) {
+  let timer = 0;
+  let waiting = null;
+  const wait = () => {
+    timer = setTimeout(() => {
+      timer = 0;
+      if (!waiting) return;
+      listener(...waiting);
+      waiting = null;
+      wait();
+    }, milliseconds);
+  };
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  return (...args) => {
+    if (signal.aborted) return;
+    if (timer) {
+      waiting = args;
+      return;
+    }
+    listener(...args);
+    wait();
+  };
+}

@@ -1,0 +1,153 @@
+import * as api from "./api.js";
+import { rewrite, toLabel, toSimilar, toVideo } from "./address.js";
+import { announce, button, buttonLink, h, icon } from "./dom.js";
+import { clock, count, percent, span, words } from "./format.js";
+import { chip, indexLabels, swatch } from "./labels.js";
+import { preview, stopPreview } from "./preview.js";
+import { failure, notice, skeletons } from "./states.js";
+
+const STEP = 12;
+const MOST = 96;
+
+/** Moments like one of a video, or like any of its moments. */
+export function similar(main, place, signal) {
+  const query = h("div", { class: "query" });
+  return results(main, place, signal, {
+    heading: "Moments like this one",
+    address: (options) => toSimilar(place.id, place.time, options),
+    ask: ({ merge, others, label, count: number }) => ({ video: place.id, time: place.time, merge, others, label, count: number }),
+    switches: true,
+    beside: query,
+    answered: (answer) => query.replaceChildren(...queryPicture(answer.query, place)),
+    score: similarity,
+  });
+}
+
+/** The moments that have a label with the highest scores. */
+export function label(main, place, signal) {
+  return results(main, place, signal, {
+    heading: [swatch(place.name), words(place.name)],
+    title: words(place.name),
+    address: (options) => toLabel(place.name, options),
+    ask: ({ merge, count: number }) => ({ label: place.name, merge, count: number }),
+    beside: h("p", { class: "summary" }, "The moments where the model is surest of it."),
+    score: (score) => h("span", { class: "score", title: "Score of the label" }, percent(score)),
+  });
+}
+
+function results(main, place, signal, kind) {
+  const options = { ...place.options };
+  const list = h("ul", { class: "grid", "aria-label": "Moments found" });
+  const rest = h("div", { class: "rest" });
+  let request = new AbortController();
+
+  async function load() {
+    request.abort();
+    request = new AbortController();
+    const { signal: current } = request;
+    list.setAttribute("aria-busy", "true");
+    if (list.querySelector(".hit") === null) list.replaceChildren(...skeletons(8));
+    try {
+      const [answer] = await Promise.all([api.search(kind.ask(options), current), indexLabels()]);
+      if (current.aborted) return;
+      kind.answered?.(answer);
+      show(answer.hits);
+    } catch (error) {
+      if (current.aborted) return;
+      list.replaceChildren();
+      rest.replaceChildren(failure(error, load, current));
+    } finally {
+      if (!current.aborted) list.removeAttribute("aria-busy");
+    }
+  }
+
+  function show(hits) {
+    showHits(list, hits, kind.score);
+    const more = hits.length >= options.count && options.count < MOST;
+    rest.replaceChildren(...(more ? [button("Show more", () => change({ count: options.count + STEP }))] : hits.length ? [] : [none()]));
+  }
+
+  function change(values) {
+    Object.assign(options, values);
+    rewrite(kind.address(options));
+    load();
+  }
+
+  const tools = h("div", { class: "tools" }, switches(options, kind.switches, change));
+  const head = h("div", { class: "page-head stacked" }, h("h1", { tabindex: -1 }, kind.heading), kind.beside);
+  main.replaceChildren(head, tools, list, rest);
+  load();
+  signal.addEventListener("abort", () => {
+    request.abort();
+    stopPreview();
+  });
+  return { title: kind.title ?? kind.heading };
+}
+
+const none = () => notice("search", "Nothing found", h("p", {}, "No other moment fits what was asked for."));
+
+function switches(options, all, change) {
+  const one = (name, text) => {
+    const box = h("input", { type: "checkbox", role: "switch", on: { change: () => change({ [name]: box.checked }) } });
+    box.checked = options[name];
+    return h("label", { class: "switch" }, box, h("span", { class: "track", "aria-hidden": "true" }), text);
+  };
+  if (!all) return [one("merge", "Merge neighbours")];
+  return [one("others", "Other videos only"), one("merge", "Merge neighbours"), labelFilter(options, change)];
+}
+
+function labelFilter(options, change) {
+  const select = h("select", { "aria-label": "Only moments with the label", on: { change: () => change({ label: select.value }) } });
+  const field = h("div", { class: "field select", hidden: true }, select, icon("chevron"));
+  indexLabels().then((labels) => {
+    const names = new Set(labels.map((one) => one.label)).add(options.label);
+    names.delete("");
+    select.append(h("option", { value: "" }, "Any label"), ...[...names].sort().map((name) => h("option", { value: name }, words(name))));
+    select.value = options.label;
+    field.hidden = names.size === 0;
+  });
+  return field;
+}
+
+function queryPicture(query, { id, time }) {
+  const where = time === null ? `${query.title}, any of its moments` : query.title;
+  const href = toVideo(id, query.start);
+  const text = h(
+    "div",
+    { class: "query-text" },
+    h("a", { class: "card-title", href }, where),
+    h("p", { class: "quiet-text times" }, span(query.start, query.end)),
+    h("p", {}, buttonLink("Back to the video", href, { look: "small" })),
+  );
+  return [preview({ id, title: query.title, start: query.start, end: query.end, href }), text];
+}
+
+/** Put hits in a list. */
+export function showHits(list, hits, score = similarity) {
+  stopPreview();
+  list.replaceChildren(...hits.map((hit) => card(hit, score)));
+  announce(hits.length ? `${count(hits.length, "moment")} found` : "Nothing found");
+}
+
+function similarity(score) {
+  return h("span", { class: "score", title: "Cosine similarity" }, score.toFixed(3));
+}
+
+function card(hit, score) {
+  const { id, title, start, end } = hit;
+  const href = toVideo(id, start);
+  const like = h(
+    "a",
+    { class: "button quiet icon-only small", href: toSimilar(id, (start + end) / 2), "aria-label": `More like ${title} at ${clock(start, 1)}`, title: "More like this" },
+    icon("similar"),
+  );
+  return h(
+    "li",
+    { class: "card hit" },
+    preview({ id, title, start, end, href }),
+    h("div", { class: "hit-head" }, h("a", { class: "card-title", href }, title), like),
+    h("div", { class: "hit-facts" }, h("span", { class: "times" }, span(start, end)), score(hit.score)),
+    hit.query ? h("p", { class: "quiet-text times" }, `like yours at ${span(hit.query.start, hit.query.end)}`) : null,
+    h("div", { class: "card-meta" }, hit.labels.slice(0, 2).map((one) => chip(one))),
+  );
+}

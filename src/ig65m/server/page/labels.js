@@ -1,0 +1,74 @@
+import * as api from "./api.js";
+import { toLabel } from "./address.js";
+import { h } from "./dom.js";
+import { percent, words } from "./format.js";
+
+const HUES = 12;
+const hues = new Map();
+let known = null;
+
+function preferred(label) {
+  let hash = 2166136261;
+  for (const letter of label) hash = Math.imul(hash ^ letter.codePointAt(0), 16777619);
+  return (hash >>> 0) % HUES;
+}
+
+/** Each label's own place on the colour wheel, or the next free one: the same after every reload of one index. */
+function learn(names) {
+  for (const label of [...names].sort()) {
+    if (hues.has(label)) continue;
+    const round = Math.floor(hues.size / HUES) * HUES;
+    const taken = new Set([...hues.values()].slice(round));
+    let place = preferred(label);
+    while (taken.has(place)) place = (place + 5) % HUES;
+    hues.set(label, place);
+  }
+}
+
+export function hueOf(label) {
+  learn([label]);
+  return 25 + (360 / HUES) * hues.get(label);
+}
+
+/** The labels stored in the index, most frequent first: [{label, clips}]. Asked for once; none where the asking failed. */
+export function indexLabels() {
+  known ??= api.labels().then(
+    (list) => {
+      learn(list.map(({ label }) => label));
+      return list;
+    },
+    () => {
+      known = null;
+      return [];
+    },
+  );
+  return known;
+}
+
+/** After an upload, or a login, the index may have others. */
+export function forgetLabels() {
+  known = null;
+}
+
+export const swatch = (label) => h("span", { class: "swatch", "aria-hidden": "true", vars: { "--hue": hueOf(label) } });
+
+export function chip({ label, score }, href = toLabel(label)) {
+  const text = [swatch(label), h("span", { class: "chip-name" }, words(label)), h("span", { class: "chip-score" }, percent(score))];
+  return href ? h("a", { class: "chip", href }, text) : h("span", { class: "chip" }, text);
+}
+
+/** Labels with bars, best first. Rows stay in place when others are shown, and there are always `rows` of them. */
+export function labelBars(labels, { rows = 5, linked = true } = {}) {
+  const items = labels.slice(0, rows).map(({ label, score }) => {
+    const name = words(label);
+    return h(
+      "li",
+      { class: "label-row" },
+      swatch(label),
+      linked ? h("a", { class: "label-name", href: toLabel(label) }, name) : h("span", { class: "label-name" }, name),
+      h("span", { class: "label-score" }, percent(score)),
+      h("span", { class: "label-bar", "aria-hidden": "true", vars: { "--hue": hueOf(label), "--score": score } }),
+    );
+  });
+  return h("ul", { class: "label-rows", vars: { "--rows": rows } }, items);
+}

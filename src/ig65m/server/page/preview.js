@@ -1,0 +1,102 @@
+import * as api from "./api.js";
+import { button, h, icon } from "./dom.js";
+import { clock } from "./format.js";
+
+const still = matchMedia("(prefers-reduced-motion: reduce), (prefers-reduced-data: reduce)");
+const HOVER_MS = 120;
+
+/** The one preview that plays: {card, video, pressed}; pressed if a button started it, which then stops it. */
+let playing = null;
+
+/** A still picture; where there is none, a drawing. */
+export function thumbnail(id, time) {
+  const picture = h("img", { alt: "", loading: "lazy", decoding: "async", width: 320, height: 180 });
+  const frame = h("span", { class: "thumb-picture" }, picture);
+  picture.addEventListener("load", () => frame.classList.add("loaded"));
+  picture.addEventListener("error", () => picture.replaceWith(icon("film", "big")));
+  picture.src = api.thumbnailOf(id, time);
+  return frame;
+}
+
+/**
+ * The picture of a moment, a link, that plays the moment over and over, without sound, under the pointer or with the focus.
+ * A button does so where nothing hovers, or where people ask for less motion or less data.
+ */
+export function preview({ id, title, start, end, href }) {
+  const name = `${title}, ${clock(start, 1)} to ${clock(end, 1)}`;
+  const picture = thumbnail(id, (start + end) / 2);
+  const link = h("a", { class: "thumb-link", href, "aria-label": name }, picture, h("span", { class: "badge" }, clock(start, 1)));
+  const toggle = button("", () => (isPlaying(card) ? stopPreview() : play(card, true)), {
+    drawing: "play",
+    look: "icon-only thumb-toggle",
+    "aria-label": `Play a preview of ${name}`,
+    "aria-pressed": "false",
+  });
+  const card = { frame: h("div", { class: "thumb" }, link, toggle), picture, toggle, id, start, end };
+  playUnderPointer(card);
+  link.addEventListener("focus", () => link.matches(":focus-visible") && invite(card));
+  link.addEventListener("blur", () => dismiss(card));
+  return card.frame;
+}
+
+function playUnderPointer(card) {
+  let timer = 0;
+  card.frame.addEventListener("pointerenter", ({ pointerType }) => {
+    if (pointerType === "mouse") timer = setTimeout(invite, HOVER_MS, card);
+  });
+  card.frame.addEventListener("pointerleave", () => {
+    clearTimeout(timer);
+    dismiss(card);
+  });
+}
+
+const isPlaying = (card) => playing?.card === card;
+
+function invite(card) {
+  if (!still.matches && !isPlaying(card) && card.frame.isConnected) play(card, false);
+}
+
+function dismiss(card) {
+  if (isPlaying(card) && !playing.pressed) stopPreview();
+}
+
+function play(card, pressed) {
+  stopPreview();
+  const { id, start, end, frame, picture } = card;
+  const video = h("video", { class: "thumb-video", playsinline: true, tabindex: -1, "aria-hidden": "true" });
+  const mine = { card, video, pressed };
+  const again = () => {
+    if (playing !== mine) return;
+    if (video.ended || video.currentTime >= end - 0.02) video.currentTime = start;
+    video.play().catch(() => {}); // a browser that plays nothing unasked keeps the still picture
+  };
+  playing = mine;
+  video.muted = true;
+  video.addEventListener("timeupdate", () => video.currentTime >= end && again());
+  video.addEventListener("pause", again); // where the browser stops at the end of the span
+  video.addEventListener("ended", again);
+  video.addEventListener("playing", () => frame.classList.add("playing"), { once: true });
+  video.addEventListener("error", () => playing === mine && stopPreview());
+  video.src = `${api.fileOf(id)}#t=${start.toFixed(2)},${end.toFixed(2)}`;
+  picture.append(video);
+  press(card, true);
+  again();
+}
+
+/** Views that leave call it. */
+export function stopPreview() {
+  if (!playing) return;
+  const { card, video } = playing;
+  playing = null;
+  card.frame.classList.remove("playing");
+  press(card, false);
+  video.pause();
+  video.removeAttribute("src");
+  video.load(); // lets go of the connection
+  video.remove();
+}
+
+function press({ toggle }, pressed) {
+  toggle.setAttribute("aria-pressed", String(pressed));
+  toggle.querySelector("use").setAttribute("href", pressed ? "#i-stop" : "#i-play");
+}

@@ -1,0 +1,87 @@
+import { h, icon } from "./dom.js";
+
+const thrifty = matchMedia("(prefers-reduced-data: reduce)");
+const UNPLAYABLE = "This browser cannot play this video.";
+const GONE = "The video is not kept when the page is loaded again. Choose the file once more to watch it.";
+
+/**
+ * A video with the browser's own controls. Where the browser cannot play it, still pictures take its place, and it can be
+ * moved through all the same. `source`: address of the bytes, or null; `pictureAt(seconds)`: address of a still, or null.
+ * `onTime(seconds, playing)` hears every move, `onDuration(seconds)` how long it is.
+ */
+export class Stage {
+  #pictureAt;
+  #onTime;
+  #stillTime = 0;
+  #unplayable = false;
+  #frame = 0;
+
+  constructor({ source, title, pictureAt = null, onTime, onDuration, signal }) {
+    this.#pictureAt = pictureAt;
+    this.#onTime = onTime;
+    this.video = h("video", { controls: true, playsinline: true, preload: thrifty.matches ? "none" : "metadata", "aria-label": title });
+    this.node = h("div", { class: "stage" }, this.video);
+    this.#listen(onDuration, signal);
+    if (source) this.video.src = source;
+    else this.#giveUp(GONE);
+  }
+
+  #listen(onDuration, signal) {
+    const { video } = this;
+    video.addEventListener("loadedmetadata", () => Number.isFinite(video.duration) && onDuration(video.duration));
+    video.addEventListener("error", () => !signal.aborted && this.#giveUp(UNPLAYABLE));
+    video.addEventListener("play", () => this.#follow());
+    for (const event of ["pause", "seeking", "seeked", "loadedmetadata"]) video.addEventListener(event, () => this.#tell());
+    signal.addEventListener("abort", () => this.#leave());
+  }
+
+  seek(time) {
+    this.#stillTime = time;
+    if (this.#unplayable) this.#showStill();
+    else this.video.currentTime = time;
+    this.#onTime(time, false);
+  }
+
+  toggle() {
+    if (this.#unplayable) return;
+    if (this.video.paused) this.video.play().catch(() => this.#tell());
+    else this.video.pause();
+  }
+
+  #tell() {
+    if (!this.#unplayable) this.#onTime(this.video.currentTime, !this.video.paused);
+  }
+
+  #follow() {
+    cancelAnimationFrame(this.#frame);
+    const next = () => {
+      if (this.video.paused) return;
+      this.#tell();
+      this.#frame = requestAnimationFrame(next);
+    };
+    next();
+  }
+
+  #giveUp(why) {
+    this.#unplayable = true;
+    const note = h("p", { class: "stage-note", role: "status" }, why);
+    if (this.#pictureAt) {
+      this.still = h("img", { class: "stage-still", alt: "Still picture of the chosen time" });
+      this.still.addEventListener("error", () => this.still.removeAttribute("src"));
+      note.append(" Still pictures stand in for it.");
+    }
+    this.node.replaceChildren(this.still ?? icon("film", "big"), note);
+    this.#showStill();
+  }
+
+  #showStill() {
+    if (this.still) this.still.src = this.#pictureAt(this.#stillTime);
+  }
+
+  #leave() {
+    cancelAnimationFrame(this.#frame);
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+}

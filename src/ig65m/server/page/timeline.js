@@ -1,0 +1,221 @@
+import { toLabel } from "./address.js";
+import { cellAt, cellsOf, draw, lanesOf, niceStep, ticks } from "./bands.js";
+import { button, h } from "./dom.js";
+import { clock, percent, span, spoken, words } from "./format.js";
+import { swatch } from "./labels.js";
+
+const LANES = 6;
+const WORTH_A_LANE = 0.1;
+const TICKS_APART = 72;
+
+/** Clips with their labels over time, a semantic code under them, an axis, and a playhead that is a slider. */
+export class Timeline {
+  #clips;
+  #cells;
+  #lanes;
+  #few;
+  #all = false;
+  #picture = null;
+  #duration;
+  #time = 0;
+  #onSeek;
+  #linked;
+
+  /** `strip`: address of a picture with a column a clip, or null; `linked`: labels lead to their moments in the index. */
+  constructor({ clips, duration, strip = null, linked = true, onSeek, signal }) {
+    this.#clips = clips;
+    this.#cells = cellsOf(clips);
+    this.#lanes = lanesOf(clips);
+    const worth = this.#lanes.filter(({ best }) => best >= WORTH_A_LANE);
+    this.#few = (worth.length ? worth : this.#lanes).slice(0, LANES);
+    this.#duration = duration;
+    this.#onSeek = onSeek;
+    this.#linked = linked;
+    this.#build();
+    if (strip) this.#load(strip);
+    this.#fill();
+    this.#listen(signal);
+    this.setTime(0);
+  }
+
+  #build() {
+    this.names = h("ul", { class: "lane-names", "aria-label": "Labels in this video" });
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.axis = h("div", { class: "axis", "aria-hidden": "true" });
+    this.now = h("span", { class: "playhead-time", "aria-hidden": "true" });
+    this.hover = h("div", { class: "hover-line", hidden: true });
+    this.tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
+    const head = h("div", { class: "playhead" });
+    this.plot = h(
+      "div",
+      { class: "plot", role: "slider", tabindex: 0, "aria-label": "Time in the video", "aria-valuemin": 0 },
+      this.canvas,
+      this.axis,
+      this.hover,
+      head,
+      this.now,
+      this.tip,
+    );
+    this.toggle = button("", () => this.#showAll(!this.#all), { look: "quiet small", "aria-expanded": "false" });
+    this.toggle.hidden = this.#lanes.length <= this.#few.length;
+    this.node = h("div", { class: "timeline" }, this.names, this.plot, this.toggle);
+  }
+
+  #load(strip) {
+    const picture = new Image();
+    picture.addEventListener("load", () => {
+      this.#picture = picture;
+      this.#draw();
+    });
+    picture.addEventListener("error", () => {
+      this.node.classList.remove("with-strip");
+      this.#fill();
+    });
+    picture.src = strip;
+    this.node.classList.add("with-strip");
+  }
+
+  get #shown() {
+    return this.#all ? this.#lanes : this.#few;
+  }
+
+  #showAll(all) {
+    this.#all = all;
+    this.#fill();
+    this.#draw();
+  }
+
+  #fill() {
+    const rows = this.#shown.map(({ label }) => {
+      const text = [swatch(label), h("span", { class: "lane-label" }, words(label))];
+      return h("li", {}, this.#linked ? h("a", { href: toLabel(label) }, text) : text);
+    });
+    if (this.node.classList.contains("with-strip")) rows.push(h("li", { class: "strip-name" }, "Semantic code"));
+    this.names.replaceChildren(...rows);
+    this.node.style.setProperty("--lanes", this.#shown.length);
+    this.toggle.textContent = this.#all ? "Show fewer labels" : `Show all ${this.#lanes.length} labels`;
+    this.toggle.setAttribute("aria-expanded", String(this.#all));
+  }
+
+  #draw() {
+    const width = this.plot.clientWidth;
+    if (!width) return;
+    const style = getComputedStyle(this.node);
+    const pixels = (name) => Number.parseFloat(style.getPropertyValue(name));
+    const swatches = this.names.querySelectorAll(".swatch");
+    draw(this.canvas, {
+      lanes: this.#shown.map(({ scores }, i) => ({ scores, colour: getComputedStyle(swatches[i]).backgroundColor })),
+      cells: this.#cells,
+      duration: this.#duration,
+      picture: this.#picture,
+      line: getComputedStyle(this.axis).borderTopColor,
+      size: { width, lane: pixels("--lane"), band: pixels("--band"), strip: pixels("--strip"), gap: pixels("--strip-gap") },
+    });
+    this.#drawAxis(width);
+  }
+
+  #drawAxis(width) {
+    const { times, digits } = ticks(this.#duration, width, TICKS_APART);
+    const at = (time) => ({ "--at": `${(time / this.#duration) * 100}%` });
+    this.axis.replaceChildren(...times.map((time) => h("span", { class: "tick", vars: at(time) }, clock(time, digits))));
+  }
+
+  #listen(signal) {
+    const resized = new ResizeObserver(() => this.#draw());
+    resized.observe(this.plot);
+    signal.addEventListener("abort", () => resized.disconnect());
+    document.addEventListener("themechange", () => this.#draw(), { signal });
+    this.plot.addEventListener("keydown", (event) => this.#key(event));
+    this.plot.addEventListener("focus", () => this.#say());
+    this.plot.addEventListener("pointerdown", (event) => this.#press(event));
+    this.plot.addEventListener("pointermove", (event) => this.#move(event));
+    this.plot.addEventListener("click", (event) => event.detail && this.#onSeek(this.#timeAt(event)));
+    this.plot.addEventListener("pointerleave", () => this.#unhover());
+  }
+
+  #timeAt({ clientX }) {
+    const { left, width } = this.plot.getBoundingClientRect();
+    return Math.min(Math.max((clientX - left) / width, 0), 1) * this.#duration;
+  }
+
+  /** A finger may be about to scroll: for it the click that follows decides, or a move along the axis. */
+  #press(event) {
+    if (event.button !== 0) return;
+    this.plot.setPointerCapture(event.pointerId);
+    if (event.pointerType === "mouse") this.#onSeek(this.#timeAt(event));
+  }
+
+  #move(event) {
+    if (this.plot.hasPointerCapture(event.pointerId)) this.#onSeek(this.#timeAt(event));
+    this.#point(event);
+  }
+
+  #unhover() {
+    this.hover.hidden = true;
+    this.tip.hidden = true;
+  }
+
+  #point(event) {
+    if (!this.#clips.length) return;
+    const time = this.#timeAt(event);
+    const number = cellAt(this.#cells, time);
+    const clip = this.#clips[number];
+    const row = Math.floor((event.clientY - this.canvas.getBoundingClientRect().top) / (this.canvas.clientHeight / this.#rows));
+    const lane = this.#shown[row];
+    const best = lane ? { label: lane.label, score: lane.scores[number] } : clip.labels[0];
+    this.tip.replaceChildren(
+      h("span", { class: "tip-label" }, best ? [swatch(best.label), `${words(best.label)} ${percent(best.score)}`] : `clip ${number + 1}`),
+      h("span", { class: "tip-time" }, span(clip.start, clip.end)),
+    );
+    this.plot.style.setProperty("--hover", `${(time / this.#duration) * 100}%`);
+    this.hover.hidden = false;
+    this.tip.hidden = false;
+  }
+
+  /** Height of the canvas in lanes; the semantic code counts as some. */
+  get #rows() {
+    const style = getComputedStyle(this.node);
+    return this.canvas.clientHeight / Number.parseFloat(style.getPropertyValue("--lane"));
+  }
+
+  #key(event) {
+    const step = niceStep(this.#duration / 60);
+    const leaps = { ArrowRight: step, ArrowUp: step, ArrowLeft: -step, ArrowDown: -step, PageUp: 10 * step, PageDown: -10 * step };
+    const target = { Home: 0, End: this.#duration }[event.key] ?? this.#time + leaps[event.key];
+    if (Number.isNaN(target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    this.#onSeek(Math.min(Math.max(target, 0), this.#duration));
+  }
+
+  /** Move the playhead. While the video plays (`quietly`) a screen reader is not told every time. */
+  setTime(time, quietly = false) {
+    this.#time = time;
+    this.plot.style.setProperty("--at", `${Math.min(time / this.#duration, 1) * 100}%`);
+    this.now.textContent = clock(time, 1);
+    if (!quietly) this.#say();
+  }
+
+  #say() {
+    const best = this.labelsAt(this.#time)[0];
+    const label = best ? `, ${words(best.label)} ${percent(best.score)}` : "";
+    this.plot.setAttribute("aria-valuenow", this.#time.toFixed(1));
+    this.plot.setAttribute("aria-valuemax", this.#duration.toFixed(1));
+    this.plot.setAttribute("aria-valuetext", `${spoken(this.#time)} of ${spoken(this.#duration)}${label}`);
+  }
+
+  /** A video may go on after its last clip. */
+  setDuration(duration) {
+    const atLeast = this.#clips.at(-1)?.end ?? 0;
+    this.#duration = Math.max(duration, atLeast);
+    this.#draw();
+    this.setTime(this.#time);
+  }
+
+  clipAt(time) {
+    return this.#clips[cellAt(this.#cells, time)] ?? null;
+  }
+
+  labelsAt(time) {
+    return this.clipAt(time)?.labels ?? [];
+  }
+}

@@ -1,0 +1,77 @@
+import { button, h, throttled } from "./dom.js";
+import { clock, count, percent, span, words } from "./format.js";
+import { labelBars } from "./labels.js";
+import { Stage } from "./stage.js";
+import { Timeline } from "./timeline.js";
+
+const ROWS = 200;
+const REMEMBER_MS = 400;
+
+/**
+ * A video, the labels of its moment, and a timeline, which move together: {node, seek(seconds)}.
+ *
+ * `labels`: those of the whole video; `actions`: {nodes, at(seconds)}, to stand under the labels; `remember(seconds)` is told
+ * the time now and then; the rest goes to Stage and Timeline.
+ */
+export function watched({ clips, duration, labels, start, title, source, pictureAt, strip, linked = true, actions, remember, signal }) {
+  const moment = momentLabels(linked);
+  const keep = throttled(REMEMBER_MS, signal, remember);
+  const seek = (time) => stage.seek(time);
+  const line = new Timeline({ clips, duration, strip, linked, signal, onSeek: seek });
+  const moved = (time, playing) => {
+    line.setTime(time, playing);
+    moment.show(time, line.clipAt(time));
+    actions.at(time);
+    keep(time);
+  };
+  const stage = new Stage({ source, title, pictureAt, signal, onTime: moved, onDuration: (seconds) => line.setDuration(seconds) });
+  line.plot.addEventListener("keydown", (event) => {
+    if (event.key !== " ") return;
+    event.preventDefault();
+    stage.toggle();
+  });
+  const whole = labels.length
+    ? h("section", { "aria-label": "In the whole video" }, h("h2", { class: "small-head" }, "In the whole video"), labelBars(labels, { rows: 3, linked }))
+    : null;
+  const beside = h("div", { class: "now" }, clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null, h("div", { class: "actions" }, actions.nodes));
+  const over = h("section", { class: "over", "aria-label": "Timeline" }, line.node, clipList(clips, seek));
+  seek(start);
+  return { node: h("div", { class: "video-body" }, stage.node, beside, over), seek };
+}
+
+function momentLabels(linked) {
+  const when = h("span", { class: "times" });
+  const spans = h("span", { class: "quiet-text times" });
+  const bars = h("div", {});
+  const node = h("section", { "aria-label": "At this moment" }, h("h2", { class: "small-head" }, "At ", when, spans), bars);
+  let shown = null;
+  const show = (time, clip) => {
+    when.textContent = clock(time, 1);
+    if (!clip || clip === shown) return;
+    shown = clip;
+    spans.textContent = `clip ${span(clip.start, clip.end)}`;
+    bars.replaceChildren(labelBars(clip.labels, { linked }));
+  };
+  return { node, show };
+}
+
+/** The same as the timeline in words, filled when it is opened. */
+function clipList(clips, seek) {
+  const table = h("tbody", {});
+  const row = ({ start, end, labels }) => {
+    const jump = h("button", { class: "jump times", type: "button", on: { click: () => seek(start) } }, span(start, end));
+    const said = labels.slice(0, 3).map(({ label, score }) => `${words(label)} ${percent(score)}`);
+    return h("tr", {}, h("td", {}, jump), h("td", {}, said.join(", ") || "no labels"));
+  };
+  const more = button("Show more", () => fill(), { look: "quiet small" });
+  const fill = () => {
+    const from = table.childElementCount;
+    table.append(...clips.slice(from, from + ROWS).map(row));
+    more.hidden = table.childElementCount === clips.length;
+  };
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Clip"), h("th", { scope: "col" }, "Labels")));
+  const summary = h("summary", {}, `${count(clips.length, "clip")} in words`);
+  const details = h("details", { class: "clip-list" }, summary, h("table", {}, head, table), more);
+  details.addEventListener("toggle", fill, { once: true });
+  return details;
+}
