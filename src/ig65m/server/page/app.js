@@ -37,8 +37,9 @@ function render({ anew = false } = {}) {
   current = { key, life, view: null };
   current.view = VIEWS[place.view](main, place, life.signal);
   document.title = `${current.view.title} · ig65m`;
+  const section = place.view === "result" ? "upload" : place.view;
   for (const link of document.querySelectorAll(".nav a")) {
-    if (link.dataset.view === place.view) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === section) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (!first) main.querySelector("h1")?.focus({ preventScroll: true });

@@ -56,6 +56,7 @@ export function collection(main, place, signal) {
     grid.append(...videos.map(card));
     summary.textContent = describe(shown);
     announce(`${summary.textContent}${total > shown.videos.length ? `, ${shown.videos.length} shown` : ""}`);
+    tools.node.hidden = total === 0 && toCollection(shown.filter) === toCollection();
     if (total === 0) rest.replaceChildren(empty(shown.filter));
     else if (shown.videos.length < total && videos.length) rest.replaceChildren(more());
     else rest.replaceChildren();
@@ -125,15 +126,13 @@ function describe({ total, filter }) {
 }
 
 function card({ id, title, duration, clips, status, labels }) {
-  const strip = h("img", { class: "strip", alt: "", loading: "lazy", decoding: "async", src: api.semanticCodeOf(id) });
-  strip.addEventListener("error", () => strip.classList.add("failed"));
   return h(
     "li",
     { class: "card" },
     h(
       "a",
       { class: "card-link", href: toVideo(id) },
-      h("div", { class: "thumb" }, thumbnail(id, duration / 2), h("span", { class: "badge" }, clock(duration)), strip),
+      h("div", { class: "thumb" }, thumbnail(id, duration / 2), h("span", { class: "badge" }, clock(duration))),
       h("span", { class: "card-title" }, title),
     ),
     h(

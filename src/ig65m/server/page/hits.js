@@ -13,13 +13,14 @@ const MOST = 96;
 export function similar(main, place, signal) {
   const query = h("div", { class: "query" });
   return results(main, place, signal, {
-    heading: "Moments like this one",
+    heading: place.time === null ? "Moments like any of this video" : "Moments like this one",
     address: (options) => toSimilar(place.id, place.time, options),
     ask: ({ merge, others, label, count: number }) => ({ video: place.id, time: place.time, merge, others, label, count: number }),
     switches: true,
     beside: query,
     answered: (answer) => query.replaceChildren(...queryPicture(answer.query, place)),
     score: similarity,
+    queried: place.time === null ? ({ query_time: when }) => `like the moment at ${clock(when, 1)}` : null,
   });
 }
 
@@ -62,7 +63,7 @@ function results(main, place, signal, kind) {
   }
 
   function show(hits) {
-    showHits(list, hits, kind.score);
+    showHits(list, hits, kind);
     const more = hits.length >= options.count && options.count < MOST;
     rest.replaceChildren(...(more ? [button("Show more", () => change({ count: options.count + STEP }))] : hits.length ? [] : [none()]));
   }
@@ -117,15 +118,16 @@ function queryPicture(query, { id, time }) {
     { class: "query-text" },
     h("a", { class: "card-title", href }, where),
     h("p", { class: "quiet-text times" }, span(query.start, query.end)),
+    h("p", { class: "quiet-text" }, "Scores are cosine similarities: 1 is the same."),
     h("p", {}, buttonLink("Back to the video", href, { look: "small" })),
   );
   return [preview({ id, title: query.title, start: query.start, end: query.end, href }), text];
 }
 
-/** Put hits in a list. */
-export function showHits(list, hits, score = similarity) {
+/** Put hits in a list. `score(number)` draws a score; `queried(hit)` says what of the query a hit is like, if that differs. */
+export function showHits(list, hits, { score = similarity, queried = null } = {}) {
   stopPreview();
-  list.replaceChildren(...hits.map((hit) => card(hit, score)));
+  list.replaceChildren(...hits.map((hit) => card(hit, score, queried)));
   announce(hits.length ? `${count(hits.length, "moment")} found` : "Nothing found");
 }
 
@@ -133,7 +135,7 @@ function similarity(score) {
   return h("span", { class: "score", title: "Cosine similarity" }, score.toFixed(3));
 }
 
-function card(hit, score) {
+function card(hit, score, queried) {
   const { id, title, start, end } = hit;
   const href = toVideo(id, start);
   const like = h(
@@ -147,7 +149,7 @@ function card(hit, score) {
     preview({ id, title, start, end, href }),
     h("div", { class: "hit-head" }, h("a", { class: "card-title", href }, title), like),
     h("div", { class: "hit-facts" }, h("span", { class: "times" }, span(start, end)), score(hit.score)),
-    hit.query ? h("p", { class: "quiet-text times" }, `like yours at ${span(hit.query.start, hit.query.end)}`) : null,
+    queried ? h("p", { class: "quiet-text times" }, queried(hit)) : null,
     h("div", { class: "card-meta" }, hit.labels.slice(0, 2).map((one) => chip(one))),
   );
 }

@@ -100,8 +100,6 @@ export class Timeline {
   #draw() {
     const width = this.plot.clientWidth;
     if (!width) return;
-    const style = getComputedStyle(this.node);
-    const pixels = (name) => Number.parseFloat(style.getPropertyValue(name));
     const swatches = this.names.querySelectorAll(".swatch");
     draw(this.canvas, {
       lanes: this.#shown.map(({ scores }, i) => ({ scores, colour: getComputedStyle(swatches[i]).backgroundColor })),
@@ -109,9 +107,13 @@ export class Timeline {
       duration: this.#duration,
       picture: this.#picture,
       line: getComputedStyle(this.axis).borderTopColor,
-      size: { width, lane: pixels("--lane"), band: pixels("--band"), strip: pixels("--strip"), gap: pixels("--strip-gap") },
+      size: { width, lane: this.#pixels("--lane"), band: this.#pixels("--band"), strip: this.#pixels("--strip"), gap: this.#pixels("--strip-gap") },
     });
     this.#drawAxis(width);
+  }
+
+  #pixels(name) {
+    return Number.parseFloat(getComputedStyle(this.node).getPropertyValue(name));
   }
 
   #drawAxis(width) {
@@ -160,8 +162,7 @@ export class Timeline {
     const time = this.#timeAt(event);
     const number = cellAt(this.#cells, time);
     const clip = this.#clips[number];
-    const row = Math.floor((event.clientY - this.canvas.getBoundingClientRect().top) / (this.canvas.clientHeight / this.#rows));
-    const lane = this.#shown[row];
+    const lane = this.#shown[Math.floor((event.clientY - this.canvas.getBoundingClientRect().top) / this.#pixels("--lane"))];
     const best = lane ? { label: lane.label, score: lane.scores[number] } : clip.labels[0];
     this.tip.replaceChildren(
       h("span", { class: "tip-label" }, best ? [swatch(best.label), `${words(best.label)} ${percent(best.score)}`] : `clip ${number + 1}`),
@@ -170,12 +171,6 @@ export class Timeline {
     this.plot.style.setProperty("--hover", `${(time / this.#duration) * 100}%`);
     this.hover.hidden = false;
     this.tip.hidden = false;
-  }
-
-  /** Height of the canvas in lanes; the semantic code counts as some. */
-  get #rows() {
-    const style = getComputedStyle(this.node);
-    return this.canvas.clientHeight / Number.parseFloat(style.getPropertyValue("--lane"));
   }
 
   #key(event) {

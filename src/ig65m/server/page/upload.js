@@ -1,7 +1,7 @@
 import * as api from "./api.js";
 import { rewrite, toResult, toUpload } from "./address.js";
 import { announce, button, buttonLink, h, icon } from "./dom.js";
-import { bytes, clock, count, percent, words } from "./format.js";
+import { bytes, clock, count, percent, span, words } from "./format.js";
 import { showHits } from "./hits.js";
 import { indexLabels } from "./labels.js";
 import { stopPreview } from "./preview.js";
@@ -34,6 +34,7 @@ export function upload(main, _place, signal) {
     body.replaceChildren(bar.node);
     announce(`Uploading ${file.name}`);
     try {
+      await checkSize(file, job.signal);
       const answer = await api.send("classify", {}, file, { onSent: bar.show, signal: job.signal });
       keep(file, answer);
       location.hash = toResult();
@@ -50,6 +51,14 @@ export function upload(main, _place, signal) {
   if (waiting) start(waiting);
   waiting = null;
   return { title: "Classify a video" };
+}
+
+/** The server refuses a file over its limit too, but a browser may not hear that while it sends. */
+async function checkSize(file, signal) {
+  const { max_upload: most } = await api.health(signal);
+  if (file.size <= most) return;
+  const message = `${file.name} has ${bytes(file.size)}; this server takes ${bytes(most)} at most.`;
+  throw new api.ApiError(message, { status: 413, code: "too_large" });
 }
 
 function chooser(start) {
@@ -169,7 +178,7 @@ function alike(file, signal) {
     try {
       const { hits } = await api.send("search", { count: 12, merge: true }, file, { onSent: bar.show, signal: job.signal });
       state.replaceChildren();
-      showHits(list, hits);
+      showHits(list, hits, { queried: ({ query }) => `like yours at ${span(query.start, query.end)}` });
       if (!hits.length) state.replaceChildren(notice("search", "Nothing found"));
     } catch (error) {
       if (signal.aborted) return;

@@ -4,7 +4,7 @@ import { labelBars } from "./labels.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-const ROWS = 200;
+const ROWS = 100;
 const REMEMBER_MS = 400;
 
 /**
