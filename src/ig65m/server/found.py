@@ -27,7 +27,7 @@ def as_video(video: IndexedVideo) -> Video:
 
 
 def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: str | None) -> Videos:
-    """Videos with that label and that text in title or labels."""
+    """Videos with that text in title or labels; with a label those that have it, the highest score first."""
     wanted = "" if text is None else text.casefold()
 
     def fits(video: IndexedVideo) -> bool:
@@ -36,6 +36,8 @@ def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: 
         return has_text and (label is None or label in names)
 
     fitting = [video for video in listing.videos.values() if fits(video)]
+    if label is not None:
+        fitting.sort(key=lambda video: -next(each.score for each in video.labels if each.label == label))
     return Videos(total=len(fitting), videos=[as_video(video) for video in fitting[offset : offset + limit]])
 
 

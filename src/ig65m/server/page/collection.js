@@ -53,7 +53,7 @@ export function collection(main, place, signal) {
     shown.videos.push(...videos);
     if (grid.childElementCount === 0) shown.videos = videos;
     shown.total = total;
-    grid.append(...videos.map(card));
+    grid.append(...videos.map((video) => card(video, shown.filter.label)));
     summary.textContent = describe(shown);
     announce(`${summary.textContent}${total > shown.videos.length ? `, ${shown.videos.length} shown` : ""}`);
     tools.node.hidden = total === 0 && toCollection(shown.filter) === toCollection();
@@ -125,7 +125,9 @@ function describe({ total, filter }) {
   return `${count(total, "video")}${label}${text}`;
 }
 
-function card({ id, title, duration, clips, status, labels }) {
+function card({ id, title, duration, clips, status, labels }, wanted) {
+  const first = labels.filter(({ label }) => label === wanted);
+  const chips = [...first, ...labels.filter(({ label }) => label !== wanted)].slice(0, 2);
   return h(
     "li",
     { class: "card" },
@@ -139,7 +141,7 @@ function card({ id, title, duration, clips, status, labels }) {
       "div",
       { class: "card-meta" },
       status === "ok" ? null : h("span", { class: "tag" }, status),
-      labels.length ? labels.slice(0, 2).map((one) => chip(one, toCollection({ label: one.label }))) : count(clips, "clip"),
+      chips.length ? chips.map((one) => chip(one, toCollection({ label: one.label }))) : count(clips, "clip"),
     ),
   );
 }
