@@ -5,7 +5,8 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 const ROWS = 100;
-const REMEMBER_MS = 400;
+const RESTING_MS = 150; // browsers refuse some 200 new addresses in 30 s
+const PLAYING_MS = 1000;
 
 /**
  * A video, the labels of its moment, and a timeline, which move together: {node, seek(seconds)}.
@@ -15,14 +16,14 @@ const REMEMBER_MS = 400;
  */
 export function watched({ clips, duration, labels, start, title, source, pictureAt, strip, linked = true, actions, remember, signal }) {
   const moment = momentLabels(linked);
-  const keep = throttled(REMEMBER_MS, signal, remember);
+  const keep = { resting: throttled(RESTING_MS, signal, remember), playing: throttled(PLAYING_MS, signal, remember) };
   const seek = (time) => stage.seek(time);
   const line = new Timeline({ clips, duration, strip, linked, signal, onSeek: seek });
   const moved = (time, playing) => {
     line.setTime(time, playing);
     moment.show(time, line.clipAt(time));
     actions.at(time);
-    keep(time);
+    keep[playing ? "playing" : "resting"](time);
   };
   const stage = new Stage({ source, title, pictureAt, signal, onTime: moved, onDuration: (seconds) => line.setDuration(seconds) });
   line.plot.addEventListener("keydown", (event) => {
