@@ -38,8 +38,8 @@ export function rewrite(hash) {
   history.replaceState({ seen: true }, "", hash);
 }
 
-function time(text) {
-  const number = Number.parseFloat(text);
+function timeOf(text) {
+  const number = Number.parseFloat(text ?? "");
   return Number.isFinite(number) && number >= 0 ? number : null;
 }
 
@@ -51,20 +51,25 @@ function decoded(text) {
   }
 }
 
+/** What follows the # of each view, and what that asks for. */
+const PLACES = [
+  [/^\/?$/, (_, query) => ({ view: "collection", label: query.get("label") ?? "", text: query.get("text") ?? "" })],
+  [/^\/upload$/, () => ({ view: "upload" })],
+  [/^\/upload\/result$/, (_, query) => ({ view: "result", time: timeOf(query.get("t")) ?? 0 })],
+  [/^\/video\/(.+)$/, ([id], query) => ({ view: "video", id: decoded(id), time: timeOf(query.get("t")) ?? 0 })],
+  [/^\/label\/(.+)$/, ([name], query) => ({ view: "label", name: decoded(name), options: queryToOptions(query) })],
+  [
+    /^\/similar\/(.+?)(?:@([0-9.]+))?$/,
+    ([id, moment], query) => ({ view: "similar", id: decoded(id), time: timeOf(moment), options: queryToOptions(query) }),
+  ],
+];
+
 /** What an address asks for: {view, ...}; an unknown one is {view: "missing"}. */
 export function parse(hash) {
   const [path, search = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
-  const query = new URLSearchParams(search);
-  const [, view = "", ...rest] = path.split("/");
-  const name = rest.join("/");
-  if (view === "" && !name) return { view: "collection", label: query.get("label") ?? "", text: query.get("text") ?? "" };
-  if (view === "upload" && !name) return { view: "upload" };
-  if (view === "upload" && name === "result") return { view: "result", time: time(query.get("t") ?? "") ?? 0 };
-  if (view === "video" && name) return { view: "video", id: decoded(name), time: time(query.get("t") ?? "") ?? 0 };
-  if (view === "label" && name) return { view: "label", name: decoded(name), options: queryToOptions(query) };
-  if (view === "similar" && name) {
-    const [, id, moment] = name.match(/^(.*?)(?:@([0-9.]+))?$/s);
-    return { view: "similar", id: decoded(id), time: time(moment ?? ""), options: queryToOptions(query) };
+  for (const [pattern, read] of PLACES) {
+    const match = path.match(pattern);
+    if (match) return read(match.slice(1), new URLSearchParams(search));
   }
   return { view: "missing" };
 }

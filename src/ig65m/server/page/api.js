@@ -28,7 +28,7 @@ function secondsOf(retryAfter) {
 /** The answer of a request that came through, or an ApiError. */
 function settled(status, text, retryAfter) {
   tell("reachable");
-  let body = null;
+  let body;
   try {
     body = JSON.parse(text);
   } catch {

@@ -3,15 +3,16 @@ import { parse, rewrite, toUpload } from "./address.js";
 import { collection } from "./collection.js";
 import { button, h } from "./dom.js";
 import { count } from "./format.js";
-import { label, similar } from "./hits.js";
+import { similar, surest } from "./hits.js";
 import { forgetLabels } from "./labels.js";
 import { login } from "./login.js";
 import { player } from "./player.js";
 import { notice } from "./states.js";
 import { offer, result, upload } from "./upload.js";
 
-const VIEWS = { collection, video: player, similar, label, upload, result, missing };
-const KEEP = { collection: () => "", video: ({ id }) => id, result: () => "" }; // views that follow a changed address by themselves
+const VIEWS = { collection, video: player, similar, label: surest, upload, result, missing };
+/** Views that follow a changed address by themselves, and what must stay the same for that. */
+const KEPT = { collection: () => "", video: ({ id }) => id, result: () => "" };
 const FIRST_WAIT_MS = 2000;
 const LONGEST_WAIT_MS = 15000;
 
@@ -22,13 +23,14 @@ let current = null;
 /** Show what the address asks for. */
 function render({ anew = false } = {}) {
   const place = parse(location.hash);
-  const key = place.view in KEEP ? `${place.view} ${KEEP[place.view](place)}` : null;
+  const key = place.view in KEPT ? `${place.view} ${KEPT[place.view](place)}` : null;
   place.returning = history.state?.seen === true;
   rewrite(location.hash || "#/");
-  if (!anew && key && current?.key === key) {
-    current.view.update(place);
-    return;
-  }
+  if (!anew && key && current?.key === key) current.view.update(place);
+  else show(place, key);
+}
+
+function show(place, key) {
   const first = current === null;
   current?.life.abort();
   const life = new AbortController();
@@ -37,16 +39,26 @@ function render({ anew = false } = {}) {
   current = { key, life, view: null };
   current.view = VIEWS[place.view](main, place, life.signal);
   document.title = `${current.view.title} · ig65m`;
-  const section = place.view === "result" ? "upload" : place.view;
+  markSection(place.view === "result" ? "upload" : place.view);
+  if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
+}
+
+function markSection(section) {
   for (const link of document.querySelectorAll(".nav a")) {
     if (link.dataset.view === section) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 function missing(place) {
-  place.replaceChildren(h("h1", { class: "hidden-text", tabindex: -1 }, "Not found"), notice("search", "There is nothing at this address", h("p", {}, h("a", { class: "button", href: "#/" }, "To the collection"))));
+  place.replaceChildren(
+    h("h1", { class: "hidden-text", tabindex: -1 }, "Not found"),
+    notice(
+      "search",
+      "There is nothing at this address",
+      h("p", {}, h("a", { class: "button", href: "#/" }, "To the collection")),
+    ),
+  );
   return { title: "Not found" };
 }
 
@@ -65,7 +77,8 @@ function askForToken() {
 async function describeService() {
   try {
     const { model, videos, clips, kind } = await api.health();
-    document.getElementById("service").textContent = `${model}, ${count(videos, "video")}, ${count(clips, "clip")}, ${kind} search`;
+    document.getElementById("service").textContent =
+      `${model}, ${count(videos, "video")}, ${count(clips, "clip")}, ${kind} search`;
   } catch {
     document.getElementById("service").textContent = "";
   }
@@ -77,7 +90,10 @@ function watchConnection() {
   let wait = FIRST_WAIT_MS;
   const ask = () => api.health().catch(() => {});
   api.connection.addEventListener("unreachable", () => {
-    if (!banner.firstChild) banner.replaceChildren(h("div", { class: "wrap banner-row" }, "The server does not answer.", button("Try again", ask, { look: "small" })));
+    if (!banner.firstChild)
+      banner.replaceChildren(
+        h("div", { class: "wrap banner-row" }, "The server does not answer.", button("Try again", ask, { look: "small" })),
+      );
     clearTimeout(timer);
     timer = setTimeout(ask, wait);
     wait = Math.min(2 * wait, LONGEST_WAIT_MS);

@@ -2,141 +2,161 @@ import * as api from "./api.js";
 import { rewrite, toCollection, toVideo } from "./address.js";
 import { announce, button, h, icon, throttled } from "./dom.js";
 import { clock, count, words } from "./format.js";
-import { chip, indexLabels } from "./labels.js";
+import { chip, indexLabels, labelField } from "./labels.js";
 import { thumbnail } from "./preview.js";
 import { command, failure, notice, skeletons } from "./states.js";
 
 const PAGE = 60;
+const TYPING_MS = 250;
 
 /** The collection as it was left, so that the way back finds the same cards at the same height. */
 let left = null;
 
 /** Cards of all videos, filtered by label and name, a page at a time. */
 export function collection(main, place, signal) {
-  const summary = h("p", { class: "summary" }, "\u00a0");
-  const grid = h("ul", { class: "grid", "aria-label": "Videos" });
-  const rest = h("div", { class: "rest" });
-  const shown = { filter: { label: place.label, text: place.text }, videos: [], total: 0, scroll: 0 };
-  let request = new AbortController();
+  const view = new Collection(place, signal);
+  main.replaceChildren(...view.nodes);
+  if (place.returning && left?.address === view.address) view.restore(left);
+  else view.load();
+  return { title: "Collection", update: (next) => view.filterBy(next) };
+}
 
-  const tools = filters(shown.filter, signal, (change) => {
-    Object.assign(shown.filter, change);
-    rewrite(toCollection(shown.filter));
-    load(0);
-  });
+class Collection {
+  #filter;
+  #videos = [];
+  #total = 0;
+  #scroll = 0;
+  #request = new AbortController();
 
-  async function load(offset) {
-    request.abort();
-    request = new AbortController();
-    const { signal: current } = request;
-    if (offset === 0) {
-      grid.replaceChildren(...skeletons(8));
-      rest.replaceChildren();
-      grid.setAttribute("aria-busy", "true");
-    }
+  constructor({ label, text }, signal) {
+    this.#filter = { label, text };
+    this.summary = h("p", { class: "summary" }, "\u00a0");
+    this.grid = h("ul", { class: "grid", "aria-label": "Videos" });
+    this.rest = h("div", { class: "rest" });
+    this.#buildTools(signal);
+    const head = h("div", { class: "page-head" }, h("h1", { tabindex: -1 }, "Collection"), this.summary);
+    this.nodes = [head, this.tools, this.grid, this.rest];
+    this.#listen(signal);
+  }
+
+  get address() {
+    return toCollection(this.#filter);
+  }
+
+  #buildTools(signal) {
+    const changed = (change) => {
+      Object.assign(this.#filter, change);
+      rewrite(this.address);
+      this.load();
+    };
+    this.text = h("input", { type: "search", placeholder: "Find by name", "aria-label": "Find by name", autocomplete: "off" });
+    this.text.value = this.#filter.text;
+    this.text.addEventListener(
+      "input",
+      throttled(TYPING_MS, signal, () => changed({ text: this.text.value.trim() })),
+    );
+    this.label = labelField("Label", "All labels", this.#filter.label, (label) => changed({ label }));
+    this.tools = h(
+      "search",
+      { class: "tools" },
+      h("div", { class: "field find" }, icon("search"), this.text),
+      this.label.field,
+    );
+  }
+
+  #listen(signal) {
+    const near = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && this.#button?.click(), {
+      rootMargin: "800px",
+    });
+    near.observe(this.rest);
+    addEventListener("scroll", () => (this.#scroll = scrollY), { passive: true, signal });
+    signal.addEventListener("abort", () => {
+      this.#request.abort();
+      near.disconnect();
+      const { address } = this;
+      left = this.#videos.length ? { address, videos: this.#videos, total: this.#total, scroll: this.#scroll } : null;
+    });
+  }
+
+  get #button() {
+    return this.rest.querySelector(".more");
+  }
+
+  filterBy({ label, text }) {
+    this.#filter = { label, text };
+    this.text.value = text;
+    this.label.show(label);
+    this.load();
+  }
+
+  restore({ videos, total, scroll }) {
+    this.#add(videos, total);
+    scrollTo({ top: scroll, behavior: "instant" });
+  }
+
+  /** Ask for the videos from that one on; from the first, the cards there are go. */
+  async load(offset = 0) {
+    this.#request.abort();
+    this.#request = new AbortController();
+    const { signal } = this.#request;
+    if (offset === 0) this.#empty(skeletons(8));
     try {
-      const answer = await api.videos({ offset, limit: PAGE, ...shown.filter }, current);
-      await indexLabels();
-      if (current.aborted) return;
-      if (offset === 0) grid.replaceChildren();
-      add(answer);
+      const [{ videos, total }] = await Promise.all([
+        api.videos({ offset, limit: PAGE, ...this.#filter }, signal),
+        indexLabels(),
+      ]);
+      if (signal.aborted) return;
+      if (offset === 0) this.#empty();
+      this.#add(videos, total);
     } catch (error) {
-      if (current.aborted) return;
-      if (offset === 0) grid.replaceChildren();
-      rest.replaceChildren(failure(error, () => load(offset), current));
-    } finally {
-      if (!current.aborted) grid.removeAttribute("aria-busy");
+      if (signal.aborted) return;
+      if (offset === 0) this.#empty();
+      this.rest.replaceChildren(failure(error, () => this.load(offset), signal));
     }
   }
 
-  function add({ videos, total }) {
-    shown.videos.push(...videos);
-    if (grid.childElementCount === 0) shown.videos = videos;
-    shown.total = total;
-    grid.append(...videos.map((video) => card(video, shown.filter.label)));
-    summary.textContent = describe(shown);
-    announce(`${summary.textContent}${total > shown.videos.length ? `, ${shown.videos.length} shown` : ""}`);
-    tools.node.hidden = total === 0 && toCollection(shown.filter) === toCollection();
-    if (total === 0) rest.replaceChildren(empty(shown.filter));
-    else if (shown.videos.length < total && videos.length) rest.replaceChildren(more());
-    else rest.replaceChildren();
+  #empty(placeholders = []) {
+    this.#videos = [];
+    this.grid.replaceChildren(...placeholders);
+    this.grid.setAttribute("aria-busy", String(placeholders.length > 0));
+    this.rest.replaceChildren();
   }
 
-  const more = () => button("Show more", () => load(shown.videos.length), { look: "more" });
-  const near = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && rest.querySelector(".more")?.click(), {
-    rootMargin: "800px",
-  });
-
-  main.replaceChildren(h("div", { class: "page-head" }, h("h1", { tabindex: -1 }, "Collection"), summary), tools.node, grid, rest);
-  if (place.returning && left && toCollection(left.filter) === toCollection(shown.filter)) {
-    add(left);
-    scrollTo({ top: left.scroll, behavior: "instant" });
-  } else {
-    load(0);
+  #add(videos, total) {
+    const byKeyboard = this.rest.contains(document.activeElement);
+    const before = this.#videos.length;
+    this.#videos = [...this.#videos, ...videos];
+    this.#total = total;
+    this.grid.append(...videos.map((video) => card(video, this.#filter.label)));
+    this.summary.textContent = describe(total, this.#filter);
+    announce(
+      this.#videos.length < total ? `${this.summary.textContent}, ${this.#videos.length} shown` : this.summary.textContent,
+    );
+    this.tools.hidden = total === 0 && this.address === toCollection();
+    this.#showRest(videos.length);
+    if (byKeyboard) this.grid.children[before]?.querySelector("a").focus({ preventScroll: true });
   }
-  near.observe(rest);
-  addEventListener("scroll", () => (shown.scroll = scrollY), { passive: true, signal });
-  signal.addEventListener("abort", () => {
-    request.abort();
-    near.disconnect();
-    left = shown;
-  });
-  return {
-    title: "Collection",
-    update({ label, text }) {
-      Object.assign(shown.filter, { label, text });
-      tools.show(shown.filter);
-      load(0);
-    },
-  };
+
+  #showRest(came) {
+    if (this.#total === 0) this.rest.replaceChildren(nothing(this.#filter));
+    else if (this.#videos.length < this.#total && came) {
+      this.rest.replaceChildren(button("Show more", () => this.load(this.#videos.length), { look: "more" }));
+    } else this.rest.replaceChildren();
+  }
 }
 
-function filters(filter, signal, changed) {
-  const text = h("input", { type: "search", placeholder: "Find by name", "aria-label": "Find by name", autocomplete: "off" });
-  const label = h("select", { "aria-label": "Label" });
-  const show = (values) => {
-    text.value = values.text;
-    label.value = values.label;
-  };
-  text.addEventListener("input", throttled(250, signal, () => changed({ text: text.value.trim() })));
-  label.addEventListener("change", () => changed({ label: label.value }));
-  const offer = (labels) => {
-    const names = new Set(labels.map((one) => one.label));
-    if (filter.label) names.add(filter.label);
-    label.replaceChildren(h("option", { value: "" }, "All labels"), ...[...names].sort().map((name) => h("option", { value: name }, words(name))));
-    label.disabled = names.size === 0;
-    label.value = filter.label;
-  };
-  offer([]);
-  show(filter);
-  indexLabels().then(offer);
-  const node = h(
-    "search",
-    { class: "tools" },
-    h("div", { class: "field find" }, icon("search"), text),
-    h("div", { class: "field select" }, label, icon("chevron")),
-  );
-  return { node, show };
-}
-
-function describe({ total, filter }) {
-  const label = filter.label ? ` with ${words(filter.label)}` : "";
-  const text = filter.text ? ` named like “${filter.text}”` : "";
-  return `${count(total, "video")}${label}${text}`;
+function describe(total, { label, text }) {
+  return `${count(total, "video")}${label ? ` with ${words(label)}` : ""}${text ? ` for “${text}”` : ""}`;
 }
 
 function card({ id, title, duration, clips, status, labels }, wanted) {
-  const first = labels.filter(({ label }) => label === wanted);
-  const chips = [...first, ...labels.filter(({ label }) => label !== wanted)].slice(0, 2);
+  const others = labels.filter(({ label }) => label !== wanted);
+  const chips = [...labels.filter(({ label }) => label === wanted), ...others].slice(0, 2);
+  const picture = h("div", { class: "thumb" }, thumbnail(id, duration / 2), h("span", { class: "badge" }, clock(duration)));
   return h(
     "li",
     { class: "card" },
-    h(
-      "a",
-      { class: "card-link", href: toVideo(id) },
-      h("div", { class: "thumb" }, thumbnail(id, duration / 2), h("span", { class: "badge" }, clock(duration))),
-      h("span", { class: "card-title" }, title),
-    ),
+    h("a", { class: "card-link", href: toVideo(id) }, picture, h("span", { class: "card-title", title }, title)),
     h(
       "div",
       { class: "card-meta" },
@@ -146,9 +166,10 @@ function card({ id, title, duration, clips, status, labels }, wanted) {
   );
 }
 
-function empty({ label, text }) {
+function nothing({ label, text }) {
   if (label || text) {
-    return notice("search", "No video fits", h("p", {}, "Another name or label may."), h("p", {}, h("a", { class: "button", href: "#/" }, "Show all")));
+    const all = h("a", { class: "button", href: toCollection() }, "Show all");
+    return notice("search", "No video fits", h("p", {}, "Another name or label may."), h("p", {}, all));
   }
   return notice(
     "film",

@@ -38,6 +38,11 @@ export function buttonLink(text, href, { drawing = null, look = "" } = {}) {
   return h("a", { class: `button ${look}`.trim(), href }, content);
 }
 
+const reducedData = matchMedia("(prefers-reduced-data: reduce)");
+
+/** Whether bytes are to be spared. */
+export const isThrifty = () => reducedData.matches || navigator.connection?.saveData === true;
+
 /** Say it to those who cannot see it appear. */
 export function announce(text) {
   document.getElementById("live").textContent = text;

@@ -2,7 +2,7 @@ import * as api from "./api.js";
 import { rewrite, toLabel, toSimilar, toVideo } from "./address.js";
 import { announce, button, buttonLink, h, icon } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
-import { chip, indexLabels, swatch } from "./labels.js";
+import { chip, indexLabels, labelField, swatch } from "./labels.js";
 import { preview, stopPreview } from "./preview.js";
 import { failure, notice, skeletons } from "./states.js";
 
@@ -15,17 +15,24 @@ export function similar(main, place, signal) {
   return results(main, place, signal, {
     heading: place.time === null ? "Moments like any of this video" : "Moments like this one",
     address: (options) => toSimilar(place.id, place.time, options),
-    ask: ({ merge, others, label, count: number }) => ({ video: place.id, time: place.time, merge, others, label, count: number }),
+    ask: ({ merge, others, label, count: number }) => ({
+      video: place.id,
+      time: place.time,
+      merge,
+      others,
+      label,
+      count: number,
+    }),
     switches: true,
     beside: query,
-    answered: (answer) => query.replaceChildren(...queryPicture(answer.query, place)),
+    answered: (answer) => query.firstChild ?? query.append(...queryPicture(answer.query, place)),
     score: similarity,
     queried: place.time === null ? ({ query_time: when }) => `like the moment at ${clock(when, 1)}` : null,
   });
 }
 
 /** The moments that have a label with the highest scores. */
-export function label(main, place, signal) {
+export function surest(main, place, signal) {
   return results(main, place, signal, {
     heading: [swatch(place.name), words(place.name)],
     title: words(place.name),
@@ -47,7 +54,7 @@ function results(main, place, signal, kind) {
     request = new AbortController();
     const { signal: current } = request;
     list.setAttribute("aria-busy", "true");
-    if (list.querySelector(".hit") === null) list.replaceChildren(...skeletons(8));
+    if (!list.querySelector(".hit")) list.replaceChildren(...skeletons(8));
     try {
       const [answer] = await Promise.all([api.search(kind.ask(options), current), indexLabels()]);
       if (current.aborted) return;
@@ -55,7 +62,7 @@ function results(main, place, signal, kind) {
       show(answer.hits);
     } catch (error) {
       if (current.aborted) return;
-      list.replaceChildren();
+      showHits(list, []);
       rest.replaceChildren(failure(error, load, current));
     } finally {
       if (!current.aborted) list.removeAttribute("aria-busy");
@@ -63,9 +70,14 @@ function results(main, place, signal, kind) {
   }
 
   function show(hits) {
+    const byKeyboard = rest.contains(document.activeElement);
+    const before = list.querySelectorAll(".hit").length;
     showHits(list, hits, kind);
-    const more = hits.length >= options.count && options.count < MOST;
-    rest.replaceChildren(...(more ? [button("Show more", () => change({ count: options.count + STEP }))] : hits.length ? [] : [none()]));
+    announce(hits.length ? `${count(hits.length, "moment")} found` : "Nothing found");
+    if (byKeyboard) list.children[before]?.querySelector("a").focus({ preventScroll: true });
+    if (!hits.length) rest.replaceChildren(none());
+    else if (hits.length < options.count || options.count >= MOST) rest.replaceChildren();
+    else rest.replaceChildren(button("Show more", () => change({ count: options.count + STEP })));
   }
 
   function change(values) {
@@ -94,20 +106,11 @@ function switches(options, all, change) {
     return h("label", { class: "switch" }, box, h("span", { class: "track", "aria-hidden": "true" }), text);
   };
   if (!all) return [one("merge", "Merge neighbours")];
-  return [one("others", "Other videos only"), one("merge", "Merge neighbours"), labelFilter(options, change)];
-}
-
-function labelFilter(options, change) {
-  const select = h("select", { "aria-label": "Only moments with the label", on: { change: () => change({ label: select.value }) } });
-  const field = h("div", { class: "field select", hidden: true }, select, icon("chevron"));
-  indexLabels().then((labels) => {
-    const names = new Set(labels.map((one) => one.label)).add(options.label);
-    names.delete("");
-    select.append(h("option", { value: "" }, "Any label"), ...[...names].sort().map((name) => h("option", { value: name }, words(name))));
-    select.value = options.label;
-    field.hidden = names.size === 0;
-  });
-  return field;
+  return [
+    one("others", "Other videos only"),
+    one("merge", "Merge neighbours"),
+    labelField("Label", "Any label", options.label, (label) => change({ label })).field,
+  ];
 }
 
 function queryPicture(query, { id, time }) {
@@ -124,11 +127,26 @@ function queryPicture(query, { id, time }) {
   return [preview({ id, title: query.title, start: query.start, end: query.end, href }), text];
 }
 
-/** Put hits in a list. `score(number)` draws a score; `queried(hit)` says what of the query a hit is like, if that differs. */
+/** The hits that a list shows. */
+const shown = new WeakMap();
+
+const isSame = (a, b) => a.id === b.id && a.start === b.start && a.end === b.end && a.score === b.score;
+
+/**
+ * Put hits in a list; cards of those that were there at the same place stay. `score(number)` draws a score; `queried(hit)` says
+ * what of the query a hit is like, where that differs from hit to hit.
+ */
 export function showHits(list, hits, { score = similarity, queried = null } = {}) {
+  const before = shown.get(list) ?? [];
   stopPreview();
-  list.replaceChildren(...hits.map((hit) => card(hit, score, queried)));
-  announce(hits.length ? `${count(hits.length, "moment")} found` : "Nothing found");
+  hits.forEach((hit, i) => {
+    if (before[i] && isSame(before[i], hit)) return;
+    const place = list.children[i];
+    if (place) place.replaceWith(card(hit, score, queried));
+    else list.append(card(hit, score, queried));
+  });
+  while (list.childElementCount > hits.length) list.lastElementChild.remove();
+  shown.set(list, hits);
 }
 
 function similarity(score) {
@@ -140,16 +158,25 @@ function card(hit, score, queried) {
   const href = toVideo(id, start);
   const like = h(
     "a",
-    { class: "button quiet icon-only small", href: toSimilar(id, (start + end) / 2), "aria-label": `More like ${title} at ${clock(start, 1)}`, title: "More like this" },
+    {
+      class: "button quiet icon-only small",
+      href: toSimilar(id, (start + end) / 2),
+      "aria-label": `More like ${title} at ${clock(start, 1)}`,
+      title: "More like this",
+    },
     icon("similar"),
   );
   return h(
     "li",
     { class: "card hit" },
     preview({ id, title, start, end, href }),
-    h("div", { class: "hit-head" }, h("a", { class: "card-title", href }, title), like),
+    h("div", { class: "hit-head" }, h("a", { class: "card-title", href, title }, title), like),
     h("div", { class: "hit-facts" }, h("span", { class: "times" }, span(start, end)), score(hit.score)),
     queried ? h("p", { class: "quiet-text times" }, queried(hit)) : null,
-    h("div", { class: "card-meta" }, hit.labels.slice(0, 2).map((one) => chip(one))),
+    h(
+      "div",
+      { class: "card-meta" },
+      hit.labels.slice(0, 2).map((one) => chip(one)),
+    ),
   );
 }

@@ -1,6 +1,6 @@
 import * as api from "./api.js";
 import { toLabel } from "./address.js";
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { percent, words } from "./format.js";
 
 const HUES = 12;
@@ -50,10 +50,36 @@ export function forgetLabels() {
   known = null;
 }
 
+/** A field to choose one of the index's labels, or none. It is hidden while there are none. */
+export function labelField(name, none, chosen, changed) {
+  const select = h("select", { "aria-label": name, on: { change: () => changed(select.value) } });
+  const field = h("div", { class: "field select", hidden: true }, select, icon("chevron"));
+  const show = (label) => {
+    if ([...select.options].every(({ value }) => value !== label)) select.append(option(label));
+    select.value = label;
+    field.hidden = select.options.length < 2;
+  };
+  select.append(h("option", { value: "" }, none));
+  show(chosen);
+  indexLabels().then((labels) => {
+    const names = labels.map(({ label }) => label).sort();
+    const now = select.value;
+    select.replaceChildren(select.options[0], ...names.map(option));
+    show(now);
+  });
+  return { field, show };
+}
+
+const option = (label) => h("option", { value: label }, words(label));
+
 export const swatch = (label) => h("span", { class: "swatch", "aria-hidden": "true", vars: { "--hue": hueOf(label) } });
 
 export function chip({ label, score }, href = toLabel(label)) {
-  const text = [swatch(label), h("span", { class: "chip-name" }, words(label)), h("span", { class: "chip-score" }, percent(score))];
+  const text = [
+    swatch(label),
+    h("span", { class: "chip-name" }, words(label)),
+    h("span", { class: "chip-score" }, percent(score)),
+  ];
   return href ? h("a", { class: "chip", href }, text) : h("span", { class: "chip" }, text);
 }
 

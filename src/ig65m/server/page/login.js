@@ -6,7 +6,16 @@ export function login(main, signal, entered) {
   const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const wrong = h("p", { class: "wrong", id: "wrong", role: "alert" });
   const enter = h("button", { class: "button primary", type: "submit" }, "Enter");
-  const form = h("form", { class: "login" }, h("h1", { tabindex: -1 }, "Token"), h("p", { class: "quiet-text" }, "This server was started with a token. Enter it to go on."), h("label", { for: "token" }, "Token"), token, wrong, enter);
+  const form = h(
+    "form",
+    { class: "login" },
+    h("h1", { tabindex: -1 }, "Token"),
+    h("p", { class: "quiet-text" }, "This server was started with a token. Enter it to go on."),
+    h("label", { for: "token" }, "Token"),
+    token,
+    wrong,
+    enter,
+  );
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -51,7 +51,9 @@ export function player(main, place, signal) {
 
 function describe({ duration, clips, status }) {
   const text = `${clock(duration)}, ${count(clips, "clip")}`;
-  return status === "ok" ? [text] : [text, h("span", { class: "tag" }, status === "partial" ? "breaks off before its end" : status)];
+  return status === "ok"
+    ? [text]
+    : [text, h("span", { class: "tag" }, status === "partial" ? "breaks off before its end" : status)];
 }
 
 function actions(id) {
@@ -70,7 +72,11 @@ function withoutLabels() {
     "div",
     { class: "notice left" },
     h("h2", {}, "No labels are stored with these features"),
-    h("p", {}, "Moments are found without them. To see labels over time, compute features with --top-k and a model that has classes:"),
+    h(
+      "p",
+      {},
+      "Moments are found without them. To see labels over time, compute features with --top-k and a model that has classes:",
+    ),
     command("ig65m extract videos/ --output features/ --top-k 5\nig65m index add INDEX features/"),
   );
 }

@@ -1,8 +1,8 @@
 import * as api from "./api.js";
-import { button, h, icon } from "./dom.js";
+import { button, h, icon, isThrifty } from "./dom.js";
 import { clock } from "./format.js";
 
-const still = matchMedia("(prefers-reduced-motion: reduce), (prefers-reduced-data: reduce)");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const HOVER_MS = 120;
 
 /** The one preview that plays: {card, video, pressed}; pressed if a button started it, which then stops it. */
@@ -25,7 +25,12 @@ export function thumbnail(id, time) {
 export function preview({ id, title, start, end, href }) {
   const name = `${title}, ${clock(start, 1)} to ${clock(end, 1)}`;
   const picture = thumbnail(id, (start + end) / 2);
-  const link = h("a", { class: "thumb-link", href, "aria-label": name }, picture, h("span", { class: "badge" }, clock(start, 1)));
+  const link = h(
+    "a",
+    { class: "thumb-link", href, "aria-label": name },
+    picture,
+    h("span", { class: "badge" }, clock(start, 1)),
+  );
   const toggle = button("", () => (isPlaying(card) ? stopPreview() : play(card, true)), {
     drawing: "play",
     look: "icon-only thumb-toggle",
@@ -53,7 +58,7 @@ function playUnderPointer(card) {
 const isPlaying = (card) => playing?.card === card;
 
 function invite(card) {
-  if (!still.matches && !isPlaying(card) && card.frame.isConnected) play(card, false);
+  if (!calm.matches && !isThrifty() && !isPlaying(card) && card.frame.isConnected) play(card, false);
 }
 
 function dismiss(card) {

@@ -1,6 +1,5 @@
-import { h, icon } from "./dom.js";
+import { h, icon, isThrifty } from "./dom.js";
 
-const thrifty = matchMedia("(prefers-reduced-data: reduce)");
 const UNPLAYABLE = "This browser cannot play this video.";
 const GONE = "The video is not kept when the page is loaded again. Choose the file once more to watch it.";
 
@@ -12,14 +11,19 @@ const GONE = "The video is not kept when the page is loaded again. Choose the fi
 export class Stage {
   #pictureAt;
   #onTime;
-  #stillTime = 0;
+  #wanted = 0;
   #unplayable = false;
   #frame = 0;
 
   constructor({ source, title, pictureAt = null, onTime, onDuration, signal }) {
     this.#pictureAt = pictureAt;
     this.#onTime = onTime;
-    this.video = h("video", { controls: true, playsinline: true, preload: thrifty.matches ? "none" : "metadata", "aria-label": title });
+    this.video = h("video", {
+      controls: true,
+      playsinline: true,
+      preload: isThrifty() ? "none" : "metadata",
+      "aria-label": title,
+    });
     this.node = h("div", { class: "stage" }, this.video);
     this.#listen(onDuration, signal);
     if (source) this.video.src = source;
@@ -28,7 +32,10 @@ export class Stage {
 
   #listen(onDuration, signal) {
     const { video } = this;
-    video.addEventListener("loadedmetadata", () => Number.isFinite(video.duration) && onDuration(video.duration));
+    video.addEventListener("loadedmetadata", () => {
+      if (Number.isFinite(video.duration)) onDuration(video.duration);
+      if (video.currentTime === 0) video.currentTime = this.#wanted; // not every browser keeps what was asked for before
+    });
     video.addEventListener("error", () => !signal.aborted && this.#giveUp(UNPLAYABLE));
     video.addEventListener("play", () => this.#follow());
     for (const event of ["pause", "seeking", "seeked", "loadedmetadata"]) video.addEventListener(event, () => this.#tell());
@@ -36,7 +43,7 @@ export class Stage {
   }
 
   seek(time) {
-    this.#stillTime = time;
+    this.#wanted = time;
     if (this.#unplayable) this.#showStill();
     else this.video.currentTime = time;
     this.#onTime(time, false);
@@ -75,7 +82,7 @@ export class Stage {
   }
 
   #showStill() {
-    if (this.still) this.still.src = this.#pictureAt(this.#stillTime);
+    if (this.still) this.still.src = this.#pictureAt(this.#wanted);
   }
 
   #leave() {

@@ -47,6 +47,13 @@ function countDown(node, seconds, signal) {
 
 /** Grey cards in the place of those to come. */
 export function skeletons(number) {
-  const card = () => h("li", { class: "card skeleton" }, h("div", { class: "thumb" }), h("div", { class: "line" }), h("div", { class: "line short" }));
+  const card = () =>
+    h(
+      "li",
+      { class: "card skeleton" },
+      h("div", { class: "thumb" }),
+      h("div", { class: "line" }),
+      h("div", { class: "line short" }),
+    );
   return Array.from({ length: number }, card);
 }

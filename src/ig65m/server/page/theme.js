@@ -1,6 +1,6 @@
 /* Runs before the first paint, so that a remembered theme does not flash. */
 (() => {
-  let theme = null;
+  let theme;
   try {
     theme = localStorage.getItem("ig65m-theme");
   } catch {

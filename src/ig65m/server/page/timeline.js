@@ -28,7 +28,7 @@ export class Timeline {
     this.#lanes = lanesOf(clips);
     const worth = this.#lanes.filter(({ best }) => best >= WORTH_A_LANE);
     this.#few = (worth.length ? worth : this.#lanes).slice(0, LANES);
-    this.#duration = duration;
+    this.#duration = duration || 1;
     this.#onSeek = onSeek;
     this.#linked = linked;
     this.#build();
@@ -107,7 +107,13 @@ export class Timeline {
       duration: this.#duration,
       picture: this.#picture,
       line: getComputedStyle(this.axis).borderTopColor,
-      size: { width, lane: this.#pixels("--lane"), band: this.#pixels("--band"), strip: this.#pixels("--strip"), gap: this.#pixels("--strip-gap") },
+      size: {
+        width,
+        lane: this.#pixels("--lane"),
+        band: this.#pixels("--band"),
+        strip: this.#pixels("--strip"),
+        gap: this.#pixels("--strip-gap"),
+      },
     });
     this.#drawAxis(width);
   }
@@ -165,7 +171,11 @@ export class Timeline {
     const lane = this.#shown[Math.floor((event.clientY - this.canvas.getBoundingClientRect().top) / this.#pixels("--lane"))];
     const best = lane ? { label: lane.label, score: lane.scores[number] } : clip.labels[0];
     this.tip.replaceChildren(
-      h("span", { class: "tip-label" }, best ? [swatch(best.label), `${words(best.label)} ${percent(best.score)}`] : `clip ${number + 1}`),
+      h(
+        "span",
+        { class: "tip-label" },
+        best ? [swatch(best.label), `${words(best.label)} ${percent(best.score)}`] : `clip ${number + 1}`,
+      ),
       h("span", { class: "tip-time" }, span(clip.start, clip.end)),
     );
     this.plot.style.setProperty("--hover", `${(time / this.#duration) * 100}%`);
@@ -175,7 +185,14 @@ export class Timeline {
 
   #key(event) {
     const step = niceStep(this.#duration / 60);
-    const leaps = { ArrowRight: step, ArrowUp: step, ArrowLeft: -step, ArrowDown: -step, PageUp: 10 * step, PageDown: -10 * step };
+    const leaps = {
+      ArrowRight: step,
+      ArrowUp: step,
+      ArrowLeft: -step,
+      ArrowDown: -step,
+      PageUp: 10 * step,
+      PageDown: -10 * step,
+    };
     const target = { Home: 0, End: this.#duration }[event.key] ?? this.#time + leaps[event.key];
     if (Number.isNaN(target) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

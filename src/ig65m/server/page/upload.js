@@ -23,8 +23,20 @@ export function offer(file) {
 /** Choose a video, send it, wait. */
 export function upload(main, _place, signal) {
   const body = h("div", {});
-  main.replaceChildren(h("div", { class: "page-head stacked" }, h("h1", { tabindex: -1 }, "Classify a video"), h("p", { class: "summary" }, "It is sent to this server only, and deleted there when it has been analysed.")), body);
+  main.replaceChildren(
+    h(
+      "div",
+      { class: "page-head stacked" },
+      h("h1", { tabindex: -1 }, "Classify a video"),
+      h("p", { class: "summary" }, "It is sent to this server only, and deleted there when it has been analysed."),
+    ),
+    body,
+  );
   const choose = () => body.replaceChildren(chooser(start));
+  const chooseAgain = () => {
+    choose();
+    body.querySelector("input").focus();
+  };
 
   async function start(file) {
     const job = new AbortController();
@@ -40,8 +52,8 @@ export function upload(main, _place, signal) {
       location.hash = toResult();
     } catch (error) {
       if (signal.aborted) return;
-      if (job.signal.aborted) choose();
-      else body.replaceChildren(failed(error, file, start, choose, signal));
+      if (job.signal.aborted) chooseAgain();
+      else body.replaceChildren(failed(error, file, start, chooseAgain, signal));
     } finally {
       signal.removeEventListener("abort", cancel);
     }
@@ -65,7 +77,15 @@ function chooser(start) {
   const input = h("input", { type: "file", id: "file", class: "hidden-text", accept: "video/*,.mkv,.ts,.m2ts,.avi,.flv,.wmv" });
   input.addEventListener("change", () => input.files[0] && start(input.files[0]));
   const label = h("label", { class: "button primary", for: "file" }, "Choose a file");
-  return h("div", { class: "chooser" }, icon("upload", "big"), h("p", { class: "chooser-text" }, "Drop a video anywhere on this page"), h("p", { class: "quiet-text" }, "or"), input, label);
+  return h(
+    "div",
+    { class: "chooser" },
+    icon("upload", "big"),
+    h("p", { class: "chooser-text" }, "Drop a video anywhere on this page"),
+    h("p", { class: "quiet-text" }, "or"),
+    input,
+    label,
+  );
 }
 
 function progress(file, cancel) {
@@ -94,9 +114,9 @@ function progress(file, cancel) {
   return { node, show };
 }
 
-function failed(error, file, start, choose, signal) {
+function failed(error, file, start, chooseAgain, signal) {
   const node = failure(error, RETRIED.has(error.status) ? () => start(file) : null, signal);
-  node.append(h("p", { class: "quiet-text" }, file.name), h("p", {}, button("Choose another file", choose)));
+  node.append(h("p", { class: "quiet-text" }, file.name), h("p", {}, button("Choose another file", chooseAgain)));
   return node;
 }
 
@@ -127,7 +147,12 @@ export function result(main, place, signal) {
   }
   const { name, answer, url = null } = last;
   const view = { title: name, update: () => {} };
-  const head = h("div", { class: "page-head stacked" }, h("h1", { tabindex: -1 }, name), h("p", { class: "summary" }, describe(answer)));
+  const head = h(
+    "div",
+    { class: "page-head stacked" },
+    h("h1", { tabindex: -1 }, name),
+    h("p", { class: "summary" }, describe(answer)),
+  );
   const body = h("div", {});
   main.replaceChildren(head, ...(answer.error ? [partial(answer.error)] : []), body, alike(last.file, signal));
   const best = answer.labels[0];
@@ -179,6 +204,7 @@ function alike(file, signal) {
       const { hits } = await api.send("search", { count: 12, merge: true }, file, { onSent: bar.show, signal: job.signal });
       state.replaceChildren();
       showHits(list, hits, { queried: ({ query }) => `like yours at ${span(query.start, query.end)}` });
+      announce(`${count(hits.length, "moment")} found`);
       if (!hits.length) state.replaceChildren(notice("search", "Nothing found"));
     } catch (error) {
       if (signal.aborted) return;

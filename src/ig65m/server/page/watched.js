@@ -14,7 +14,20 @@ const PLAYING_MS = 1000;
  * `labels`: those of the whole video; `actions`: {nodes, at(seconds)}, to stand under the labels; `remember(seconds)` is told
  * the time now and then; the rest goes to Stage and Timeline.
  */
-export function watched({ clips, duration, labels, start, title, source, pictureAt, strip, linked = true, actions, remember, signal }) {
+export function watched({
+  clips,
+  duration,
+  labels,
+  start,
+  title,
+  source,
+  pictureAt,
+  strip,
+  linked = true,
+  actions,
+  remember,
+  signal,
+}) {
   const moment = momentLabels(linked);
   const keep = { resting: throttled(RESTING_MS, signal, remember), playing: throttled(PLAYING_MS, signal, remember) };
   const seek = (time) => stage.seek(time);
@@ -25,16 +38,33 @@ export function watched({ clips, duration, labels, start, title, source, picture
     actions.at(time);
     keep[playing ? "playing" : "resting"](time);
   };
-  const stage = new Stage({ source, title, pictureAt, signal, onTime: moved, onDuration: (seconds) => line.setDuration(seconds) });
+  const stage = new Stage({
+    source,
+    title,
+    pictureAt,
+    signal,
+    onTime: moved,
+    onDuration: (seconds) => line.setDuration(seconds),
+  });
   line.plot.addEventListener("keydown", (event) => {
     if (event.key !== " ") return;
     event.preventDefault();
     stage.toggle();
   });
   const whole = labels.length
-    ? h("section", { "aria-label": "In the whole video" }, h("h2", { class: "small-head" }, "In the whole video"), labelBars(labels, { rows: 3, linked }))
+    ? h(
+        "section",
+        { "aria-label": "In the whole video" },
+        h("h2", { class: "small-head" }, "In the whole video"),
+        labelBars(labels, { rows: 3, linked }),
+      )
     : null;
-  const beside = h("div", { class: "now" }, clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null, h("div", { class: "actions" }, actions.nodes));
+  const beside = h(
+    "div",
+    { class: "now" },
+    clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null,
+    h("div", { class: "actions" }, actions.nodes),
+  );
   const over = h("section", { class: "over", "aria-label": "Timeline" }, line.node, clipList(clips, seek));
   seek(start);
   return { node: h("div", { class: "video-body" }, stage.node, beside, over), seek };
