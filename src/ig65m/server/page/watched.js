@@ -29,14 +29,17 @@ export function watched({
   signal,
 }) {
   const moment = momentLabels(linked);
-  const keep = { resting: throttled(RESTING_MS, signal, remember), playing: throttled(PLAYING_MS, signal, remember) };
+  const write = throttled(RESTING_MS, signal, remember);
+  let written = 0;
   const seek = (time) => stage.seek(time);
   const line = new Timeline({ clips, duration, strip, linked, signal, onSeek: seek });
   const moved = (time, playing) => {
     line.setTime(time, playing);
     moment.show(time, line.clipAt(time));
     actions.at(time);
-    keep[playing ? "playing" : "resting"](time);
+    if (playing && performance.now() - written < PLAYING_MS) return;
+    written = performance.now();
+    write(time);
   };
   const stage = new Stage({
     source,
