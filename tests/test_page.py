@@ -109,6 +109,36 @@ def test_the_collection_is_filtered_by_name_and_label_and_its_address_says_so(op
     expect(page.get_by_text("No video fits")).to_be_visible()
 
 
+def test_a_large_collection_comes_as_it_is_scrolled_and_is_found_again_on_the_way_back(open_page):
+    asked: list[str] = []
+
+    def many(route: Route) -> None:
+        """The four videos over and over, 130 in all."""
+        query = dict(pair.split("=") for pair in route.request.url.partition("?")[2].split("&"))
+        asked.append(query["offset"])
+        four = route.fetch(url=route.request.url.replace(f"offset={query['offset']}", "offset=0")).json()["videos"]
+        first, limit = int(query["offset"]), int(query["limit"])
+        route.fulfill(json={"total": 130, "videos": [four[i % 4] for i in range(first, min(first + limit, 130))]})
+
+    page = open_page("#/upload")
+    page.route(re.compile(r"/api/videos\?"), many)
+    page.get_by_role("link", name="Collection", exact=True).click()
+    cards = page.locator(".card:not(.skeleton)")
+    expect(cards).to_have_count(60)
+    assert asked == ["0"]
+    cards.last.scroll_into_view_if_needed()
+    expect(cards).to_have_count(120)
+    cards.last.scroll_into_view_if_needed()
+    expect(cards).to_have_count(130)
+    before = page.evaluate("scrollY")
+    cards.nth(118).locator(".card-link").click()
+    expect(page.get_by_role("slider")).to_be_visible()
+    page.go_back()
+    expect(cards).to_have_count(130)
+    assert abs(page.evaluate("scrollY") - before) < 300
+    assert asked == ["0", "60", "120"]
+
+
 def test_a_video_plays_and_the_playhead_goes_along(open_page, ids):
     page = open_page("")
     page.get_by_role("link", name="bunny.mp4").click()

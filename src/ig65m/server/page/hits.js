@@ -11,7 +11,7 @@ const MOST = 96;
 
 /** Moments like one of a video, or like any of its moments. */
 export function similar(main, place, signal) {
-  const query = h("div", { class: "query" });
+  const query = h("div", { class: "query" }, queryPlaceholder());
   return results(main, place, signal, {
     heading: place.time === null ? "Moments like any of this video" : "Moments like this one",
     address: (options) => toSimilar(place.id, place.time, options),
@@ -25,7 +25,7 @@ export function similar(main, place, signal) {
     }),
     switches: true,
     beside: query,
-    answered: (answer) => query.firstChild ?? query.append(...queryPicture(answer.query, place)),
+    answered: (answer) => query.querySelector("a") ?? query.replaceChildren(...queryPicture(answer.query, place)),
     score: similarity,
     queried: place.time === null ? ({ query_time: when }) => `like the moment at ${clock(when, 1)}` : null,
   });
@@ -111,6 +111,11 @@ function switches(options, all, change) {
     one("merge", "Merge neighbours"),
     labelField("Label", "Any label", options.label, (label) => change({ label })).field,
   ];
+}
+
+function queryPlaceholder() {
+  const lines = Array.from({ length: 4 }, () => h("div", { class: "line" }));
+  return [h("div", { class: "skeleton" }, h("div", { class: "thumb" })), h("div", { class: "query-text skeleton" }, lines)];
 }
 
 function queryPicture(query, { id, time }) {

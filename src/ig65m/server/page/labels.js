@@ -25,9 +25,11 @@ function learn(names) {
   }
 }
 
-export function hueOf(label) {
+/** A label's colour for the style sheet; neighbours on the wheel differ in tone too. */
+function colourOf(label) {
   learn([label]);
-  return 25 + (360 / HUES) * hues.get(label);
+  const place = hues.get(label);
+  return { "--hue": 25 + (360 / HUES) * place, "--tone": place % 2 };
 }
 
 /** The labels stored in the index, most frequent first: [{label, clips}]. Asked for once; none where the asking failed. */
@@ -50,14 +52,13 @@ export function forgetLabels() {
   known = null;
 }
 
-/** A field to choose one of the index's labels, or none. It is hidden while there are none. */
+/** A field to choose one of the index's labels, or none; it goes where the index has none. */
 export function labelField(name, none, chosen, changed) {
   const select = h("select", { "aria-label": name, on: { change: () => changed(select.value) } });
-  const field = h("div", { class: "field select", hidden: true }, select, icon("chevron"));
+  const field = h("div", { class: "field select" }, select, icon("chevron"));
   const show = (label) => {
     if ([...select.options].every(({ value }) => value !== label)) select.append(option(label));
     select.value = label;
-    field.hidden = select.options.length < 2;
   };
   select.append(h("option", { value: "" }, none));
   show(chosen);
@@ -66,13 +67,14 @@ export function labelField(name, none, chosen, changed) {
     const now = select.value;
     select.replaceChildren(select.options[0], ...names.map(option));
     show(now);
+    field.hidden = select.options.length < 2;
   });
   return { field, show };
 }
 
 const option = (label) => h("option", { value: label }, words(label));
 
-export const swatch = (label) => h("span", { class: "swatch", "aria-hidden": "true", vars: { "--hue": hueOf(label) } });
+export const swatch = (label) => h("span", { class: "swatch", "aria-hidden": "true", vars: colourOf(label) });
 
 export function chip({ label, score }, href = toLabel(label)) {
   const text = [
@@ -93,7 +95,7 @@ export function labelBars(labels, { rows = 5, linked = true } = {}) {
       swatch(label),
       linked ? h("a", { class: "label-name", href: toLabel(label) }, name) : h("span", { class: "label-name" }, name),
       h("span", { class: "label-score" }, percent(score)),
-      h("span", { class: "label-bar", "aria-hidden": "true", vars: { "--hue": hueOf(label), "--score": score } }),
+      h("span", { class: "label-bar", "aria-hidden": "true", vars: { ...colourOf(label), "--score": score } }),
     );
   });
   return h("ul", { class: "label-rows", vars: { "--rows": rows } }, items);
