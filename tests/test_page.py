@@ -477,6 +477,7 @@ def test_where_the_browser_cannot_play_pictures_stand_in(open_page, ids):
 def test_an_address_of_nothing_says_so(open_page, address):
     page = open_page(address)
     expect(page.get_by_text(re.compile("That did not work|nothing at this address"))).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"\w"))
 
 
 def test_the_keyboard_alone_reaches_everything(open_page):

@@ -88,12 +88,11 @@ async function describeService() {
 function watchConnection() {
   let timer = 0;
   let wait = FIRST_WAIT_MS;
-  const ask = () => api.health().catch(() => {});
+  const ask = () => api.health().catch(() => {}); // what came of it is heard here
+  const row = () =>
+    h("div", { class: "wrap banner-row" }, "The server does not answer.", button("Try again", ask, { look: "small" }));
   api.connection.addEventListener("unreachable", () => {
-    if (!banner.firstChild)
-      banner.replaceChildren(
-        h("div", { class: "wrap banner-row" }, "The server does not answer.", button("Try again", ask, { look: "small" })),
-      );
+    if (!banner.firstChild) banner.append(row());
     clearTimeout(timer);
     timer = setTimeout(ask, wait);
     wait = Math.min(2 * wait, LONGEST_WAIT_MS);

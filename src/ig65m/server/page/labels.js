@@ -47,7 +47,7 @@ export function indexLabels() {
   return known;
 }
 
-/** After an upload, or a login, the index may have others. */
+/** They can be had after a login. */
 export function forgetLabels() {
   known = null;
 }
@@ -82,18 +82,20 @@ export function chip({ label, score }, href = toLabel(label)) {
     h("span", { class: "chip-name" }, words(label)),
     h("span", { class: "chip-score" }, percent(score)),
   ];
-  return href ? h("a", { class: "chip", href }, text) : h("span", { class: "chip" }, text);
+  return h("a", { class: "chip", href }, text);
 }
 
-/** Labels with bars, best first. Rows stay in place when others are shown, and there are always `rows` of them. */
-export function labelBars(labels, { rows = 5, linked = true } = {}) {
+export const always = () => true;
+
+/** Labels with bars, best first, in the room for `rows` of them. `linked(label)`: whether it leads to its moments. */
+export function labelBars(labels, { rows = 5, linked = always } = {}) {
   const items = labels.slice(0, rows).map(({ label, score }) => {
     const name = words(label);
     return h(
       "li",
       { class: "label-row" },
       swatch(label),
-      linked ? h("a", { class: "label-name", href: toLabel(label) }, name) : h("span", { class: "label-name" }, name),
+      linked(label) ? h("a", { class: "label-name", href: toLabel(label) }, name) : h("span", { class: "label-name" }, name),
       h("span", { class: "label-score" }, percent(score)),
       h("span", { class: "label-bar", "aria-hidden": "true", vars: { ...colourOf(label), "--score": score } }),
     );

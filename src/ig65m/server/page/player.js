@@ -1,6 +1,6 @@
 import * as api from "./api.js";
 import { rewrite, toSimilar, toVideo } from "./address.js";
-import { buttonLink, h } from "./dom.js";
+import { announce, buttonLink, h } from "./dom.js";
 import { clock, count } from "./format.js";
 import { indexLabels } from "./labels.js";
 import { command, failure } from "./states.js";
@@ -20,7 +20,9 @@ export function player(main, place, signal) {
       const [video, line] = await Promise.all([api.oneVideo(place.id, signal), api.timeline(place.id, signal), indexLabels()]);
       if (!signal.aborted) show(video, line);
     } catch (error) {
-      if (!signal.aborted) body.replaceChildren(failure(error, load, signal));
+      if (signal.aborted) return;
+      heading.textContent = view.title;
+      body.replaceChildren(failure(error, load, signal));
     }
   }
 
@@ -28,6 +30,7 @@ export function player(main, place, signal) {
     heading.textContent = video.title;
     document.title = `${video.title} · ig65m`;
     facts.replaceChildren(...describe(video));
+    announce(video.title);
     const { node, seek } = watched({
       clips,
       duration,

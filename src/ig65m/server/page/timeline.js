@@ -2,7 +2,7 @@ import { toLabel } from "./address.js";
 import { cellAt, cellsOf, draw, lanesOf, niceStep, ticks } from "./bands.js";
 import { button, h } from "./dom.js";
 import { clock, percent, span, spoken, words } from "./format.js";
-import { swatch } from "./labels.js";
+import { always, swatch } from "./labels.js";
 
 const LANES = 6;
 const WORTH_A_LANE = 0.1;
@@ -21,8 +21,8 @@ export class Timeline {
   #onSeek;
   #linked;
 
-  /** `strip`: address of a picture with a column a clip, or null; `linked`: labels lead to their moments in the index. */
-  constructor({ clips, duration, strip = null, linked = true, onSeek, signal }) {
+  /** `strip`: address of a picture with a column a clip, or null; `linked(label)`: whether it leads to its moments. */
+  constructor({ clips, duration, strip = null, linked = always, onSeek, signal }) {
     this.#clips = clips;
     this.#cells = cellsOf(clips);
     this.#lanes = lanesOf(clips);
@@ -88,7 +88,7 @@ export class Timeline {
   #fill() {
     const rows = this.#shown.map(({ label }) => {
       const text = [swatch(label), h("span", { class: "lane-label" }, words(label))];
-      return h("li", {}, this.#linked ? h("a", { href: toLabel(label) }, text) : text);
+      return h("li", {}, this.#linked(label) ? h("a", { href: toLabel(label) }, text) : text);
     });
     if (this.node.classList.contains("with-strip")) rows.push(h("li", { class: "strip-name" }, "Semantic code"));
     this.names.replaceChildren(...rows);
@@ -218,7 +218,7 @@ export class Timeline {
   /** A video may go on after its last clip. */
   setDuration(duration) {
     const atLeast = this.#clips.at(-1)?.end ?? 0;
-    this.#duration = Math.max(duration, atLeast);
+    this.#duration = Math.max(duration, atLeast) || 1;
     this.#draw();
     this.setTime(this.#time);
   }

@@ -168,7 +168,7 @@ export function result(main, place, signal) {
       title: name,
       source: url,
       strip: null,
-      linked: known.length > 0,
+      linked: (label) => known.some((one) => one.label === label),
       actions: { nodes: [buttonLink("Classify another", toUpload(), { look: "small" })], at: () => {} },
       remember: (time) => rewrite(toResult(time)),
       signal,

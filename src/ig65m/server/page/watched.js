@@ -1,6 +1,6 @@
 import { button, h, throttled } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
-import { labelBars } from "./labels.js";
+import { always, labelBars } from "./labels.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
@@ -23,7 +23,7 @@ export function watched({
   source,
   pictureAt,
   strip,
-  linked = true,
+  linked = always,
   actions,
   remember,
   signal,
