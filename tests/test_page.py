@@ -473,6 +473,24 @@ def test_where_the_browser_cannot_play_pictures_stand_in(open_page, ids):
     expect(still).to_have_js_property("naturalWidth", 320)
 
 
+def test_a_picture_that_cannot_be_had_is_asked_for_once_more_then_drawn(open_page):
+    page = open_page("#/upload")
+    asked: list[str] = []
+
+    def busy(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.clock.install()
+    page.route(re.compile("thumbnail"), busy)
+    page.get_by_role("link", name="Collection", exact=True).click()
+    expect(page.locator(".card")).to_have_count(4)
+    page.wait_for_load_state("networkidle")
+    page.clock.run_for(3500)
+    expect(page.locator(".card svg.big")).to_have_count(4)
+    assert len(asked) == 8
+
+
 @pytest.mark.parametrize("address", ["#/video/none-0123456789ab", "#/similar/none-0123456789ab@1", "#/label/none", "#/nowhere"])
 def test_an_address_of_nothing_says_so(open_page, address):
     page = open_page(address)

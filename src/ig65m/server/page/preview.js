@@ -4,6 +4,7 @@ import { clock } from "./format.js";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const HOVER_MS = 120;
+const RETRY_MS = 3000; // a server that is busy says to come back in a while
 
 /** The one preview that plays: {card, video, pressed}; pressed if a button started it, which then stops it. */
 let playing = null;
@@ -13,8 +14,14 @@ export function thumbnail(id, time) {
   const picture = h("img", { alt: "", loading: "lazy", decoding: "async", width: 320, height: 180 });
   const frame = h("span", { class: "thumb-picture" }, picture);
   picture.addEventListener("load", () => frame.classList.add("loaded"));
-  picture.addEventListener("error", () => picture.replaceWith(icon("film", "big")));
-  picture.src = api.thumbnailOf(id, time);
+  const load = () => (picture.src = api.thumbnailOf(id, time));
+  const giveUp = () => picture.replaceWith(icon("film", "big"));
+  const failed = () => {
+    picture.addEventListener("error", giveUp);
+    setTimeout(() => picture.isConnected && load(), RETRY_MS);
+  };
+  picture.addEventListener("error", failed, { once: true });
+  load();
   return frame;
 }
 

@@ -5,6 +5,7 @@ import { clock, percent, span, spoken, words } from "./format.js";
 import { always, swatch } from "./labels.js";
 
 const LANES = 6;
+const MOST_LANES = 40; // a canvas has a largest size
 const WORTH_A_LANE = 0.1;
 const TICKS_APART = 72;
 
@@ -76,7 +77,7 @@ export class Timeline {
   }
 
   get #shown() {
-    return this.#all ? this.#lanes : this.#few;
+    return this.#all ? this.#lanes.slice(0, MOST_LANES) : this.#few;
   }
 
   #showAll(all) {
@@ -93,7 +94,9 @@ export class Timeline {
     if (this.node.classList.contains("with-strip")) rows.push(h("li", { class: "strip-name" }, "Semantic code"));
     this.names.replaceChildren(...rows);
     this.node.style.setProperty("--lanes", this.#shown.length);
-    this.toggle.textContent = this.#all ? "Show fewer labels" : `Show all ${this.#lanes.length} labels`;
+    const number = this.#lanes.length;
+    const more = number > MOST_LANES ? `Show ${MOST_LANES} of ${number} labels` : `Show all ${number} labels`;
+    this.toggle.textContent = this.#all ? "Show fewer labels" : more;
     this.toggle.setAttribute("aria-expanded", String(this.#all));
   }
 
