@@ -469,6 +469,8 @@ def test_other_methods(served, ids, method):
     with served.client() as client:
         checked(client.get("/api/classify"), 405, "wrong_method")
         checked(client.post("/api/videos"), 405, "wrong_method")
+        assert client.put("/api/search").headers["allow"] == "GET, POST"
+        assert client.put("/docs/reference.js").headers["allow"] == "GET, HEAD"
 
 
 def test_videos_that_have_gone_or_were_exchanged(served, shelf, ids, tmp_path):

@@ -7,7 +7,9 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -25,6 +27,7 @@ _WORDS: Final = {
     405: ("wrong_method", "this method is not for this address; Allow lists those that are"),
 }
 _FRESH: Final = {"Cache-Control": "no-cache"}  # to be asked for again, which costs little where nothing has changed
+_READING: Final = ["GET", "HEAD"]
 _FAULT: Final = Refusal(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
 
 
@@ -55,8 +58,8 @@ def _add_pages(app: FastAPI) -> None:
     async def docs() -> Response:
         return FileResponse(reference / "index.html", headers=_FRESH)
 
-    app.add_api_route("/", index, methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_api_route("/docs", docs, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/", index, methods=_READING, include_in_schema=False)
+    app.add_api_route("/docs", docs, methods=_READING, include_in_schema=False)
     if page.exists():
         app.mount("/static", _Static(directory=page))
     app.mount("/docs", _Static(directory=reference))
@@ -73,9 +76,10 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
     async def refused(_: Request, error: Refusal) -> Response:
         return error.response()
 
-    async def of_http(_: Request, error: HTTPException) -> Response:
+    async def of_http(request: Request, error: HTTPException) -> Response:
         word, message = _WORDS.get(error.status_code, ("bad_request", plain(error.detail)))
-        return Refusal(error.status_code, word, message, error.headers or {}).response()
+        headers = {"Allow": _allowed(app, request)} if error.status_code == 405 else error.headers
+        return Refusal(error.status_code, word, message, headers or {}).response()
 
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return Refusal(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
@@ -102,6 +106,14 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """The methods that an address takes, of all its routes; what lies in folders is only read."""
+    every = [*routes.router.routes, *posts.router.routes, *app.router.routes]
+    known = [route for route in every if isinstance(route, Route | APIRoute)]
+    there = [route for route in known if route.matches(request.scope)[0] != Match.NONE]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()} or _READING))
 
 
 def _told(error: Any) -> str:
