@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ig65m.engines.base import Arrays, Engine, Precision
 from ig65m.errors import UsageError
 
-PATIENCE: Final = 0.005  # seconds that a clip waits for others, while somebody else may bring some
+PATIENCE: Final = 0.01  # seconds that a clip waits for others, while somebody else may bring some
+_LATELY: Final = 8  # runs by which a size is judged
+_DOUBT: Final = 0.97  # a size that is not run seems faster by this each time, until it is tried again
 
 Row = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -51,7 +53,7 @@ class SharedEngine:
     """An Engine that several threads may call at once, over engines of the same work that run `size` clips each.
 
     `engines` are by their batch sizes, of which one must be 1. As soon as there are clips for the largest they run in it.
-    Fewer run in the engine that was the fastest for so many: filling up a batch pays on a GPU and not on a CPU. They wait for
+    Fewer run in the engine that is the fastest for so many: filling up a batch pays on a GPU and not on a CPU. They wait for
     others for PATIENCE at most, and only while some other thread is `expected`.
 
     No thread of its own: whoever waits for clips runs the network, one at a time, for others too.
@@ -66,7 +68,8 @@ class SharedEngine:
         self.name: str = one.name
         self.precision: Precision = one.precision
         self.device: str = one.device
-        self._seconds: dict[int, float] = {}  # a run of each size took, the least so far
+        self._seconds: dict[int, deque[float]] = {size: deque(maxlen=_LATELY) for size in engines}  # that runs took
+        self._passed: Counter[int] = Counter()  # times that a size was not chosen since it was run
         self._changed = threading.Condition()
         self._waiting: deque[_Call] = deque()  # calls of which some clips are not taken
         self._running = False
@@ -160,10 +163,13 @@ class SharedEngine:
 
     def _fastest(self, count: int) -> int:
         def seconds(size: int) -> float:
-            unknown = 0.0 if size == 1 or count >= size / 2 else np.inf
-            return self._seconds.get(size, unknown) * -(-count // size)
+            untried = 0.0 if size == 1 or count >= size / 2 else np.inf
+            one = min(self._seconds[size], default=untried) * _DOUBT ** self._passed[size]
+            return one * -(-count // size)
 
-        return min(sorted(self._engines), key=seconds)
+        fastest = min(sorted(self._engines), key=seconds)
+        self._passed.update(self._engines.keys() - {fastest})
+        return fastest
 
     def _results(self, size: int, taken: list[tuple[_Call, int]]) -> list[Row | Exception]:
         """A row or an error for each clip; one that fails does so alone."""
@@ -177,7 +183,8 @@ class SharedEngine:
             return [self._results(1, [each])[0] for each in taken]
         took = time.monotonic() - begun
         with self._changed:
-            self._seconds[size] = min(took, self._seconds.get(size, np.inf))
+            self._seconds[size].append(took)
+            self._passed[size] = 0
             self._clips += len(taken)
             self._batches += 1
         return list(zip(features, logits, strict=True))
