@@ -1,5 +1,6 @@
 """The LanceDB table of an index, where all that is in it stands: a row a clip. Each change of it is whole or not there."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -17,8 +18,10 @@ from ig65m.search.rows import COLUMNS, Rows, read_rows, schema
 NAME: Final = "clips"
 KEPT: Final = timedelta(hours=1)  # of versions that others may still read
 BATCH: Final = 8192  # rows
-PROBES: Final = 20  # cells of the approximate index that are looked into
-REFINE: Final = 20  # times as many candidates as hits are held against their own vectors
+PROBES: Final = 128  # cells of the approximate index that are looked into
+REFINE: Final = 50  # times as many candidates as hits are held against their own vectors
+SAMPLE: Final = 256  # rows that each cell's centre is learned from
+ROUNDS: Final = 10  # of learning: five times as many find no more
 PIECE: Final = 8  # numbers of a vector that are coded as one byte, or the largest divisor of its width below
 
 
@@ -94,7 +97,14 @@ class Table:
         from lancedb.index import IvfPq
 
         piece = max(size for size in range(1, PIECE + 1) if self.width % size == 0)
-        config = IvfPq("l2", num_partitions=isqrt(rows), num_sub_vectors=self.width // piece)
+        cells = max(1, min(isqrt(rows), rows // SAMPLE))
+        config = IvfPq(
+            "l2",
+            num_partitions=cells,
+            num_sub_vectors=self.width // piece,
+            max_iterations=ROUNDS,
+            sample_rate=SAMPLE,
+        )
         self._table.create_index("vector", config=config, replace=True)
 
     def tidy(self) -> None:
@@ -119,6 +129,7 @@ def _among(results: Iterable[str]) -> str:
 
 
 def _lancedb() -> Any:
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns on stderr of what it decides by itself; read when it loads
     try:
         import lancedb
     except ModuleNotFoundError as error:
