@@ -1,6 +1,8 @@
-"""Folders of features made of numbers, to build indexes of."""
+"""Folders of features made of numbers, to build indexes of, and what an index of them must hold."""
 
+import lancedb
 import numpy as np
+import pytest
 
 from ig65m.store.folder import Store, result_name
 from ig65m.types import ClipSpan, Failure, Features, Label, Segment
@@ -15,6 +17,7 @@ SETTINGS = {
     "features": "float32",
 }
 SECONDS = 0.5  # of a clip
+COLUMNS = ["video", "path", "result", "status", "clip", "start", "end", "first_frame", "last_frame", "labels", "vector"]
 
 
 def spans(count, stride=SECONDS):
@@ -49,3 +52,26 @@ def drawn(videos, clips, width=16, seed=0):
 def name(path):
     """What a video is called in an index."""
     return result_name(Segment(path))
+
+
+def unit(array):
+    exact = array.astype(np.float64)
+    return exact / np.linalg.norm(exact, axis=1, keepdims=True)
+
+
+def holds(index, content):
+    """Every clip of these videos once, and nothing else: in the table as LanceDB and pandas read it, and in searches."""
+    table = lancedb.connect(index.folder).open_table("clips").to_pandas()
+    assert list(table.columns) == COLUMNS
+    assert len(table) == len(index) == sum(map(len, content.values()))
+    assert sorted(index.sources()) == sorted(map(name, content))
+    for path, array in content.items():
+        rows = table[table["video"] == name(path)].sort_values("clip")
+        assert list(rows["clip"]) == list(range(len(array)))
+        assert {*rows["path"]} == {path}
+        np.testing.assert_allclose(np.stack(rows["vector"]), unit(array), atol=1e-6)
+        clips = index.clips(name(path))
+        np.testing.assert_array_equal(clips.vectors, np.stack(rows["vector"]))
+        assert clips.spans == spans(len(array))
+        hit = index.search(array[-1:], 1)[0]
+        assert (hit.path, hit.start, hit.score) == (path, 0.5 * (len(array) - 1), pytest.approx(1))
