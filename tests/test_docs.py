@@ -48,7 +48,8 @@ def test_links_lead_somewhere(page):
 
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in ("models", "convert", "classify", "extract", "bench", "quantize", "features", "explain"):
+    every = ("models", "convert", "classify", "extract", "bench", "quantize", "features", "index", "search", "explain", "serve")
+    for command in every:
         assert f"ig65m {command}" in readme
 
 
@@ -73,8 +74,9 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
     shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
-    here = [line for line in commands if "camera_motion" in line or line == "ig65m models" or "features" in line]
-    assert len(here) == 7
+    words = ("camera_motion", "ig65m models", " features", " index ", " search ")
+    here = [line for line in commands if any(word in line for word in words)]
+    assert len(here) == 9
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
@@ -101,3 +103,18 @@ def test_the_ways_to_read_a_folder_of_features_give_what_is_in_it(undisturbed, t
     exec(polars, names)
     assert names["table"]["file"].n_unique() == 30
     np.testing.assert_array_equal(names["array"], np.concatenate(list(by_hand.values())))
+
+
+def test_the_page_of_searching_is_true(monkeypatch, tmp_path):
+    from tests.indexes import drawn, write
+
+    features = write(tmp_path / "f", {"/videos/holiday.mp4": drawn(1, 5)["/videos/000.mp4"]} | drawn(4, 5, seed=1))
+    monkeypatch.setattr(sys, "argv", ["ig65m", "index", "build", str(features), str(tmp_path / "index")])
+    with pytest.raises(SystemExit):
+        ig65m.cli.main()
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in blocks("docs/search.md", "python"):
+        exec(code, names)
+    assert len(names["table"]) == 25
+    assert len(names["hits"]) == 4

@@ -26,7 +26,7 @@ from ig65m.types import ClipSpan, Label
 EXACT_UP_TO: Final = 100_000  # clips
 LEAST: Final = 1000  # clips below which search is exact in any case: an approximate index has 256 centres to learn
 FEW: Final = 16  # queries; more at once are held against all vectors as fast as the approximate index answers them
-MANY: Final = 1000  # hits; as with queries
+MANY: Final = 250  # hits; as with queries
 GROWN: Final = 4  # times as many clips as the approximate index was made of: it is made again
 BESIDE: Final = 20_000  # clips beside the approximate index that cost a search little, or that share of all
 BESIDE_SHARE: Final = 0.02
@@ -83,14 +83,16 @@ class Index:
             raise UsageError(f"exact_up_to must be a whole number of at least 0, got {exact_up_to!r}")
         settings = pooled(read_settings(features), features)
         read_journal(features)
-        if (folder / FILE).exists():
-            raise UsageError(f"{folder} is an index already; `ig65m index add` adds to it what it lacks")
         check_place(folder / FILE)
-        if folder.exists() and (strange := [path.name for path in folder.iterdir() if not path.name.startswith(".")]):
-            raise UsageError(f"{folder} is not empty (it has {strange[0]!a}); choose a new folder for the index")
-        record = {"format": FORMAT, "exact_up_to": exact_up_to, "settings": settings}
-        index = Index(folder, record)
-        write_record(folder, record)
+        Table(folder)  # LanceDB is there
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "changing", say):
+            if (folder / FILE).exists():
+                raise UsageError(f"{folder} is an index already; `ig65m index add` adds to it what it lacks")
+            if strange := [path.name for path in folder.iterdir() if not path.name.startswith(".")]:
+                raise UsageError(f"{folder} is not empty (it has {strange[0]!a}); choose a new folder for the index")
+            write_record(folder, {"format": FORMAT, "exact_up_to": exact_up_to, "settings": settings})
+        index = Index.open(folder)
         return index, index.add(features, on_video=on_video, say=say)
 
     @staticmethod

@@ -34,6 +34,8 @@ def load_matrix(folder: Path, rows: Rows, width: int, vectors: Callable[[int], I
     Raises OSError if the disk refuses or is not sound.
     """
     path = folder / FILE
+    if len(rows) == 0:
+        return np.zeros((0, width), np.float32)
     found = read_matrix(path, rows, width)
     if found is None or len(found[0]) < len(rows):
         try:

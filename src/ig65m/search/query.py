@@ -146,7 +146,7 @@ def clip_at(spans: Sequence[ClipSpan], time: float) -> int:
 def file_query(index: Index, extractor: "Extractor", path: str, time: float | None = None) -> Query:
     """The clip around a time of a video that is not in the index, or all its clips.
 
-    Raises VideoError if it gives none.
+    Raises VideoError if it gives none, UsageError if it has none at that time.
     """
     part = Segment(path)
     if time is not None:
@@ -155,7 +155,10 @@ def file_query(index: Index, extractor: "Extractor", path: str, time: float | No
     (features,) = extractor.run([part])
     if len(features.array) == 0:
         failure = features.error or Failure("decode", f"{path} gives no clip")
-        raise VideoError(failure.message, last_good_time=failure.last_good_time)
+        asked = "" if time is None else f" (for its clip at {time:g} s)"
+        raise VideoError(f"{failure.message}{asked}", last_good_time=failure.last_good_time)
+    if time is not None:
+        clip_at(features.spans, time)
     return Query(path, None, features.array, features.spans, features.error)
 
 

@@ -1,8 +1,10 @@
 """The LanceDB table of an index, where all that is in it stands: a row a clip. Each change of it is whole or not there."""
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from math import isqrt
 from pathlib import Path
@@ -11,14 +13,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError
-from ig65m.search.rows import COLUMNS, Rows, read_rows, schema
+from ig65m.errors import UsageError, plain
+from ig65m.search.rows import COLUMNS, Rows, read_rows
 
 NAME: Final = "clips"
+MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE)
 KEPT: Final = timedelta(hours=1)  # of versions that others may still read
 BATCH: Final = 8192  # rows
-PROBES: Final = 20  # cells of the approximate index that are looked into
-REFINE: Final = 20  # times as many candidates as hits are held against their own vectors
+PROBES: Final = 128  # cells of the approximate index that are looked into
+CANDIDATES: Final = 500  # that are held against their own vectors, or LEAST times as many as hits
+LEAST: Final = 5
+SAMPLE: Final = 256  # rows that each cell's centre is learned from
+ROUNDS: Final = 10  # of learning: five times as many find no more
 PIECE: Final = 8  # numbers of a vector that are coded as one byte, or the largest divisor of its width below
 
 
@@ -27,10 +33,9 @@ class Table:
 
     def __init__(self, folder: Path) -> None:
         """Raises UsageError if LanceDB is not installed or what is there is no table of ours."""
+        self.folder = folder
         self._connection = _lancedb().connect(str(folder))
-        self._table: Any = None
-        with suppress(FileNotFoundError, ValueError):  # LanceDB's ways to say that there is none
-            self._table = self._connection.open_table(NAME)
+        self._table = self._opened()
         if self._table is not None and (found := set(COLUMNS) - set(self._table.schema.names)):
             raise UsageError(f"{folder} has a table that is not ours: it lacks {', '.join(sorted(found))}")
 
@@ -47,10 +52,17 @@ class Table:
     def latest(self) -> None:
         """Read from now on what is there now."""
         if self._table is None:
-            with suppress(FileNotFoundError, ValueError):
-                self._table = self._connection.open_table(NAME)
+            self._table = self._opened()
         else:
-            self._table.checkout_latest()
+            with self._explained():
+                self._table.checkout_latest()
+
+    def _opened(self) -> Any:
+        """LanceDB's table, None if no version of it was ever whole."""
+        if not any((self.folder / f"{NAME}.lance" / "_versions").glob("*.manifest")):
+            return None
+        with self._explained():
+            return self._connection.open_table(NAME)
 
     def rows(self) -> Rows:
         """All but the vectors."""
@@ -63,20 +75,22 @@ class Table:
 
     def _batches(self, columns: Sequence[str], first: int = 0) -> Iterator[Any]:
         if self._table is not None:
-            query = self._table.search().select(list(columns)).offset(first)
-            yield from query.to_batches(BATCH)
+            with self._explained():
+                yield from self._table.search().select(list(columns)).offset(first).to_batches(BATCH)
 
-    def add(self, batch: Any) -> None:
-        """Add the rows of a record batch."""
-        if self._table is None:
-            self._table = self._connection.create_table(NAME, batch, schema=schema(batch["vector"].type.list_size))
-        else:
-            self._table.add(batch)
+    def add(self, rows: Any) -> None:
+        """Add the rows of an Arrow table."""
+        with self._explained():
+            if self._table is None:
+                self._table = self._connection.create_table(NAME, rows)
+            else:
+                self._table.add(rows)
 
     def delete(self, results: Iterable[str]) -> None:
         """Take out the rows of these results, sha256 in hexadecimal."""
         if self._table is not None and (condition := _among(results)):
-            self._table.delete(condition)
+            with self._explained():
+                self._table.delete(condition)
 
     def unlearned(self) -> int | None:
         """Rows that the approximate index has not taken in, which are found all the same; None if there is no such index."""
@@ -94,21 +108,44 @@ class Table:
         from lancedb.index import IvfPq
 
         piece = max(size for size in range(1, PIECE + 1) if self.width % size == 0)
-        config = IvfPq("l2", num_partitions=isqrt(rows), num_sub_vectors=self.width // piece)
-        self._table.create_index("vector", config=config, replace=True)
+        cells = max(1, min(isqrt(rows), rows // SAMPLE))
+        config = IvfPq(
+            "l2",
+            num_partitions=cells,
+            num_sub_vectors=self.width // piece,
+            max_iterations=ROUNDS,
+            sample_rate=SAMPLE,
+        )
+        with self._explained():
+            self._table.create_index("vector", config=config, replace=True)
 
     def tidy(self) -> None:
         """Take into the approximate index what it lacks, and put small files together; versions grown old go."""
         if self._table is not None:
-            self._table.optimize(cleanup_older_than=KEPT)
+            with self._explained():
+                self._table.optimize(cleanup_older_than=KEPT)
 
     def near(self, query: NDArray[np.float32], count: int) -> tuple[list[str], list[int], NDArray[np.float32]]:
         """About the `count` rows nearest to a query (C,) of length 1, by the approximate index: results, clips, vectors."""
         search = self._table.search(query, vector_column_name="vector", query_type="vector").distance_type("l2")
-        search = search.nprobes(PROBES).refine_factor(REFINE).limit(count)
-        found = search.select(["result", "clip", "vector", "_distance"]).to_arrow()
+        search = search.nprobes(PROBES).refine_factor(max(LEAST, CANDIDATES // count)).limit(count)
+        with self._explained():
+            found = search.select(["result", "clip", "vector", "_distance"]).to_arrow()
         vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
         return found["result"].to_pylist(), found["clip"].to_pylist(), vectors
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """LanceDB's errors as ours: a full disk is one, everything else that it says is a table that is not whole."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "lance error" not in str(error):
+                raise
+            number = re.search(r"os error (\d+)", str(error))
+            if number and int(number[1]) in MACHINE:
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(self.folder)) from error
+            raise UsageError(f"{self.folder} is damaged ({plain(error, 120)}); remove it and build it again") from error
 
 
 def _among(results: Iterable[str]) -> str:
@@ -119,6 +156,7 @@ def _among(results: Iterable[str]) -> str:
 
 
 def _lancedb() -> Any:
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns on stderr of what it decides by itself; read when it loads
     try:
         import lancedb
     except ModuleNotFoundError as error:

@@ -1,0 +1,249 @@
+"""An index that is damaged, killed, shared, in the wrong place: it is made good or the error says what to do."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from ig65m.errors import UsageError
+from ig65m.search import matrix
+from ig65m.search.index import Index
+from tests.indexes import drawn, holds, write
+
+ROOT = Path(__file__).parent.parent
+
+
+def damage_bytes(path):
+    with path.open("r+b") as file:
+        file.seek(matrix.HEADER + 999)
+        file.write(b"\xff\x00\xff")
+
+
+DAMAGE = {
+    "removed": Path.unlink,
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: os.truncate(path, matrix.HEADER + 100),
+    "a header of nonsense": lambda path: path.write_bytes(b"[3]" + path.read_bytes()[3:]),
+    "flipped bytes": damage_bytes,
+    "another index's": None,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_matrix_is_made_again(how, tmp_path):
+    content = drawn(5, 20)
+    Index.build(write(tmp_path / "f", content), tmp_path / "i")
+    path = tmp_path / "i" / matrix.FILE
+    sound = path.read_bytes()
+    if how == "another index's":
+        Index.build(write(tmp_path / "g", drawn(5, 20, seed=3) | {"/x.mp4": content["/videos/000.mp4"]}), tmp_path / "j")
+        shutil.copy(tmp_path / "j" / matrix.FILE, path)
+    else:
+        DAMAGE[how](path)
+    holds(Index.open(tmp_path / "i"), content)
+    assert path.read_bytes() == sound
+
+
+def test_the_matrix_grows_in_place(tmp_path):
+    content = drawn(5, 20)
+    features = write(tmp_path / "f", content)
+    index, _ = Index.build(features, tmp_path / "i")
+    path = tmp_path / "i" / matrix.FILE
+    before, number = path.read_bytes(), path.stat().st_ino
+    more = {f"/more{path}": array for path, array in drawn(2, 7, seed=1).items()}
+    index.add(write(features, more))
+    assert path.stat().st_ino == number
+    assert path.read_bytes()[matrix.HEADER : len(before)] == before[matrix.HEADER :]
+    holds(index, content | more)
+    with path.open("ab") as file:  # by somebody who was killed then
+        file.write(b"half a vector")
+    holds(Index.open(tmp_path / "i"), content | more)
+
+
+def test_where_nothing_can_be_written_it_is_searched(tmp_path, monkeypatch):
+    content = drawn(5, 20)
+    Index.build(write(tmp_path / "f", content), tmp_path / "i")
+    (tmp_path / "i" / matrix.FILE).unlink()
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(matrix, "locked", refused)
+    holds(Index.open(tmp_path / "i"), content)
+    assert not (tmp_path / "i" / matrix.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("index.json", None, "is no index"),
+        ("index.json", "{", "is damaged"),
+        ("index.json", "[]", "does not know"),
+        ("index.json", '{"format": 2, "settings": {}, "exact_up_to": 1}', "does not know"),
+        ("index.json", '{"format": 1, "settings": {}, "exact_up_to": "many"}', "does not know"),
+        ("index.json", b"\xff\xfe", "is damaged"),
+    ],
+)
+def test_an_index_that_is_none(file, text, why, tmp_path, run):
+    Index.build(write(tmp_path / "f", drawn(2, 3)), tmp_path / "i")
+    path = tmp_path / "i" / file
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for args in (
+        ["search", tmp_path / "i", "000"],
+        ["index", "info", tmp_path / "i"],
+        ["index", "add", tmp_path / "f", tmp_path / "i"],
+    ):
+        code, out, err = run(*args)
+        assert (code, out) == (2, "")
+        assert why in err
+
+
+def test_places_that_are_wrong(tmp_path, run):
+    features = write(tmp_path / "f", drawn(2, 3))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").touch()
+    (tmp_path / "file").touch()
+    wrong = {
+        ("index", "build", tmp_path / "no", tmp_path / "i"): "holds no features",
+        ("index", "build", tmp_path / "full", tmp_path / "i"): "holds no features",
+        ("index", "build", tmp_path / "file", tmp_path / "i"): "",
+        ("index", "build", features, tmp_path / "full"): "is not empty",
+        ("index", "build", features, features): "is not empty",
+        ("index", "build", features, tmp_path / "file"): "is not a folder",
+        ("index", "build", features, tmp_path / "file" / "i"): "is not a folder",
+        ("index", "build", features, tmp_path / "i", "--exact-up-to", -1): "exact_up_to",
+        ("index", "add", features, tmp_path / "full"): "is no index",
+        ("index", "info", features): "is no index",
+        ("index", "info", tmp_path / "file"): "is no index",
+        ("search", tmp_path / "no", "a"): "is no index",
+    }
+    for args, why in wrong.items():
+        code, out, err = run(*args)
+        assert (code, out) == (2, ""), args
+        assert why in err, args
+    assert not (tmp_path / "i").exists()
+    assert run("index", "build", features, tmp_path / "i")[0] == 0
+    code, _, err = run("index", "build", features, tmp_path / "i")
+    assert code == 2
+    assert "`ig65m index add`" in err
+
+
+def test_a_foreign_table_is_refused(tmp_path):
+    Index.build(write(tmp_path / "f", drawn(2, 3)), tmp_path / "i")
+    shutil.rmtree(tmp_path / "i" / "clips.lance")
+    lancedb.connect(tmp_path / "i").create_table("clips", [{"a": 1}])
+    with pytest.raises(UsageError, match="not ours"):
+        Index.open(tmp_path / "i")
+
+
+WORK = """
+import sys
+from pathlib import Path
+import ig65m.search.adding as adding
+from ig65m.search.index import Index
+adding.PART = 2000
+features, folder = map(Path, sys.argv[1:3])
+print("ready", flush=True)
+sys.stdin.readline()
+if not (folder / "index.json").exists():
+    Index.build(features, folder, exact_up_to=int(sys.argv[3]))
+index = Index.open(folder)
+index.remove(list(index.sources())[: int(sys.argv[4])])
+index.add(features)
+print("done", flush=True)
+"""
+
+
+def at_work(*args):
+    """A process that is about to change an index; it begins when it is told to."""
+    command = [sys.executable, "-c", WORK, *map(str, args)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def begin(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exact_up_to", [0, 100_000])
+def test_killed_at_any_moment(exact_up_to, tmp_path):
+    content, chance = drawn(30, 40), random.Random(exact_up_to)
+    features, folder = write(tmp_path / "f", content), tmp_path / "i"
+    for kill in range(5):
+        with at_work(features, folder, exact_up_to, 4) as process:
+            begin(process)
+            if kill == 0:
+                while not folder.exists():
+                    time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.5))
+            process.kill()
+        if (folder / "index.json").exists():
+            rows = lancedb.connect(folder).open_table("clips").count_rows() if (folder / "clips.lance").exists() else 0
+            assert len(Index.open(folder)) == rows
+            assert rows % 40 == 0
+    if not (folder / "index.json").exists():
+        Index.build(features, folder, exact_up_to=exact_up_to)
+    index = Index.open(folder)
+    index.add(features)
+    holds(index, content)
+
+
+@pytest.mark.slow
+def test_two_at_once(tmp_path):
+    content = drawn(30, 40)
+    features, folder = write(tmp_path / "f", content), tmp_path / "i"
+    Index.build(write(tmp_path / "none", {}), folder)
+    both = [at_work(features, folder, 0, take) for take in (0, 3)]
+    for process in both:
+        begin(process)
+    for process in both:
+        out, err = process.communicate()
+        assert out == "done\n", err
+    holds(Index.open(folder), content)
+
+
+def test_lancedb_reports_to_nobody(tmp_path):
+    """Neither by Python nor below it, and nothing is written but in the index."""
+    features = write(tmp_path / "f", drawn(11, 100))
+    home = tmp_path / "home"
+    home.mkdir()
+    code = f"""
+import sys
+from pathlib import Path
+sys.addaudithook(lambda event, args: print(event) if event in ("os.fork", "socket.connect", "socket.getaddrinfo") else None)
+from ig65m.search.index import Index
+index, _ = Index.build(Path({str(features)!r}), Path({str(tmp_path / "i")!r}), exact_up_to=100)
+index.search(index.sample(1), 3)
+tables = [Path(f"/proc/self/net/{{name}}").read_text().splitlines()[1:] for name in ("tcp", "tcp6", "udp", "udp6")]
+mine = {{link.readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}}
+print(*[line for table in tables for line in table if f"socket:[{{line.split()[9]}}]" in mine])
+"""
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=home, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert done.stderr == ""
+    assert list(home.iterdir()) == []
+
+
+def test_without_lancedb_it_says_what_to_install(tmp_path, run, monkeypatch):
+    features = write(tmp_path / "f", drawn(2, 3))
+    Index.build(features, tmp_path / "i")
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    for args in (["index", "build", features, tmp_path / "j"], ["search", tmp_path / "i", "000"]):
+        code, _, err = run(*args)
+        assert code == 2
+        assert "pip install 'ig65m[search]'" in err
+    assert not (tmp_path / "j").exists()
