@@ -48,7 +48,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in ("models", "convert", "classify", "extract", "bench", "quantize", "features"):
+    for command in ("models", "convert", "classify", "extract", "bench", "quantize", "features", "explain"):
         assert f"ig65m {command}" in readme
 
 
@@ -73,8 +73,8 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
     shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
-    here = [line for line in commands if "camera_motion" in line or line == "ig65m models" or " features " in line]
-    assert len(here) == 6
+    here = [line for line in commands if "camera_motion" in line or line == "ig65m models" or "features" in line]
+    assert len(here) == 7
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
@@ -82,6 +82,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
         assert not stop.value.code, line
     assert Path("features.npz").exists()
     assert Path("int8.safetensors").exists()
+    assert Path("code.png").exists()
     assert Path("out/annotations.json").exists()
 
 

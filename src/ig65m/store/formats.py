@@ -1,8 +1,9 @@
-"""Features of one video -> a file, in the format that its suffix names."""
+"""Features of one video <-> a file, in the format that its suffix names."""
 
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import check_place, finished_file
-from ig65m.errors import UsageError
-from ig65m.store.parquet import to_parquet
-from ig65m.types import Features
+from ig65m.errors import UsageError, plain
+from ig65m.store.parquet import read_parquet, to_parquet
+from ig65m.types import ClipSpan, Failure, Features
 
 Contents = dict[Path, bytes | memoryview]
 """Files and what they are to hold, in the order in which they appear."""
@@ -88,6 +89,37 @@ def save(features: Features, path: Path) -> None:
         if len(contents) > 1:
             for old in files_at(path):  # the old array first: it must not stand beside a new description
                 old.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Features:
+    """The features in a file of ours: what `save` wrote, or one of a folder of features.
+
+    Raises UsageError if it is none, OSError if it cannot be read.
+    """
+    if path.suffix == ".parquet":
+        return read_parquet(path)[0]
+    try:
+        if path.suffix == ".npy":
+            arrays = {"features": np.load(path, allow_pickle=False)}
+            if (logits := path.with_suffix(".logits.npy")).exists():
+                arrays["logits"] = np.load(logits, allow_pickle=False)
+            info = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in ("features", "logits") if name in file}
+                info = json.loads(str(file["info"]))
+        return Features(
+            path=info["path"],
+            status=info["status"],
+            array=arrays["features"],
+            spans=tuple(ClipSpan(*span, *frames) for span, frames in zip(info["spans"], info["frames"], strict=True)),
+            model=info["model"],
+            logits=arrays.get("logits"),
+            error=None if info["error"] is None else Failure(**info["error"]),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        kinds = "; expected what `ig65m extract` writes: .npz, .parquet, or .npy with its .json beside it"
+        raise UsageError(f"{path} is no file of features of ours ({plain(error)}){kinds}") from None
 
 
 def files_at(path: Path) -> list[Path]:
