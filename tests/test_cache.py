@@ -131,6 +131,20 @@ def test_what_cannot_be_trusted_is_made_again(folder, made, network, harm, monke
     assert len(made) == 3
 
 
+def test_weights_that_were_given_up_for_a_refused_entry_are_loaded_again(folder, made, tiny, network, monkeypatch):
+    original = cache._entry
+    monkeypatch.setattr(cache, "_entry", lambda key: SEEN.append(original(key)) or SEEN[-1])
+    wanted = answer(network)
+    (entry,) = folder.iterdir()
+    nonsense_with_a_digest(entry, folder)
+    for graphs in (2, 2):
+        given = load_model(tiny)
+        engine = choose("openvino").load(given, WORK, again=lambda: load_model(tiny))
+        np.testing.assert_array_equal(engine(PIXELS)[0][0], wanted)
+        assert all(weight.is_meta for weight in given.parameters())
+        assert len(made) == graphs
+
+
 def test_a_cache_that_cannot_be_written_is_a_warning(monkeypatch, tmp_path, network, bigbuckbunny, tiny_model):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("IG65M_CACHE", str(tmp_path / "file" / "folder"))

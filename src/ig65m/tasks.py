@@ -90,7 +90,7 @@ class _Job:
     """Options made good: everything that a run over videos needs."""
 
     model: Network
-    spend: bool  # whether the network is nobody else's
+    again: Callable[[], Network] | None  # loads it again, where it is nobody else's
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
@@ -115,7 +115,7 @@ class _Job:
             pooling=pooling,
             window=self.window,
         )
-        engine = self.choice.load(self.model, work, spend=self.spend)
+        engine = self.choice.load(self.model, work, again=self.again)
         if self.on_engine is not None:
             self.on_engine(described(engine, self.choice.threads))
         return engine
@@ -192,7 +192,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     check = partial(check_use, frames=frames, logits=logits, maps=maps, labels=labels)
     chosen = options.get("model", default_model)
     if isinstance(chosen, Network):
-        model = chosen
+        model, name = chosen, ""
     else:
         name = os.fspath(chosen)
         if name in CARDS:
@@ -211,7 +211,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     )
     return _Job(
         model=model,
-        spend=model is not chosen,
+        again=None if model is chosen else partial(load_model, name),
         sampling=sampling,
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,

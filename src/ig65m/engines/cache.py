@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import mmap
 import os
 import stat
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +22,24 @@ _MAGIC: Final = b"ig65m compiled model\n"
 _START: Final = 4096  # where the model begins, behind magic, digest and key
 
 
-def load(key: Mapping[str, Any]) -> NDArray[np.uint8] | None:
-    """The bytes of the compiled model with that key, mapped from its file; None if there is none that can be trusted."""
+@dataclass(frozen=True)
+class Kept:
+    """A compiled model's bytes, mapped from its file."""
+
+    mapping: mmap.mmap
+
+    @property
+    def model(self) -> NDArray[np.uint8]:
+        """The bytes, as long as this lives."""
+        return np.frombuffer(self.mapping, np.uint8, offset=_START)
+
+    def give_back(self) -> None:
+        """Hold no memory for them; what is read of them again comes from the file again."""
+        self.mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def load(key: Mapping[str, Any]) -> Kept | None:
+    """The compiled model with that key; None if there is none that can be trusted."""
     path, head = _entry(key)
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
@@ -30,13 +48,13 @@ def load(key: Mapping[str, Any]) -> NDArray[np.uint8] | None:
             if foreign or not stat.S_ISREG(facts.st_mode) or facts.st_size <= _START:
                 return None
             start = file.read(_START)
-            model = np.memmap(file, np.uint8, "c", offset=_START)
-        if start != _started(head, model):
+            kept = Kept(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        if start != _started(head, kept.model):
             return None
         os.utime(path)
     except OSError:
         return None
-    return model
+    return kept
 
 
 def store(key: Mapping[str, Any], model: Any) -> None:

@@ -1,5 +1,6 @@
 """Which engine runs a network: what was asked for, or the fastest for the device, in a precision as good as float32."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
 
@@ -30,8 +31,8 @@ class Choice:
     device: str
     threads: int | None
 
-    def load(self, model: Network, work: Work, *, spend: bool = False) -> Engine:
-        """The engine for that network and work; with `spend` it may take the network's weights away, to save memory.
+    def load(self, model: Network, work: Work, *, again: Callable[[], Network] | None = None) -> Engine:
+        """The engine for that network and work; to save memory it may take the weights of one that `again` can load again.
 
         Raises UsageError if the engine cannot do it, or lacks the precision here.
         """
@@ -47,10 +48,10 @@ class Choice:
         if self.engine == "onnxruntime":
             from ig65m.engines.onnx import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, spend=spend)
+            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, spend=again is not None)
         from ig65m.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, spend=spend)
+        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, again=again)
 
     def _precision(self, model: Network) -> Precision:
         """The precision that this network has in this engine. Raises UsageError if it has none such."""

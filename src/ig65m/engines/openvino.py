@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -92,7 +93,9 @@ def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
     return config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
 
 
-def _cached(model: Network, work: Work, precision: Precision, threads: int | None, *, spend: bool) -> tuple[Any, Any]:
+def _cached(
+    model: Network, work: Work, precision: Precision, threads: int | None, again: Callable[[], Network] | None
+) -> tuple[Any, Any]:
     """The network compiled for that work, from the cache or put there, and what must live as long as it."""
     core = core_for(precision)
     key = {
@@ -105,13 +108,16 @@ def _cached(model: Network, work: Work, precision: Precision, threads: int | Non
         "graph": hashlib.sha256(Path(ig65m.graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
     }
     if (kept := cache.load(key)) is not None:
-        tensor = openvino.Tensor(kept, shared_memory=True)
+        if again is not None:
+            model.to("meta")  # before OpenVINO has its own: memory would hold the weights three times
+        tensor = openvino.Tensor(kept.model, shared_memory=True)
         with suppress(RuntimeError):  # what OpenVINO does not take is made again
             made = core.import_model(tensor, "CPU", _config(precision, threads))
-            if spend:
-                model.to("meta")
+            kept.give_back()
             return made, tensor
-    with graph_file(model, work, spend=spend) as path:
+        if again is not None:
+            model = again()
+    with graph_file(model, work, spend=again is not None) as path:
         made = compiled(path, precision, threads)
     cache.store(key, made.export_model().getbuffer())
     return made, None
@@ -123,12 +129,18 @@ class OpenVINOEngine:
     device = "cpu"
 
     def __init__(
-        self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None, spend: bool = False
+        self,
+        model: Network,
+        work: Work,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        again: Callable[[], Network] | None = None,
     ) -> None:
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = precision
         self.work = work
-        self.model, kept = _cached(model, work, precision, threads, spend=spend)
+        self.model, kept = _cached(model, work, precision, threads, again)
         self.request = self.model.create_infer_request()
         self.outputs = {name: output for output in self.model.outputs for name in output.names}
         self._kept = kept
