@@ -141,6 +141,7 @@ def test_what_changed_is_done_again_and_what_is_damaged_or_gone_too(undisturbed,
         (["--preprocessing", "ig65m-pytorch"], "preprocessing.resampling is fast_bilinear there, float_bilinear here"),
         (["--full-hash"], "content is sampled there, full here"),
         (["--logits"], "logits is False there, True here"),
+        (["--image-fps", 10], "image_fps is 25.0 there, 10.0 here"),
         (["--model", "r2plus1d_10_camera_motion"], "sha256 is"),
     ],
 )
