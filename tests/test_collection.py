@@ -141,6 +141,7 @@ def test_what_changed_is_done_again_and_what_is_damaged_or_gone_too(undisturbed,
         (["--preprocessing", "ig65m-pytorch"], "preprocessing.resampling is fast_bilinear there, float_bilinear here"),
         (["--full-hash"], "content is sampled there, full here"),
         (["--logits"], "logits is False there, True here"),
+        (["--image-fps", 10], "image_fps is 25.0 there, 10.0 here"),
         (["--model", "r2plus1d_10_camera_motion"], "sha256 is"),
     ],
 )
@@ -201,14 +202,14 @@ def broken(folder, good):
         "ebml.mkv": b"\x1a\x45\xdf\xa3" + bytes(100),
         "flv.flv": b"FLV\x01\x05\0\0\0\x09" + bytes(50),
         "ftyp.mp4": b"\0\0\0\x18ftypisom\0\0\0\0isommp42",
-        "elf.mov": b"\x7fELF" + bytes(300),
     }
     for name, content in made.items():
         (folder / name).write_bytes(content)
     (folder / "folder.mp4").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
     (folder / "loop.mp4").symlink_to("loop.mp4")
     (folder / "dangling.mp4").symlink_to("nowhere.mp4")
-    return [*made, "folder.mp4", "loop.mp4", "dangling.mp4", "missing.mp4"]
+    return [*made, "folder.mp4", "pipe.mp4", "loop.mp4", "dangling.mp4", "missing.mp4"]
 
 
 def test_broken_inputs_are_rows_and_the_rest_is_right(undisturbed, videos, tiny_model, tmp_path, run):
@@ -316,6 +317,15 @@ def test_shards_share_all_videos_evenly(videos, tiny_model, tmp_path, run, undis
     sums = [sum(seconds[path] for path in share) for share in shares]
     assert max(sums) - min(sums) < max(seconds.values())
     same(folder, undisturbed)
+
+
+def test_a_pipe_keeps_no_shard_waiting(videos, tiny_model, tmp_path, run):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    args = [videos / "v00.mp4", tmp_path / "pipe.mp4", "--output", tmp_path / "f", "--model", tiny_model, "--shard", "1/1"]
+    begun = time.monotonic()
+    code, _, err = run("extract", *args)
+    assert (code, "pipe.mp4: neither a regular file nor a folder" in err) == (3, True)
+    assert time.monotonic() - begun < 30  # a decoder that says nothing is waited for a minute
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "1/0", "1/3/4", "-1/3", "1", "1/9999999"])

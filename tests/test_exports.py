@@ -5,6 +5,8 @@ video_features: utils/utils.py. QVHighlights: moment_detr/start_end_dataset.py. 
 """
 
 import json
+import os
+import shutil
 from fractions import Fraction
 
 import h5py
@@ -223,6 +225,25 @@ def test_names_that_are_not_unique(films, tiny_model, tmp_path, run):
     assert "have the same name; take --names unique" in err
     assert run("features", "export", tmp_path / "f", tmp_path / "out", "--to", "npy", "--names", "unique")[0] == 0
     assert len(list((tmp_path / "out").glob("*.npy"))) == 4
+
+
+def test_odd_names(films, tiny_model, tmp_path, run):
+    for name in ("new\nline.mp4", os.fsdecode(b"caf\xe9.mp4"), "plain.mp4"):
+        (tmp_path / name).touch()
+    shutil.copy(films / "one.mp4", tmp_path / "sepa\u2028rated.mp4")
+    folder = tmp_path / "features"
+    assert run("extract", tmp_path, "--output", folder, "--model", tiny_model)[0] == 3
+    code, _, err = run("features", "export", folder, tmp_path / "out", "--to", "opentad")
+    assert code == 0, err
+    assert (tmp_path / "out" / "features" / "missing_files.txt").read_text("utf-8").split("\n") == ["plain"]
+    assert all(line.startswith("ig65m: ") for line in err.splitlines())
+    assert run("features", "export", folder, tmp_path / "out.h5", "--to", "h5")[0] == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["sepa\u2028rated"]
+    shutil.copy(films / "one.mp4", tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    run("extract", tmp_path, "--output", folder, "--model", tiny_model)
+    code, _, err = run("features", "export", folder, tmp_path / "no.h5", "--to", "h5")
+    assert (code, "a name in HDF5 has no / and is UTF-8" in err) == (2, True)
 
 
 def test_nothing_is_overwritten_and_nothing_else_is_taken(features, tmp_path, run):

@@ -86,6 +86,14 @@ def test_names_that_are_no_utf_8_stay_as_they_are(tmp_path):
     assert paths([tmp_path / "list.txt"]) == [str(tmp_path / name)]
 
 
+def test_only_ends_of_lines_end_a_name(tmp_path):
+    names = ["a\u2028b.mp4", "c\x85d.mp4", "e\x0cf.mp4", "g\x1ch.mp4"]
+    (tmp_path / "list.txt").write_bytes("\n".join(names).encode())
+    assert paths([tmp_path / "list.txt"]) == [str(tmp_path / name) for name in names]
+    pd.DataFrame({"path": [*names, 'i"\nj.mp4']}).to_csv(tmp_path / "list.csv", index=False)
+    assert paths([tmp_path / "list.csv"]) == [str(tmp_path / name) for name in [*names, 'i"\nj.mp4']]
+
+
 def test_a_table_may_give_start_and_end(tmp_path):
     table = pd.DataFrame({"label": ["x, y", "z", ""], "path": ["/v/a.mp4", "/v/a.mp4", "/v/b.mp4"], "start": [1.5, None, 0]})
     table["end"] = [2, 7.25, None]
@@ -116,6 +124,8 @@ def test_a_list_of_vmz(tmp_path):
         ("org_video,start_frm\na.mp4,-1\n", "row 2: start_frm must be the number of a frame"),
         ("org_video,start_frm\na.mp4,9999999999999999\n", "start_frm must be the number of a frame"),
         ("path\n\0\n", "binary"),
+        (f"{'x' * 200_000},path\n", "field larger than field limit"),
+        (f'path,start\n"{"x" * 200_000}\n', "field larger than field limit"),
     ],
 )
 def test_a_list_that_is_not_understood(tmp_path, text, said):

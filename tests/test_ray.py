@@ -84,6 +84,32 @@ def test_broken_videos_are_rows(cluster, videos, tiny_model, tmp_path):
     assert len((tmp_path / "features" / "errors.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_polite_stop_says_so(cluster, undisturbed, videos, tiny_model, tmp_path):
+    folder = tmp_path / "features"
+    process = start(cluster, videos, folder, tiny_model)
+    wait(lambda: done(folder) >= 2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM; files that were finished stay" in err
+    assert not list(folder.rglob("*.part"))
+    again = [PROGRAM, "extract", videos, "--output", folder, "--model", tiny_model]
+    assert subprocess.run(again, capture_output=True, check=False).returncode == 0
+    same(folder, undisturbed)
+
+
+def test_without_an_address_it_runs_on_this_machine_alone(cluster, videos, tiny_model, tmp_path):
+    """Whatever cluster is here already."""
+    command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    mine = psutil.Process(process.pid)
+    wait(lambda: [child for child in mine.children(recursive=True) if child in actors()] or process.poll() is not None)
+    assert process.poll() is None, "no actor of its own ran"
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert "deprecated" not in err
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "auto"])
 def test_no_cluster_there(videos, tiny_model, tmp_path, address):
     command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray", address]

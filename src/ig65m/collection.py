@@ -26,7 +26,7 @@ class Outcome:
 def open_store(folder: Path, extractor: Extractor, *, dtype: Dtype = "float32", content: Hash = "sampled") -> Store:
     """The folder of that extractor's features; `content` says how a video is known again. Raises UsageError as `Store`."""
     columns = {"features": dtype, "logits": extractor.logits, "top_k": extractor.top_k}
-    return Store(folder, {**extractor.settings, **columns, "content": content})
+    return Store(folder, {**extractor.settings, "image_fps": extractor.image_fps, **columns, "content": content})
 
 
 def extract_collection(

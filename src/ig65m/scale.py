@@ -4,8 +4,11 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
-from collections.abc import Generator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,7 +66,9 @@ def extract_on_ray(
     try:
         if address is not None and (place := re.fullmatch(r"([^/]+):([0-9]+)", address)):
             socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself tries for minutes
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with _own_signals():
+            # With no address at all Ray joins whichever cluster it finds here.
+            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UsageError(f"no Ray cluster at {address!r} ({plain(error)}); `ray start --head` starts one") from None
     try:
@@ -71,7 +76,6 @@ def extract_on_ray(
         actors, needs = _pool(on_gpu=on_gpu)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        context.scheduling_strategy = "SPREAD"
         together = 8 if on_gpu else 1  # short videos fill batches together
         blocks = max(1, -(-len(videos) // together))
         rows = ray.data.from_items([{"video": _text(video)} for video in videos], override_num_blocks=blocks).map_batches(
@@ -87,6 +91,19 @@ def extract_on_ray(
             yield Outcome(_video(row["video"]), entry, bool(row["made"]))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What SIGTERM does stays as it was; Ray would have it end the driver in its own way."""
+    if threading.current_thread() is not threading.main_thread():  # then it is out of Ray's reach
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _pool(*, on_gpu: bool) -> tuple[int, dict[str, Any]]:

@@ -380,6 +380,11 @@ class Extractor:
     logits: bool
     top_k: int | None
 
+    @property
+    def image_fps(self) -> float:
+        """At which folders of images are read: their clips' times depend on it."""
+        return self._job.image_fps
+
     def run(
         self,
         videos: Iterable[Source],

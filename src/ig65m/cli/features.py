@@ -100,7 +100,7 @@ def export(
     options = Options(names=cast(Any, names), prefix=prefix, subset=subset, key=key, from_first_frame=from_first_frame)
     done = run(folder, output, to, options)
     for line in (*done.remarks, *done.left_out):
-        say(f"ig65m: {line}")
+        say(f"ig65m: {printable(line)}")
     if as_json:
         print(json.dumps({"output": str(output), **asdict(done)}, indent=1))
     else:

@@ -1,5 +1,6 @@
 """What a video is, whatever it is called: a digest of its bytes."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -18,7 +19,8 @@ class _Digest(Protocol):
 def content_digest(path: Path, how: Hash = "sampled") -> str:
     """Hexadecimal sha256 over the size and the bytes of a file: all of them, or 16 blocks of 64 KiB spread evenly over it.
 
-    Of a folder: over its files that are not hidden, by name. Raises OSError if something cannot be read.
+    Of a folder: over its files that are not hidden, by name. Raises OSError if something cannot be read, and for what is
+    neither file nor folder: opening a pipe would wait for somebody to write.
     """
     digest = hashlib.sha256()
     if path.is_dir():
@@ -26,8 +28,10 @@ def content_digest(path: Path, how: Hash = "sampled") -> str:
             if entry.is_file() and not entry.name.startswith("."):
                 digest.update(os.fsencode(entry.name) + b"\0")
                 _add(digest, entry, how)
-    else:
+    elif path.is_file() or not path.exists():
         _add(digest, path, how)
+    else:
+        raise OSError(errno.EINVAL, "neither a regular file nor a folder", str(path))
     return digest.hexdigest()
 
 

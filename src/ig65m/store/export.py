@@ -147,9 +147,17 @@ def _h5_file(output: Path) -> Iterator[h5py.File]:
 
 
 def _dataset(file: h5py.File, name: str, features: Features) -> h5py.Dataset:
-    if "/" in name or not name.isprintable():
+    if "/" in name or not _is_utf8(name):
         raise UsageError(f"{name!a}: a name in HDF5 has no / and is UTF-8; take another --prefix, or rename the video")
     return file.create_dataset(name, data=features.array, chunks=True, compression="gzip", compression_opts=9)
+
+
+def _is_utf8(name: str) -> bool:
+    return name == name.encode(errors="replace").decode()
+
+
+def _is_line(name: str) -> bool:
+    return _is_utf8(name) and not {"\n", "\r"} & set(name)
 
 
 def _video_features(run: _Run, output: Path) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def _opentad(run: _Run, output: Path) -> dict[str, Any]:
         }
         settings = {"feature_stride": unit * grid.stride, "offset_frames": unit * grid.span // 2}
     _json(output / "annotations.json", {"database": database})
-    missing = [name.removeprefix(run.options.prefix) for name in run.missing]
+    missing = [name.removeprefix(run.options.prefix) for name in run.missing if _is_line(name)]
     _text(output / "features" / "missing_files.txt", "\n".join(missing))
     return settings | {"sample_stride": 1, "fps": -1, "prefix": run.options.prefix, "feat_format": "npy"}
 

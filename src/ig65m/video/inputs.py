@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -101,13 +102,22 @@ def _in_list(path: Path) -> Iterator[Segment]:
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     if "\0" in text:
         raise UsageError(f"{path} is no list of videos but binary data")
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]  # splitlines cuts at what names may hold, too
     if not lines:
         raise UsageError(f"{path} is an empty list; expected a video in each line")
     if path.suffix.lower() not in (".csv", ".tsv"):
         yield from (Segment(_beside(path, line.strip())) for line in lines)
         return
-    rows = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
+    try:
+        yield from _in_table(path, lines)
+    except csv.Error as error:
+        raise UsageError(f"{path}: {error}; expected a table with commas (.csv) or tabs (.tsv)") from None
+
+
+def _in_table(path: Path, lines: Sequence[str]) -> Iterator[Segment]:
+    rows = csv.DictReader(
+        [f"{line}\n" for line in lines], delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True
+    )
     names = [name.strip() for name in rows.fieldnames or []]
     rows.fieldnames = names
     column = next((name for name in _PATHS if name in names), None)

@@ -54,11 +54,16 @@ def read_frames(
     path = Path(source)
     if path.is_dir():
         return read_images(path, fps=image_fps, limits=limits)
-    if not path.exists():
-        raise VideoError(f"{source}: no such file; expected a local video file or a folder of images")
-    if not path.is_file():
-        raise VideoError(f"{source}: neither a regular file nor a folder; copy the video to a file first")
+    _check(path)
     return _read_file(path, start, threads, limits)
+
+
+def _check(path: Path) -> None:
+    """Raise VideoError for what cannot be opened, or would keep whoever opens it waiting."""
+    if not path.exists():
+        raise VideoError(f"{path}: no such file; expected a local video file or a folder of images")
+    if not path.is_file():
+        raise VideoError(f"{path}: neither a regular file nor a folder; copy the video to a file first")
 
 
 def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
@@ -68,6 +73,7 @@ def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
     """
     if path.is_dir():
         return len(list_images(path)) / image_fps
+    _check(path)
     with _open(path, limits) as container:
         stream = _video_stream(container, path)
         if stream.duration is not None and stream.time_base is not None:
