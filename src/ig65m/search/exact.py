@@ -46,8 +46,8 @@ def best(
             products[places[np.isin(here[places], theirs)], query] = -np.inf
         if some is None and allowed is not None:
             products[~allowed[first : first + step]] = -np.inf
-        which = products.argmax(1)
-        highest = products[np.arange(len(products)), which]
+        which = products.argmax(1) if len(queries) > 1 else np.zeros(len(products), np.int64)
+        highest = products[:, 0] if len(queries) == 1 else np.take_along_axis(products, which[:, None], 1)[:, 0]
         chosen = _highest(highest, count)
         rows = np.concatenate([rows, here[chosen]])
         scores, asked = np.concatenate([scores, highest[chosen]]), np.concatenate([asked, which[chosen]])

@@ -28,8 +28,7 @@ LEAST: Final = 1000  # clips below which search is exact in any case: an approxi
 FEW: Final = 16  # queries; more at once are held against all vectors as fast as the approximate index answers them
 MANY: Final = 250  # hits; as with queries
 GROWN: Final = 4  # times as many clips as the approximate index was made of: it is made again
-BESIDE: Final = 20_000  # clips beside the approximate index that cost a search little, or that share of all
-BESIDE_SHARE: Final = 0.02
+BESIDE: Final = 20_000  # clips beside the approximate index, up to which they cost a search little
 PIECES: Final = 64  # files of rows that are put together when they are more
 
 Kind = Literal["exact", "approximate"]
@@ -111,7 +110,7 @@ class Index:
     @property
     def model_name(self) -> str:
         """Of the network that computed the features."""
-        return str(self.settings["name"])
+        return str(self.settings.get("name"))
 
     @property
     def clip_seconds(self) -> float:
@@ -173,7 +172,7 @@ class Index:
                 say(f"{count:,} clips, {why}: making the approximate index, which takes some minutes for a million")
                 table.learn(count)
                 write_record(self.folder, record | {"learned": count})
-            elif missing > max(BESIDE, BESIDE_SHARE * count):
+            elif missing > BESIDE:
                 say(f"taking {missing:,} clips into the approximate index")
                 table.tidy()
         elif table.pieces() > PIECES:
