@@ -360,7 +360,7 @@ def test_a_terminal_of_another_encoding(tiny_model, bigbuckbunny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
-@pytest.mark.parametrize("seconds", [0.3, 1.2])
+@pytest.mark.parametrize("seconds", [0.3, 0.6])
 def test_stopped_at_any_moment_it_says_so_in_a_line(number, said, seconds, tiny, tmp_path):
     with subprocess.Popen([PROGRAM, "convert", tiny, tmp_path / "x"], stderr=subprocess.PIPE, text=True) as process:
         time.sleep(seconds)
