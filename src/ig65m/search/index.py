@@ -26,7 +26,7 @@ from ig65m.types import ClipSpan, Label
 EXACT_UP_TO: Final = 100_000  # clips
 LEAST: Final = 1000  # clips below which search is exact in any case: an approximate index has 256 centres to learn
 FEW: Final = 16  # queries; more at once are held against all vectors as fast as the approximate index answers them
-MANY: Final = 250  # hits; as with queries
+MANY: Final = 50  # hits; as with queries
 GROWN: Final = 4  # times as many clips as the approximate index was made of: it is made again
 BESIDE: Final = 20_000  # clips beside the approximate index, up to which they cost a search little
 PIECES: Final = 64  # files of rows that are put together when they are more

@@ -20,9 +20,9 @@ NAME: Final = "clips"
 MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE)
 KEPT: Final = timedelta(hours=1)  # of versions that others may still read
 BATCH: Final = 8192  # rows
+PART: Final = 32 << 20  # bytes of vectors that are read at once
 PROBES: Final = 128  # cells of the approximate index that are looked into
-CANDIDATES: Final = 500  # that are held against their own vectors, or LEAST times as many as hits
-LEAST: Final = 5
+CANDIDATES: Final = 500  # that are held against their own vectors, however few hits are wanted
 SAMPLE: Final = 256  # rows that each cell's centre is learned from
 ROUNDS: Final = 10  # of learning: five times as many find no more
 PIECE: Final = 8  # numbers of a vector that are coded as one byte, or the largest divisor of its width below
@@ -70,13 +70,17 @@ class Table:
 
     def vectors(self, first: int = 0) -> Iterator[NDArray[np.float32]]:
         """Those of the rows from `first` on, some at a time."""
-        for batch in self._batches(("vector",), first):
-            yield batch["vector"].flatten().to_numpy().reshape(-1, self.width)
+        step = max(1, PART // (4 * max(self.width, 1)))  # one query for all would read far ahead of who takes them
+        while batches := list(self._batches(("vector",), first, step)):
+            for batch in batches:
+                first += len(batch)
+                yield batch["vector"].flatten().to_numpy().reshape(-1, self.width)
 
-    def _batches(self, columns: Sequence[str], first: int = 0) -> Iterator[Any]:
+    def _batches(self, columns: Sequence[str], first: int = 0, count: int | None = None) -> Iterator[Any]:
         if self._table is not None:
             with self._explained():
-                yield from self._table.search().select(list(columns)).offset(first).to_batches(BATCH)
+                query = self._table.search().select(list(columns)).offset(first)
+                yield from (query if count is None else query.limit(count)).to_batches(BATCH)
 
     def add(self, rows: Any) -> None:
         """Add the rows of an Arrow table."""
@@ -96,8 +100,9 @@ class Table:
         """Rows that the approximate index has not taken in, which are found all the same; None if there is no such index."""
         if self._table is None:
             return None
-        stats = [self._table.index_stats(index.name) for index in self._table.list_indices() if index.columns == ["vector"]]
-        return stats[0].num_unindexed_rows if stats else None
+        with self._explained():
+            names = [index.name for index in self._table.list_indices() if index.columns == ["vector"]]
+            return self._table.index_stats(names[0]).num_unindexed_rows if names else None
 
     def pieces(self) -> int:
         """Files that the rows stand in."""
@@ -128,7 +133,7 @@ class Table:
     def near(self, query: NDArray[np.float32], count: int) -> tuple[list[str], list[int], NDArray[np.float32]]:
         """About the `count` rows nearest to a query (C,) of length 1, by the approximate index: results, clips, vectors."""
         search = self._table.search(query, vector_column_name="vector", query_type="vector").distance_type("l2")
-        search = search.nprobes(PROBES).refine_factor(max(LEAST, CANDIDATES // count)).limit(count)
+        search = search.nprobes(PROBES).refine_factor(max(1, CANDIDATES // count)).limit(count)
         with self._explained():
             found = search.select(["result", "clip", "vector", "_distance"]).to_arrow()
         vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
