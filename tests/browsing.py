@@ -11,16 +11,19 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request
 class Watch:
     """Opens pages, and notes what a page must not do: errors, warnings, broken rules of its own, requests elsewhere."""
 
-    def __init__(self, browser: Browser, url: str) -> None:
-        self.browser, self.url = browser, url
+    def __init__(self, browser: Browser, url: str, token: str) -> None:
+        self.browser, self.url, self.token = browser, url, token
         self.contexts: list[BrowserContext] = []
         self.problems: list[str] = []
 
-    def open(self, address: str, **how: Any) -> Page:
+    def open(self, address: str, *, logged_in: bool = True, **how: Any) -> Page:
+        """A page at that address of the service, in a context of its own."""
         how = {"viewport": {"width": 1280, "height": 900}, "base_url": self.url, **how}
         context = self.browser.new_context(**how)
         context.set_default_timeout(15_000)
         self.contexts.append(context)
+        if logged_in:
+            assert context.request.post("/api/login", data={"token": self.token}).ok
         page = context.new_page()
         page.on("console", lambda said: self._hear(said.type, said.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))

@@ -33,9 +33,18 @@ function queryToOptions(query) {
   };
 }
 
-/** Write the state into the address without a new entry in the history, and mark the entry as one that was seen. */
-export function rewrite(hash) {
+/** The address of what is shown. */
+let shown = null;
+
+/** Note that the view of this address is shown, and mark its entry in the history as one that was seen. */
+export function arrive(hash) {
   history.replaceState({ seen: true }, "", hash);
+  shown = location.hash;
+}
+
+/** Write the state of the view into the address, without a new entry; not over an address that somebody is on the way to. */
+export function rewrite(hash) {
+  if (location.hash === shown) arrive(hash);
 }
 
 function timeOf(text) {

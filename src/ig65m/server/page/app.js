@@ -1,5 +1,5 @@
 import * as api from "./api.js";
-import { parse, rewrite, toUpload } from "./address.js";
+import { arrive, parse, toUpload } from "./address.js";
 import { collection } from "./collection.js";
 import { button, h } from "./dom.js";
 import { count } from "./format.js";
@@ -25,7 +25,7 @@ function render({ anew = false } = {}) {
   const place = parse(location.hash);
   const key = place.view in KEPT ? `${place.view} ${KEPT[place.view](place)}` : null;
   place.returning = history.state?.seen === true;
-  rewrite(location.hash || "#/");
+  arrive(location.hash || "#/");
   if (!anew && key && current?.key === key) current.view.update(place);
   else show(place, key);
 }
