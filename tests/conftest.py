@@ -20,7 +20,8 @@ import pytest
 
 import ig65m.engines  # noqa: F401 - before OpenVINO, which it keeps from reporting
 from tests.golden import blobs
-from tests.videos import encode, numbered
+from tests.serving import ROOM, TIMEOUT, Served, serving
+from tests.videos import constant, encode, encode_numbers, numbered, repeated
 
 # Compiled models of tests are no business of the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="ig65m-tests-")
@@ -159,3 +160,28 @@ def shelf(bikes: Path, bigbuckbunny: Path, tmp_path_factory: pytest.TempPathFact
     subprocess.run(command, capture_output=True, check=True)
     Index.build(folder / "features", folder / "index")
     return folder
+
+
+@pytest.fixture(scope="session")
+def attacked(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served, None, None]:
+    """A service over that index with narrow limits, which must stand all that is done to it."""
+    limits = ("--queue", ROOM, "--workers", 2, "--max-upload", 1, "--upload-timeout", TIMEOUT, "--max-seconds", TIMEOUT)
+    with serving(shelf / "index", tmp_path_factory.mktemp("attacked") / "tmp", *limits, "--timeout", 5) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def short_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Less than a second."""
+    return encode_numbers(tmp_path_factory.mktemp("short") / "short.mp4", constant(20)).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def long_videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """One that takes far longer than a second to work at, and one that takes a little longer; neither has a megabyte."""
+    folder = tmp_path_factory.mktemp("long")
+    black = np.zeros((400, 240, 320, 3), np.uint8)
+    few = encode(folder / "few.mp4", black, constant(400), options={"preset": "ultrafast"})
+    long, medium = (repeated(few, folder / f"{times}.mp4", times).read_bytes() for times in (60, 8))
+    assert len(long) < 1 << 20
+    return long, medium

@@ -1,5 +1,6 @@
 """A real `ig65m serve` process for tests, and what they ask of it."""
 
+import json
 import os
 import re
 import signal
@@ -11,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 
 PROGRAM = Path(sys.executable).parent / "ig65m"
+ROOM = 4  # uploads at a time, of the service that is attacked
+TIMEOUT = 3  # seconds for one to come, and to work at it
+LEAKS = (b"/tmp", b"ig65m-serve", b"site-packages", b"Traceback", b".py", b"/home", b"/root")
 
 
 @dataclass
@@ -115,3 +120,51 @@ def serving(
     finally:
         process.kill()
         process.wait()
+
+
+def settled(served: Served) -> dict[str, Any]:
+    """Its health, once it has got over what was done to it."""
+    until = time.monotonic() + 20
+    while True:
+        with served.client() as client:
+            health = client.get("/api/health").json()
+        if health["requests"]["room"] == ROOM or time.monotonic() > until:
+            return health
+        time.sleep(0.1)
+
+
+def check_unharmed(served: Served) -> None:
+    """It goes on, with all its room, no file, no fault."""
+    assert served.process.poll() is None
+    served.wait_until_empty()
+    assert settled(served)["requests"] == {"running": 0, "waiting": 0, "room": ROOM}
+    assert len(served.workers()) <= 4
+    assert "fault of" not in served.said()
+    assert "Traceback" not in served.said()
+
+
+def checked(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    """The error in an answer, which is JSON with the right status and says nothing about the machine."""
+    assert answer.status_code == status, answer.text
+    assert not [leak for leak in LEAKS if leak in answer.content], answer.text
+    assert answer.headers["content-security-policy"]
+    error = answer.json()["error"]
+    assert error["code"] == code or code is None, error
+    assert error["message"]
+    return error
+
+
+def raw_error(answer: bytes) -> tuple[int, str]:
+    """Status and code of an answer as bytes."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-security-policy" in head.lower(), answer
+    assert not [leak for leak in LEAKS if leak in answer], answer
+    return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+def request(served: Served, line: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([line, f"Host: {served.host}:{served.port}", *headers, "", ""]).encode() + body
+
+
+def post(served: Served, body: bytes, *headers: str, path: str = "/api/classify") -> bytes:
+    return request(served, f"POST {path} HTTP/1.1", "Content-Type: video/mp4", *headers, body=body)

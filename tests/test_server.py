@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -16,6 +17,10 @@ from PIL import Image
 
 import ig65m
 from ig65m.search.index import Index
+from ig65m.server import service
+from ig65m.server.refusal import Refusal
+from ig65m.server.service import Service
+from ig65m.types import ClipSpan, Features
 from tests.serving import PROGRAM, serving
 from tests.videos import constant, encode_numbers, number_in
 
@@ -349,6 +354,18 @@ def test_the_description_names_every_route(web):
     routes = (Path(__file__).parent.parent / "docs" / "server.md").read_text("utf-8")
     for path in api["paths"]:
         assert path in routes
+
+
+def test_an_answer_has_no_more_numbers_than_it_can_bear(monkeypatch):
+    rows = np.zeros((20, 128), np.float32)
+    features = Features("x", "ok", rows, tuple(ClipSpan(n, n + 1) for n in range(20)))
+    extractor = SimpleNamespace(run=lambda *_, **__: iter([features]), card=SimpleNamespace(name="x"))
+    asked = Service(None, None, extractor, None, None, None, None, None, None)
+    assert asked.extract(Path("x"), lambda: False).shape == (20, 128)
+    monkeypatch.setattr(service, "_MOST_NUMBERS", 20 * 128 - 1)
+    with pytest.raises(Refusal) as refusal:
+        asked.extract(Path("x"), lambda: False)
+    assert (refusal.value.status, refusal.value.code) == (422, "too_long")
 
 
 def test_batches_are_counted(web, bikes):

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import httpx
-import numpy as np
 import pytest
 
 from ig65m.cli.serve import _token
@@ -21,9 +20,7 @@ from ig65m.server import guard
 from ig65m.server.guard import COOKIE, Door
 from ig65m.server.listening import bound, door
 from ig65m.server.uploads import private_folder
-from tests.serving import read_answer, serving
-from tests.test_server_attacks import checked, post
-from tests.videos import constant, encode, repeated
+from tests.serving import checked, post, read_answer, serving
 
 TOKEN = "a-token-of-some-length"
 
@@ -200,6 +197,12 @@ def test_addresses_that_cannot_be_had(host, port):
         bound(host, port)
 
 
+def test_answers_are_sent_at_once():
+    """Not when the client has acknowledged the part before, which takes 40 ms."""
+    with bound("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_wrong_use(run, shelf, tmp_path, monkeypatch):
     monkeypatch.delenv("IG65M_TOKEN", raising=False)
 
@@ -240,18 +243,10 @@ def test_a_token_may_be_in_a_file(tmp_path, monkeypatch):
 # How it ends
 
 
-@pytest.fixture(scope="module")
-def videos_of_length(tmp_path_factory):
-    """One that takes far longer than a second, and one that takes a little longer."""
-    folder = tmp_path_factory.mktemp("long")
-    few = encode(folder / "few.mp4", np.zeros((400, 240, 320, 3), np.uint8), constant(400), options={"preset": "ultrafast"})
-    return tuple(repeated(few, folder / f"{times}.mp4", times).read_bytes() for times in (60, 8))
-
-
-def test_it_ends_in_order(shelf, tmp_path, videos_of_length):
+def test_it_ends_in_order(shelf, tmp_path, long_videos):
     """In the middle of an upload, of a computation, of others that wait; with connections that are idle."""
     with serving(shelf / "index", tmp_path / "tmp", "--workers", 1) as served:
-        _, video = videos_of_length
+        _, video = long_videos
         with served.client() as idle:
             idle.get("/api/health")
             uploading, working, waiting = (socket.create_connection((served.host, served.port), timeout=40) for _ in range(3))
@@ -284,8 +279,8 @@ def test_it_ends_in_order(shelf, tmp_path, videos_of_length):
         assert "stopped by" in served.said()
 
 
-def test_what_takes_too_long_is_broken_off_at_the_end(shelf, tmp_path, videos_of_length):
-    video, _ = videos_of_length
+def test_what_takes_too_long_is_broken_off_at_the_end(shelf, tmp_path, long_videos):
+    video, _ = long_videos
     shorter = "import ig65m.server.listening; ig65m.server.listening.GRACE = 0.5"
     with serving(shelf / "index", tmp_path / "tmp", first=shorter) as served:
         connections = [socket.create_connection((served.host, served.port), timeout=60) for _ in range(6)]
@@ -303,8 +298,8 @@ def test_what_takes_too_long_is_broken_off_at_the_end(shelf, tmp_path, videos_of
         assert list(served.temporary.iterdir()) == []
 
 
-def test_the_next_start_tidies_up_after_a_kill(shelf, tmp_path, videos_of_length):
-    video, _ = videos_of_length
+def test_the_next_start_tidies_up_after_a_kill(shelf, tmp_path, long_videos):
+    video, _ = long_videos
     with serving(shelf / "index", tmp_path / "tmp") as killed:
         with socket.create_connection((killed.host, killed.port)) as connection:
             connection.sendall(post(killed, video[:100], f"Content-Length: {len(video)}"))

@@ -40,7 +40,7 @@ def serve(
     precision: opt.PrecisionOption = None,
     threads: opt.Threads = None,
     max_pixels: opt.MaxPixels = opt.LIMITS.pixels,
-    max_frames: Annotated[int, typer.Option(help="Frames of one upload; one with more is given up there.")] = 50_000,
+    max_frames: Annotated[int, typer.Option(help="Frames of one upload; one with more is given up there.")] = 20_000,
     max_memory: Annotated[float, typer.Option(help="GiB of memory for decoding one video.")] = 2.0,
     timeout: Annotated[float, typer.Option(help="Seconds without a new frame after which a video is given up.")] = 20.0,
 ) -> None:

@@ -126,6 +126,11 @@ class Index:
     def _kind(self, rows: Rows) -> Kind:
         return "exact" if len(rows) <= max(self.exact_up_to, LEAST) else "approximate"
 
+    @property
+    def version(self) -> int:
+        """Another number whenever something was added or removed."""
+        return self._latest().version
+
     def described(self) -> str:
         """How it searches, in a line."""
         state = self._latest()

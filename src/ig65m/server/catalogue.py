@@ -1,4 +1,4 @@
-"""The videos of an index as the service looks them up: at most a second old."""
+"""The videos of an index as the service looks them up."""
 
 import threading
 import time
@@ -9,16 +9,20 @@ from ig65m.search.index import Index
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.refusal import Refusal
 
-_FRESH: Final = 1.0  # seconds
+_FRESH: Final = 0.5  # seconds that a listing holds before the index is asked whether it has changed
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Videos by their ids, in order of their titles; labels that are stored, with the number of their clips."""
+    """Videos by their ids, in order of their titles; labels that are stored, with the number of their clips.
+
+    version: of the index.
+    """
 
     videos: dict[str, IndexedVideo]
     labels: dict[str, int]
     clips: int
+    version: int
 
     def video(self, name: str) -> IndexedVideo:
         """The video of that id. Raises Refusal, 404."""
@@ -38,17 +42,22 @@ class Catalogue:
 
     index: Index
     _listing: Listing | None = None
-    _made: float = 0.0
+    _asked: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listing(self) -> Listing:
         """What is in the index."""
         with self._lock:
-            if self._listing is None or time.monotonic() > self._made + _FRESH:
-                every = sorted(self.index.videos(), key=lambda video: (shown(video.title).casefold(), video.video))
-                self._listing = Listing({video.video: video for video in every}, self.index.labels(), len(self.index))
-                self._made = time.monotonic()
+            if self._listing is None or time.monotonic() > self._asked + _FRESH:
+                version = self.index.version
+                if self._listing is None or self._listing.version != version:
+                    self._listing = self._listed(version)
+                self._asked = time.monotonic()
             return self._listing
+
+    def _listed(self, version: int) -> Listing:
+        every = sorted(self.index.videos(), key=lambda video: (shown(video.title).casefold(), video.video))
+        return Listing({video.video: video for video in every}, self.index.labels(), len(self.index), version)
 
 
 def shown(title: str) -> str:

@@ -32,10 +32,10 @@ def bound(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UsageError(f"the port must be from 0 to 65535, got {port}")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
         raise UsageError(f"{host} is no address of this machine ({error}); try 127.0.0.1") from None
-    listener = socket.socket(family, kind)
+    listener = socket.socket(family, kind, protocol)  # asyncio sends answers at once where it reads there that it is TCP
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -139,7 +139,7 @@ def serve_on(listener: socket.socket, service: Service, stopping: Callable[[], b
         "proxy_headers": False,
         "server_header": False,
         "backlog": 512,
-        "timeout_keep_alive": 30,
+        "timeout_keep_alive": 10,
         "timeout_graceful_shutdown": int(GRACE) + 10,
         "h11_max_incomplete_event_size": 1 << 15,
     }

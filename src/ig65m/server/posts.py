@@ -40,7 +40,7 @@ _MONTH: Final = 30 * 24 * 3600
 
 @router.post("/classify", response_model=Classified, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def classify(
-    service: Given, request: Request, top_k: Annotated[int, Query(ge=1, le=1000, description="labels of each clip")] = 5
+    service: Given, request: Request, top_k: Annotated[int, Query(ge=1, le=20, description="labels of each clip")] = 5
 ) -> Response:
     """What an upload shows: labels of each clip, and of the whole."""
     return await _upload(service, request, lambda path, stopping: service.classify(path, top_k, stopping))

@@ -16,7 +16,7 @@ from ig65m.server.catalogue import Catalogue
 from ig65m.server.desk import Desk, Queue, Stopping
 from ig65m.server.guard import Door
 from ig65m.server.media import Pictures
-from ig65m.server.refusal import public, unreadable
+from ig65m.server.refusal import Refusal, public, unreadable
 from ig65m.server.uploads import UploadLimits, private_folder
 from ig65m.tasks import Extractor
 from ig65m.types import Failure, Features, Limits, Prediction
@@ -24,6 +24,7 @@ from ig65m.video.isolation import close_idle, keep_idle
 
 PICTURE_THREADS: Final = 2
 _LOGINS: Final = 16
+_MOST_NUMBERS: Final = 2_000_000  # in an answer; as JSON they have 40 MB
 _NAME: Final = "the upload"
 
 
@@ -89,6 +90,8 @@ class Service:
         done = self.features(path, stopping)
         if done is None:
             return None
+        if done.array.size > _MOST_NUMBERS:
+            raise Refusal(422, "too_long", f"its {len(done.array):,} clips are too many for one answer; send a part of it")
         rows = flat(done)
         return Extracted(
             model=self.extractor.card.name,
