@@ -228,15 +228,21 @@ def kill_before_every_step(work, folder, shots, old):
         assert os.WTERMSIG(status) == signal.SIGKILL
 
 
+def entries(folder):
+    """Names and what they stand for: a temporary file may come and go between two looks, but not what took its place."""
+    with os.scandir(folder) as there:
+        return {(entry.name, entry.inode()) for entry in there}
+
+
 def kill_at_any_moment(work, folder, shots, old, kills):
     """At moments from the first file that appears or changes to the end of an undisturbed run, which comes last."""
     chance = random.Random(0)
     length = None
     for kill in [kills, *range(kills)]:  # the undisturbed one is run first, to know how long it takes
         reset(folder, old)
-        before = {path.name for path in folder.iterdir()}
+        before = entries(folder)
         process = forked(work)
-        while {path.name for path in folder.iterdir()} == before:
+        while entries(folder) == before:
             time.sleep(0.0005)
         first = time.monotonic()
         if length is not None:
