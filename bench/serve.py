@@ -26,6 +26,7 @@ import av
 import httpx
 import numpy as np
 import psutil
+from held import held
 
 import ig65m
 
@@ -66,21 +67,21 @@ class Round:
 def pieces(video: Path, folder: Path, frames: int) -> list[bytes]:
     """The video in parts of so many frames, each an H.264 file; a shorter last one is left out."""
     made: list[bytes] = []
-    held: list[av.VideoFrame] = []
+    pictures: list[av.VideoFrame] = []
     with av.open(str(video)) as container:
         for frame in container.decode(video=0):
-            held.append(frame)
-            if len(held) == frames:
+            pictures.append(frame)
+            if len(pictures) == frames:
                 path = folder / f"{len(made)}.mp4"
                 with av.open(str(path), "w") as output:
                     stream = output.add_stream("libx264", rate=25)
                     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-                    for number, picture in enumerate(held):
+                    for number, picture in enumerate(pictures):
                         picture.pts, picture.time_base = number, Fraction(1, 25)
                         output.mux(stream.encode(picture))
                     output.mux(stream.encode(None))
                 made.append(path.read_bytes())
-                held = []
+                pictures = []
     return made
 
 
@@ -102,19 +103,6 @@ def service(folder: Path, video: Path, *options: str) -> Iterator[tuple[str, psu
     finally:
         process.terminate()
         process.wait()
-
-
-def memory(process: psutil.Process) -> float:
-    """GB of the service and its workers together, what they share counted once."""
-    held, shared = 0, 0
-    for each in [process, *process.children(recursive=True)]:
-        try:
-            info = each.memory_info()
-        except psutil.Error:
-            continue
-        held += info.rss - info.shared
-        shared = max(shared, info.shared)
-    return float(held + shared) / 1e9
 
 
 def run(url: str, process: psutil.Process, bodies: list[bytes], clients: int, requests: int) -> Round:
@@ -140,17 +128,17 @@ def run(url: str, process: psutil.Process, bodies: list[bytes], clients: int, re
 
     before = httpx.get(f"{url}/api/health").json()["batches"]
     threads = [threading.Thread(target=client) for _ in range(clients)]
-    held: list[float] = []
+    memory: list[float] = []
     begun = time.perf_counter()
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        held.append(memory(process))
+        memory.append(held(process))
         time.sleep(0.2)
     took = time.perf_counter() - begun
     after = httpx.get(f"{url}/api/health").json()["batches"]
     counts = {key: after[key] - before[key] for key in ("clips", "count")}
-    return Round(clients, took, times, refused[0], counts["clips"], counts["count"], held)
+    return Round(clients, took, times, refused[0], counts["clips"], counts["count"], memory)
 
 
 def main() -> None:

@@ -64,27 +64,20 @@ def eager_speed(weights: str) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds, and the GB that the command and its children held together at most, what they share counted once."""
+    """Seconds, and the GB that the command and its children held together at most, as `held` counts them."""
     import psutil
+    from held import held
 
     start = time.perf_counter()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    most = 0
+    most = 0.0
     while process.poll() is None:
-        held, shared = 0, 0
-        for each in [process, *process.children(recursive=True)]:
-            try:
-                info = each.memory_info()
-            except psutil.Error:
-                continue
-            held += info.rss - info.shared
-            shared = max(shared, info.shared)
-        most = max(most, held + shared)
+        most = max(most, held(process))
         time.sleep(0.1)
     took = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(process.stderr.read().decode())
-    return took, most / 1e9
+    return took, most
 
 
 def alone(program: str, model: str, video: str, precision: str) -> tuple[float, float]:

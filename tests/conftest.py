@@ -170,8 +170,15 @@ def attacked(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator
         yield served
 
 
+@pytest.fixture
+def ids(attacked: Served) -> dict[str, str]:
+    """Of the videos that it serves, by their titles."""
+    with attacked.client() as client:
+        return {video["title"]: video["id"] for video in client.get("/api/videos").json()["videos"]}
+
+
 @pytest.fixture(scope="session")
-def short_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Less than a second."""
     return encode_numbers(tmp_path_factory.mktemp("short") / "short.mp4", constant(20)).read_bytes()
 

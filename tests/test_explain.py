@@ -102,6 +102,8 @@ def test_the_command(run, tiny_model, bigbuckbunny, tmp_path):
         (["bad.mp4", "a.png", "--model", "r2plus1d_10_camera_motion"], 3, "bad.mp4"),
         (["bad.npz", "there.png"], 2, "already there"),
         (["bad.npz", "a.png", "--stride", "4"], 2, "--stride is for a video"),
+        (["bad.npz", "a.png", "--top-k", "4"], 2, "--top-k is for a video"),
+        (["bad.npz", "a.png", "--device", "cuda"], 2, "--device is for a video"),
     ],
 )
 def test_wrong_use(run, tmp_path, monkeypatch, arguments, code, word):

@@ -186,6 +186,8 @@ def bunny(index):
         (["--label", ""], 2, "no clip is labelled ''"),
         (["http://example.org/a.mp4"], 2, "address"),
         (["bikes\n@3"], 2, "no file"),
+        (["bikes", "--precision", "bf16"], 2, "--precision is for a VIDEO that is not in the index"),
+        (["--label", "static", "--model", "x.pth"], 2, "--model is for a VIDEO"),
     ],
 )
 def test_wrong_use(footage, run, args, code, why):

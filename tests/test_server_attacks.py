@@ -18,17 +18,6 @@ def served(attacked):
     check_unharmed(attacked)
 
 
-@pytest.fixture
-def ids(served):
-    with served.client() as client:
-        return {video["title"]: video["id"] for video in client.get("/api/videos").json()["videos"]}
-
-
-@pytest.fixture(scope="module")
-def short(short_video):
-    return short_video
-
-
 # Names
 
 

@@ -13,6 +13,8 @@ from ig65m.errors import UsageError
 if TYPE_CHECKING:
     from ig65m.types import Features
 
+TOP_K = 3
+
 app = typer.Typer(help="Look at what a network sees.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -28,7 +30,9 @@ def semcode(
     ],
     output: Annotated[Path, typer.Argument(help="The picture to write, .png.", show_default=False)],
     model: opt.Model = None,
-    top_k: Annotated[int, typer.Option(help="Best labels of each clip to show, where the model has labels.")] = 3,
+    top_k: Annotated[
+        int | None, typer.Option(help="Best labels of each clip to show, where the model has labels; default: 3.")
+    ] = None,
     stride: opt.Stride = None,
     start: opt.Start = None,
     end: opt.End = None,
@@ -60,12 +64,14 @@ def semcode(
         "engine": engine,
         "precision": precision,
         "threads": threads,
+        "device": None if device == "cpu" else device,
+        "top_k": top_k,
     }
     given = {name: value for name, value in options.items() if value is not None}
     if Path(source).suffix not in FORMATS:
-        features = _features(source, top_k, given | {"device": device})
+        features = _features(source, given)
     elif given:
-        raise UsageError(f"--{next(iter(given))} is for a video, and {source} holds features already")
+        raise UsageError(f"--{next(iter(given)).replace('_', '-')} is for a video, and {source} holds features already")
     else:
         features = load(Path(source))
     if features.status != "failed":
@@ -76,11 +82,12 @@ def semcode(
         raise typer.Exit(3)
 
 
-def _features(video: str, top_k: int, options: dict[str, Any]) -> "Features":
+def _features(video: str, options: dict[str, Any]) -> "Features":
     from ig65m.tasks import DEFAULT_CLASSIFIER, load_extractor
     from ig65m.zoo.load import load_model
 
     network = load_model(options.pop("model", DEFAULT_CLASSIFIER))
+    top_k = options.pop("top_k", TOP_K)
     labels = top_k if network.card.labels else None  # others have numbers for names
     with opt.Meter(1) as meter:
         extractor = load_extractor(model=network, top_k=labels, on_engine=opt.on_engine, **options)

@@ -62,7 +62,11 @@ def search(
     from ig65m.search.query import find_video
 
     index = Index.open(folder)
-    query = None if video is None else _query(index, video, model, engine=engine, precision=precision, device=device)
+    how = {"model": model, "engine": engine, "precision": precision, "device": None if device == "cpu" else device}
+    given = {name: value for name, value in how.items() if value is not None}
+    query = None if video is None else _query(index, video, given)
+    if given and (query is None or query.video is not None):
+        raise UsageError(f"--{next(iter(given))} is for a VIDEO that is not in the index; here no features are computed")
     unwanted = [find_video(index, name) for name in without or ()]
     if others and query is not None and query.video is not None:
         unwanted.append(query.video)
@@ -86,7 +90,7 @@ def search(
         raise typer.Exit(3)
 
 
-def _query(index: "Index", text: str, model: str | None, **options: Any) -> "Query":
+def _query(index: "Index", text: str, options: dict[str, Any]) -> "Query":
     from ig65m.search.query import extractor_for, file_query, resolve, stored_query
 
     opt.check_inputs([text])
@@ -94,7 +98,7 @@ def _query(index: "Index", text: str, model: str | None, **options: Any) -> "Que
     if name is not None:
         return stored_query(index, name, time)
     say(f"ig65m: {printable(path)} is not in the index; computing its features")
-    return file_query(index, extractor_for(index, model, on_engine=opt.on_engine, **options), path, time)
+    return file_query(index, extractor_for(index, **options, on_engine=opt.on_engine), path, time)
 
 
 def _record(index: "Index", query: "Query | None", label: str | None, hits: "list[Hit]") -> dict[str, Any]:

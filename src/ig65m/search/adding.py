@@ -52,6 +52,7 @@ class Adding:
         self._bytes = 0
 
     def take(self, folder: Path, entry: Entry) -> None:
+        """Add, replace or leave out one video of a folder of features; what cannot be searched is named, not raised."""
         before = self.known.get(entry.name)
         if entry.sha256 is None:
             self._leave_out(entry, f"failed: {'' if entry.error is None else entry.error.message}")

@@ -21,11 +21,13 @@ _THREADS: Final = {"changing": threading.RLock(), "mapping": threading.RLock()}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Put down what the index is, whole or not at all. Raises OSError."""
     with finished_file(folder / FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
+    """What the index in a folder is. Raises UsageError if there is none, or none that this version knows."""
     path = folder / FILE
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -44,6 +46,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def pooled(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of a folder of features, which must have one row of numbers a clip. Raises UsageError if not."""
     if "none" in (settings.get("pooling") or {}).values():
         raise UsageError(
             f"the features in {folder} are not pooled; extract them without --pool-spatial and --pool-temporal none"

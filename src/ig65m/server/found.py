@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ig65m.search.hits import Hit as Found
 from ig65m.search.hits import Moment, Where
 from ig65m.search.index import Index
+from ig65m.search.query import clip_at
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.answers import Asked, Hit, Hits, Span, TimedLabels, Timeline, Video, Videos, scored
 from ig65m.server.catalogue import Listing, shown
@@ -54,11 +55,14 @@ def timeline(index: Index, video: IndexedVideo) -> Timeline:
 def like_video(
     index: Index, video: IndexedVideo, time: float | None, label: str | None, count: int, *, merge: bool, others: bool
 ) -> Hits:
-    """Clips like the one of a video at that time, or like any of its; with `others`, of other videos only."""
+    """Clips like the one of a video at that time, or like any of its; with `others`, of other videos only.
+
+    A time beyond the video's clips is that of the nearest one.
+    """
     rows = index.clips(video.video)
     vectors, spans = rows.vectors, rows.spans
     if time is not None:
-        number = nearest(spans, time)
+        number = clip_at(spans, min(max(time, spans[0].start), max(span.end for span in spans)))
         vectors, spans = vectors[[number]], (spans[number],)
     own = [Moment(video.video, span.start, span.end) for span in spans]
     where = Where(label=label, not_videos=(video.video,) if others else ())
@@ -77,16 +81,6 @@ def like_features(index: Index, vectors: NDArray[np.float32], spans: Sequence[Cl
 def with_label(index: Index, label: str, count: int, *, merge: bool) -> Hits:
     """The clips of which a label has the highest scores."""
     return Hits(query=Asked(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)])
-
-
-def nearest(spans: Sequence[ClipSpan], time: float) -> int:
-    """The number of the clip that shows the time, of several the one in whose middle it is the most; else of the nearest."""
-
-    def distance(number: int) -> tuple[float, float]:
-        span = spans[number]
-        return max(span.start - time, time - span.end, 0.0), abs((span.start + span.end) / 2 - time)
-
-    return min(range(len(spans)), key=distance)
 
 
 def _hit(hit: Found, query: ClipSpan | None) -> Hit:
