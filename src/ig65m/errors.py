@@ -28,11 +28,16 @@ class ModelError(IgError, ValueError):
 
 
 class VideoError(IgError, ValueError):
-    """A video cannot be read; `last_good_time` is the end in seconds of what was decoded before, None if nothing was."""
+    """A video cannot be read, or not all of it.
 
-    def __init__(self, message: str, *, last_good_time: float | None = None) -> None:
+    last_good_time: end of the last frame that was decoded, in seconds; None if there was none.
+    gaps: (start, end) in seconds of each part that was lost to damage between frames that were decoded.
+    """
+
+    def __init__(self, message: str, *, last_good_time: float | None = None, gaps: Sequence[tuple[float, float]] = ()) -> None:
         super().__init__(message)
         self.last_good_time = last_good_time
+        self.gaps = tuple(gaps)
 
 
 class UsageError(IgError, ValueError):

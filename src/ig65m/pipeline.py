@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ class _Reader(threading.Thread):
                 for clip in clips:
                     self._put((source, clip))
         except (IgError, OSError) as error:
-            last_good_time = error.last_good_time if isinstance(error, VideoError) else None
-            failure = Failure("decode", str(error), last_good_time)
+            failure = Failure("decode", str(error))
+            if isinstance(error, VideoError):
+                failure = replace(failure, last_good_time=error.last_good_time, gaps=error.gaps)
         self._put((source, _End(failure)))
 
     def _put(self, item: tuple[Source, Clip | _End] | BaseException | None) -> None:

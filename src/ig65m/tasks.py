@@ -486,7 +486,7 @@ def _source(video: Source | NDArray[np.uint8], options: Options) -> Source:
 
 def _read_at_all(result: R) -> R:
     if result.status == "failed" and result.error is not None:
-        raise VideoError(result.error.message, last_good_time=result.error.last_good_time)
+        raise VideoError(result.error.message, last_good_time=result.error.last_good_time, gaps=result.error.gaps)
     return result
 
 

@@ -163,11 +163,25 @@ class ClipPrediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a video gave nothing or not all: the stage that failed, the message, the end of the last good frame or None."""
+    """Why a video gave nothing or not all.
+
+    stage: the stage that failed. last_good_time: end of the last good frame in seconds, None if there was none. gaps: (start,
+    end) in seconds of each part that was lost between good frames; no clip touches one.
+    """
 
     stage: str
     message: str
     last_good_time: float | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> "Failure":
+        """The inverse of `dataclasses.asdict`, after JSON; records without gaps are of older versions.
+
+        Raises LookupError, TypeError or ValueError for a record of something else.
+        """
+        gaps = tuple((float(start), float(end)) for start, end in record.get("gaps", ()))
+        return Failure(**{**record, "gaps": gaps})
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ class Failed(BaseModel):
     stage: str
     message: str
     last_good_time: float | None
+    gaps: list[tuple[float, float]] = Field([], description="start and end in seconds of each part that was lost to damage")
 
 
 class Classified(BaseModel):

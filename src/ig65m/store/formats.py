@@ -115,7 +115,7 @@ def load(path: Path) -> Features:
             spans=tuple(ClipSpan(*span, *frames) for span, frames in zip(info["spans"], info["frames"], strict=True)),
             model=info["model"],
             logits=arrays.get("logits"),
-            error=None if info["error"] is None else Failure(**info["error"]),
+            error=None if info["error"] is None else Failure.from_record(info["error"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         kinds = "; expected what `ig65m extract` writes: .npz, .parquet, or .npy with its .json beside it"

@@ -42,7 +42,7 @@ class Entry:
         parts = {key: record.pop(key, None) for key in ("start", "end")}
         video = Segment(record.pop("path"), **parts, starts=None if starts is None else tuple(starts))
         error = record.pop("error")
-        return Entry(video=video, error=None if error is None else Failure(**error), **record)
+        return Entry(video=video, error=None if error is None else Failure.from_record(error), **record)
 
 
 class Journal:

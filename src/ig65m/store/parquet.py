@@ -76,7 +76,7 @@ def read_parquet(path: Path) -> tuple[Features, dict[str, Any]]:
             model=description["model"],
             logits=_rows(table["logits"], [table["logits"].type.list_size]) if "logits" in table.column_names else None,
             labels=_labels(table["labels"]) if "labels" in table.column_names else None,
-            error=None if error is None else Failure(**error),
+            error=None if error is None else Failure.from_record(error),
         )
     except (pa.ArrowException, LookupError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is no whole file of features of ours ({error})") from None
