@@ -12,9 +12,9 @@ import pytest
 
 from ig65m.errors import VideoError
 from ig65m.types import Limits
-from ig65m.video.frame import Frame
+from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.integrity.container import is_cut
 from ig65m.video.reader import read_frames
-from ig65m.video.sizes import is_cut
 from tests import videos
 from tests.test_odd_videos import AV1, H265, SHARP, VP8, VP9, even, numbers
 
@@ -58,14 +58,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-def read_until_failure(path: Path, **how: Any) -> tuple[list[Frame], VideoError | None]:
-    frames: list[Frame] = []
+def read_all(path: Path, **how: Any) -> tuple[list[Frame | LostFrame], VideoError | None]:
+    frames: list[Frame | LostFrame] = []
     try:
         for frame in read_frames(path, **how):
             frames.append(frame)
     except VideoError as failure:
         return frames, failure
     return frames, None
+
+
+def read_until_failure(path: Path, **how: Any) -> tuple[list[Frame], VideoError | None]:
+    """The frames that were not lost."""
+    frames, failure = read_all(path, **how)
+    return [frame for frame in frames if isinstance(frame, Frame)], failure
 
 
 def times(path: Path) -> list[float]:
@@ -114,17 +120,29 @@ def test_next_to_nothing_of_a_file_is_a_failure(kind: str, share: float, whole: 
     assert numbers(frames) == list(range(len(frames)))
 
 
+def holds_the_grid(frames: list[Frame | LostFrame], source: Path) -> list[int]:
+    """Compare frames with those of the undamaged video: times, and pixels of good ones. Returns the numbers of lost ones."""
+    whole = list(read_frames(source))
+    assert [frame.time for frame in frames] == pytest.approx([frame.time for frame in whole[: len(frames)]], abs=1.01e-3)
+    for frame, good in zip(frames, whole, strict=False):
+        assert isinstance(good, Frame)
+        assert isinstance(frame, LostFrame) or (frame.picture.to_ndarray() == good.picture.to_ndarray()).all()
+    return [number for number, frame in enumerate(frames) if isinstance(frame, LostFrame)]
+
+
 def test_packets_lost_from_a_transport_stream(whole: Callable[[str], Path], tmp_path: Path) -> None:
     source = whole("ts")
     data, lossy = source.read_bytes(), tmp_path / "lossy.ts"
     middle = len(data) // 188 // 2 * 188
     lossy.write_bytes(data[:middle] + data[middle + 3 * 188 :])
-    frames, failure = read_until_failure(lossy)
-    assert failure is not None
-    assert "packets of it were lost" in str(failure)
-    assert numbers(frames) == list(range(len(frames)))
-    assert 15 < len(frames) < 45
-    assert failure.last_good_time == frames[-1].end
+    frames, failure = read_all(lossy)
+    assert failure is None
+    lost = holds_the_grid(frames, source)
+    assert len(frames) == 60
+    assert 15 < lost[0] < 45
+    assert lost[-1] < lost[0] + 10
+    assert (lost[-1] + 1) % 10 == 0
+    assert {frame.reason for frame in frames if isinstance(frame, LostFrame)} == {"packets of it were lost"}
 
 
 def test_recordings_that_were_joined_lost_nothing(whole: Callable[[str], Path], tmp_path: Path) -> None:
@@ -159,41 +177,48 @@ def overwritten(data: bytes) -> bytes:
     return data[: len(data) // 4] + bytes(len(data) - len(data) // 4)
 
 
-DAMAGES: dict[str, tuple[str, dict[str, Any], Callable[[bytes], bytes]]] = {
-    "h264": ("mp4", {"options": {"bf": "0"}}, halved),
-    "h264-b-frames": ("mkv", {"options": {"bf": "2"}}, halved),
-    "mpeg4": ("mp4", {"codec": "mpeg4", "options": SHARP}, halved),
-    "mpeg2": ("mkv", {"codec": "mpeg2video", "options": SHARP}, halved),
-    "mjpeg": ("mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}, lambda data: bytes(len(data))),
-    "vp8": ("mkv", VP8, lambda data: data[:2]),
-    "vp9": ("mkv", VP9, overwritten),
-    "png-checksum": ("mov", {"codec": "png", "pix_fmt": "rgb24"}, overwritten),
-    "prores": ("mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}, halved),
+DAMAGES: dict[str, tuple[str, dict[str, Any], Callable[[bytes], bytes], int]] = {
+    "h264": ("mp4", {"options": {"bf": "0", **GROUPS}}, halved, 30),
+    "h264-b-frames": ("mkv", {"options": {"bf": "2", **GROUPS}}, halved, 30),
+    "h264-b-pyramid": ("mp4", {"options": {"bf": "7", "b_strategy": "0", "b-pyramid": "normal", **GROUPS}}, overwritten, 30),
+    "h264-open-groups": ("mp4", {"options": {"x264-params": "keyint=10:open-gop=1:bframes=3:b-adapt=0"}}, halved, 34),
+    "h264-one-group": ("mp4", {"options": {"bf": "0", "g": "100"}}, halved, 40),
+    "mpeg4": ("mp4", {"codec": "mpeg4", "options": {**SHARP, "g": "10"}}, halved, 30),
+    "mpeg2": ("mkv", {"codec": "mpeg2video", "options": {**SHARP, "g": "10", "bf": "2"}}, halved, 34),
+    "mjpeg": ("mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}, lambda data: bytes(len(data)), 22),
+    "mjpeg-avi": ("avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}, lambda data: bytes(len(data)), 22),
+    "vp8": ("mkv", {**VP8, "options": {**VP8["options"], "g": "10"}}, lambda data: data[:2], 32),
+    "vp9": ("mkv", {**VP9, "options": {**VP9["options"], "g": "10"}}, overwritten, 32),
+    "png-checksum": ("mov", {"codec": "png", "pix_fmt": "rgb24"}, overwritten, 22),
+    "prores": ("mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}, halved, 22),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damage_ends_the_video_before_it(kind: str, tmp_path: Path) -> None:
+def test_damage_costs_frames_up_to_the_next_key_frame(kind: str, tmp_path: Path) -> None:
     """Even where the decoder conceals it, and goes on."""
-    suffix, how, change = DAMAGES[kind]
+    suffix, how, change, most = DAMAGES[kind]
     source = even(tmp_path / f"source.{suffix}", how, 40)
-    frames, failure = read_until_failure(damaged(source, tmp_path / f"damaged.{suffix}", 20, change))
-    assert failure is not None
-    found = numbers(frames)
-    assert found == list(range(len(found)))
-    assert 17 <= len(found) <= 22
-    assert failure.last_good_time == frames[-1].end
-    assert "can be decoded" in str(failure) or "damaged" in str(failure)
+    frames, failure = read_all(damaged(source, tmp_path / f"damaged.{suffix}", 20 + ("b-" in kind), change))
+    lost = holds_the_grid(frames, source)
+    assert len(frames) == 40
+    assert lost == list(range(lost[0], lost[-1] + 1))
+    assert 13 <= lost[0] <= 23
+    assert lost[-1] < most
+    if lost[-1] < 39:
+        assert failure is None
+    else:
+        assert failure is not None
+        assert failure.last_good_time == frames[lost[0] - 1].end
+        assert "nothing after" in str(failure)
 
 
 def test_damage_at_the_beginning_costs_the_beginning_only(tmp_path: Path) -> None:
     source = even(tmp_path / "source.mp4", {"options": GROUPS}, 40)
-    frames, failure = read_until_failure(damaged(source, tmp_path / "damaged.mp4", 0, halved))
-    assert failure is not None
-    assert "its beginning cannot be decoded" in str(failure)
-    assert numbers(frames) == list(range(10, 40))
-    assert frames[0].time == pytest.approx(0.4)
-    assert failure.last_good_time == frames[-1].end
+    frames, failure = read_all(damaged(source, tmp_path / "damaged.mp4", 0, halved))
+    assert failure is None
+    assert holds_the_grid(frames, source) == list(range(10))
+    assert len(frames) == 40
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts", "avi", "flv", "mpg", "webm", "h265", "av1", "ogg", "gif"])
@@ -307,7 +332,7 @@ def test_few_bytes_that_claim_a_huge_picture(make: Callable[[int, int], bytes], 
     path = tmp_path / "bomb.bin"
     path.write_bytes(make(*size))
     with pytest.raises(VideoError, match=r"pixels[;:] raise --max-pixels|supported format"):
-        next(read_frames(path))
+        list(read_frames(path))
     if make is png:
         folder = tmp_path / "folder"
         folder.mkdir()

@@ -9,7 +9,7 @@ import pytest
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Frames
-from ig65m.video.frame import Frame
+from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_frames
 from tests import videos
 
@@ -202,8 +202,8 @@ def test_a_late_cut_of_the_file_is_told_after_its_good_frames(tmp_path: Path) ->
         assert str(cut) in str(failure)
 
 
-def test_an_undecodable_packet_ends_the_video_after_its_good_frames(tmp_path: Path) -> None:
-    whole = videos.encode_numbers(tmp_path / "whole.mkv", videos.constant(40), codec="ffv1", pix_fmt="bgr0")
+def test_an_undecodable_packet_costs_its_frame(tmp_path: Path) -> None:
+    whole = videos.encode_numbers(tmp_path / "whole.mkv", videos.constant(40), codec="ffv1", pix_fmt="bgr0", options={"g": "1"})
     broken = tmp_path / "broken.mkv"
     with av.open(str(whole)) as source, av.open(str(broken), "w") as output:
         copy = output.add_stream_from_template(source.streams.video[0])
@@ -212,10 +212,9 @@ def test_an_undecodable_packet_ends_the_video_after_its_good_frames(tmp_path: Pa
                 bad = av.Packet(bytes(3)) if i == 25 else packet
                 bad.pts, bad.dts, bad.time_base, bad.stream = packet.pts, packet.dts, packet.time_base, copy
                 output.mux(bad)
-    frames, failure = read_until_failure(broken)
-    assert numbers(frames) == list(range(25))
-    assert failure.last_good_time == pytest.approx(1.0)
-    assert "nothing after 1.000 s can be decoded" in str(failure)
+    frames = list(read_frames(broken))
+    assert numbers([frame for frame in frames if isinstance(frame, Frame)]) == [*range(25), *range(26, 40)]
+    assert frames[25] == LostFrame(pytest.approx(1.0), pytest.approx(1.04), "Invalid data found when processing input")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv", "ts"])

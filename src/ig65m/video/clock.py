@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-
-import av
+from typing import Protocol
 
 NEW_TIMELINE = 1.0
 """Seconds that times must jump back for what follows to count as another recording, where no key frame says so."""
+
+
+class Stamped(Protocol):
+    """A picture, or what stands in place of one: timestamps and duration in the stream's time base."""
+
+    @property
+    def pts(self) -> int | None: ...
+
+    @property
+    def dts(self) -> int | None: ...
+
+    @property
+    def duration(self) -> int: ...
 
 
 @dataclass
@@ -25,20 +37,20 @@ class Clock:
     _last_dts: int | None = None
     _disorder: int = 0  # how often presentation times did not grow, less how often decoding times did not
 
-    def start_at(self, dts: int, first: av.VideoFrame) -> None:
+    def start_at(self, dts: int, first: Stamped) -> None:
         """For AVI, which has decoding times only: a decoder that reorders gives its first picture some packets late."""
         late = first.dts if first.pts is None else first.pts
         if late is not None:
             self.shift = float((dts - late) * self.time_base)
 
-    def begin_anew(self, picture: av.VideoFrame) -> None:
+    def begin_anew(self, picture: Stamped) -> None:
         """For the first picture of another recording, appended with times of its own: it follows on the last one."""
         stamp = picture.dts if picture.pts is None else picture.pts
         self._last_pts, self._last_dts, self._disorder = None, None, 0
         if stamp is not None and self.last is not None:
             self.shift = self.last + self.period - float(stamp * self.time_base)
 
-    def stamp(self, picture: av.VideoFrame) -> int | None:
+    def stamp(self, picture: Stamped) -> int | None:
         """In units of `time_base`; to be asked once for each picture."""
         pts, dts = picture.pts, picture.dts
         if pts is not None:
@@ -49,7 +61,7 @@ class Clock:
             self._last_dts = dts
         return dts if pts is None or (self._disorder > 0 and dts is not None) else pts
 
-    def time(self, picture: av.VideoFrame) -> float:
+    def time(self, picture: Stamped) -> float:
         stamp = self.stamp(picture)
         follows = 0.0 if self.last is None else self.last + self.period
         time = follows if stamp is None else float(stamp * self.time_base) + self.shift

@@ -1,29 +1,36 @@
-"""Packets -> good pictures, up to the first damage."""
+"""Packets -> pictures in order of presentation, and in place of those that damage has cost, a word on each.
+
+After damage, decoding goes on at the next key frame that decodes. No picture is given whose packet comes after a damaged one
+and before that key frame: it may be predicted from the damaged picture, which decoders do not say.
+"""
 
 import os
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import av
 from av.container import InputContainer
-from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from ig65m.types import Limits
-from ig65m.video.continuity import Continuity
-from ig65m.video.sizes import is_cut
+from ig65m.video.packets import Loss, Packet, Packets, Seam, Seen
 
-CONCEALED = "its decoder met damage there"
-UNMARKED = {"mpegts", "mpeg", "asf", "gif", "apng", "ogg", "dv"}
-"""Demuxers that do not mark a packet as corrupt where the file ends within it."""
+CONCEALED: Final = "its decoder met damage there"
+NOT_ALONE: Final = "its key frame cannot be decoded alone"
+NOTHING: Final = "nothing comes of its first packets"
+MOST_HELD: Final = 256 << 20
+"""Bytes of packets that are kept to be decoded again, and of pictures that wait for the one they may be predicted from."""
 
-LONG_AGO = -(1 << 63)
+LONGEST_RUN: Final = 17
+"""Pictures that may wait, or come before their key frame; H.264 and HEVC allow 16."""
 
-SEAM = 0.1
-"""Seconds that decoding times must jump back at a key frame for it to begin another recording, appended to the first."""
+Reopen = Callable[[], AbstractContextManager[tuple[InputContainer, VideoStream]]]
 
 
 def options(limits: Limits) -> dict[str, str]:
@@ -48,171 +55,307 @@ def why(error: av.FFmpegError, limits: Limits) -> str:
 
 
 class Damage(Exception):
-    """Nothing good comes after the last picture; the message says why, and `before` is the faulty packet's timestamp."""
-
-    def __init__(self, message: str, before: int | None = None) -> None:
-        super().__init__(message)
-        self.before = before
+    """Nothing good comes after the last picture; the message says why."""
 
 
-@dataclass(kw_only=True)
-class Seen:
-    """What the packets so far said; times are in seconds, but for entry and first_due, which are timestamps.
+@dataclass(frozen=True)
+class Lost:
+    """In place of a picture that damage has cost: its packet's timestamp and duration, in the stream's time base."""
 
-    always_key: the container's first packet is always a key frame. video_end, any_end: the latest end, of the video stream
-    and of any stream. last_due: when the last picture is to be shown; first_due: the first. entry: the decoding time of the
-    first packet of those that could be decoded. skipped: why pictures at the beginning were left out, though the first
-    packet is a key frame. reached: the byte of the file where the last packet ended. begins_anew: the next picture is the first
-    of another recording, whose times have nothing to do with those before; who reads it resets it.
+    pts: int | None
+    dts: int | None
+    duration: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Pictures are missing here that no packet tells of; timestamps after this are `shift` seconds too early."""
+
+    reason: str
+    shift: float = 0.0
+
+
+Decoded = av.VideoFrame | Lost | Hole
+
+
+def decode(
+    path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits, reopen: Reopen
+) -> Iterator[Decoded]:
+    """The stream's pictures in order of presentation.
+
+    `reopen` opens the file once more, for a decoder with one thread. Before the first good picture of a recording that does not
+    start with a key frame, what cannot be decoded is passed over. Raises Damage where nothing good comes any more.
+    """
+    with ExitStack() as opened:
+        packets = Packets(path, container, stream, seen)
+        opened.callback(packets.close)
+
+        def spare() -> VideoCodecContext:
+            return opened.enter_context(reopen())[1].codec_context
+
+        yield from _Decoding(stream, packets, seen, limits, spare).run()
+
+
+class _Decoding:
+    """State of `decode`.
+
+    A decoder with threads says late and vaguely which packet is damaged. Where it meets damage, the packets since the last key
+    frame are decoded once more by a decoder without threads, packet by packet.
     """
 
-    always_key: bool
-    video_end: float | None = None
-    any_end: float | None = None
-    last_due: float | None = None
-    entry: int | None = None
-    skipped: str | None = None
-    starts_with_key: bool | None = None
-    first_due: int | None = None
-    reached: int | None = None
-    begins_anew: bool = False
+    def __init__(
+        self, stream: VideoStream, packets: Packets, seen: Seen, limits: Limits, spare: Callable[[], VideoCodecContext]
+    ) -> None:
+        self.stream, self.packets, self.seen, self.limits = stream, packets, seen, limits
+        self.open_spare = spare
+        self.spare: VideoCodecContext | None = None
+        self.ahead: deque[Packet | Loss | Seam] = deque()  # read before, to be decoded next
+        self.kept: deque[Packet] = deque()  # went into the decoder, from a key frame on; empty if they were too large
+        self.kept_bytes = 0
+        self.held: list[av.VideoFrame] = []  # wait for the picture that they may be predicted from
+        self.last: int | None = None  # timestamp of the last picture given, or lost
+        self.entry: Packet | None = None  # key frame with which decoding has gone on, until its picture comes
+        self.begun = self.at_seam = False
+        self.sent = self.given = 0  # packets, and pictures given or lost; for streams without timestamps
+        threads = max(1, stream.codec_context.thread_count, os.cpu_count() or 1)
+        self.lag = threads + LONGEST_RUN  # packets after which the picture of one has come
 
-    def note(self, packet: "av.Packet[Stream]", *, is_video: bool) -> None:
-        if is_video:
-            if self.starts_with_key is None:
-                self.starts_with_key = packet.is_keyframe or self.always_key
-                self.first_due = None if packet.is_discard else packet.pts
-            if self.entry is None:
-                self.entry = packet.dts
-            self.reached = None if packet.pos is None else packet.pos + packet.size
-        if packet.pts is None or packet.is_discard:
-            return
-        due = float(packet.pts * packet.time_base)
-        end = due + float((packet.duration or 0) * packet.time_base)
-        self.any_end = end if self.any_end is None else max(self.any_end, end)
-        if is_video:
-            self.video_end = end if self.video_end is None else max(self.video_end, end)
-            self.last_due = due if self.last_due is None else max(self.last_due, due)
-
-    def entered_late(self, first: av.VideoFrame) -> bool:
-        """Whether the first picture is not that of the first packet, though that was to be shown."""
-        return first.pts is not None and self.first_due is not None and first.pts > self.first_due
-
-    def pass_over(self, why: str) -> None:
-        self.entry = None
-        if self.starts_with_key and self.skipped is None:
-            self.skipped = why
-
-
-def decode(path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits) -> Iterator[av.VideoFrame]:
-    """The stream's pictures in order of presentation; raises Damage after the last good one.
-
-    A picture in which the decoder conceals an error is damage too. Before the first good picture, what cannot be decoded is
-    passed over: a recording may begin between key frames.
-    """
-    begun = seam = False
-    # Each of the decoder's threads may hold a packet, so an error is about one of the latest.
-    recent: deque[int | None] = deque(maxlen=max(1, stream.codec_context.thread_count, os.cpu_count() or 1))
-    packets = _packets(path, container, stream, seen)
-    latest: av.Packet[Stream] | None = None
-    ended = False
-    while not ended:
-        try:
-            packet = next(packets, None)
-        except Damage as damage:
-            yield from _held_back(stream, damage.before)
-            raise
-        ended = packet is None
-        try:
-            before: list[av.VideoFrame] = []
-            if packet is not None and _begins_anew(packet, latest):
-                before, seam = _flushed(stream), True
-            if packet is not None:
-                latest = packet if packet.dts is not None else latest
-                recent.append(packet.pts)
-            pictures = before + stream.decode(packet)
-        except av.FFmpegError as error:
-            if begun:
-                yield from _held_back(stream, min((LONG_AGO if pts is None else pts for pts in recent), default=None))
-                raise Damage(why(error, limits)) from error
-            seen.pass_over(why(error, limits))
-            continue
-        for number, picture in enumerate(pictures):
-            _refuse_large(picture, limits)
-            if not picture.is_corrupt:
-                if not begun and seen.entered_late(picture):
-                    seen.pass_over("nothing comes of its first packets")
-                begun = True
-                if seam and number >= len(before):
-                    seen.begins_anew, seam = True, False
-                yield picture
-            elif begun:
-                raise Damage(CONCEALED)
+    def run(self) -> Iterator[Decoded]:
+        while True:
+            item = self._next()
+            if isinstance(item, Loss):
+                yield from self._damaged(item.reason, item)
+            elif isinstance(item, Seam):
+                self.ahead.appendleft(item)
+                yield from self._decoded(None)
+                if self.ahead[0] is item:  # else damage was found on the way, and it comes again
+                    self.ahead.popleft()
+                    yield from self._release()
+                    self.stream.codec_context.flush_buffers()
+                    self._keep_none()
+                    self.at_seam = True
             else:
-                seen.pass_over(CONCEALED)
+                yield from self._decoded(item)
+                if item is None and not self.ahead:
+                    break
+        yield from self._release()
+
+    def _next(self) -> Packet | Loss | Seam | None:
+        if self.ahead:
+            return self.ahead.popleft()
+        item = self.packets.next()
+        self.sent += isinstance(item, av.Packet) or (isinstance(item, Loss) and item.packet is not None)
+        return item
+
+    def _decoded(self, packet: Packet | None) -> Iterator[Decoded]:
+        """What comes of a packet; of None, what is still in the decoder."""
+        if packet is not None:
+            self._keep(packet)
+        try:
+            pictures = self.stream.decode(packet)
+        except av.FFmpegError as error:
+            yield from self._damaged(why(error, self.limits))
+            return
+        if pictures and self.at_seam:
+            self.at_seam, self.last, self.seen.begins_anew = False, None, True
+        for picture in pictures:
+            _refuse_large(picture, self.limits)
+            if (reason := self._what_is_wrong(picture)) is not None:
+                yield from self._damaged(reason, bad=None if reason == CONCEALED else 0)
+                return
+            if not self.begun and self.seen.entered_late(picture):
+                if self.seen.starts_with_key:
+                    yield from self._lost([each for each in self.kept if (each.pts or 0) < (picture.pts or 0)], NOTHING)
+                else:
+                    self.seen.pass_over(NOTHING)
+            self.begun, self.entry = True, None
+            self.held.append(picture)
+            if picture.pict_type != PictureType.B or self._is_full():
+                yield from self._release()
+        if packet is None and self.entry is not None:
+            yield from self._damaged(NOT_ALONE, bad=0)
+
+    def _what_is_wrong(self, picture: av.VideoFrame) -> str | None:
+        if picture.is_corrupt:
+            return CONCEALED
+        if self.entry is None or (picture.key_frame and (self.entry.pts is None or picture.pts == self.entry.pts)):
+            return None
+        return NOT_ALONE
+
+    def _is_full(self) -> bool:
+        """Whether no more pictures can wait."""
+        latest = self.held[-1]
+        size = latest.width * latest.height * latest.format.padded_bits_per_pixel // 8
+        return len(self.held) >= min(LONGEST_RUN, MOST_HELD // max(size, 1))
+
+    def _release(self) -> Iterator[av.VideoFrame]:
+        held, self.held = self.held, []
+        for picture in held:
+            self.last = _stamp(picture)
+            self.given += 1
+            yield picture
+
+    def _keep(self, packet: Packet) -> None:
+        """Keep packets from the key frame on that lies before all whose pictures may still come."""
+        if not self.kept and not (packet.is_keyframe or self.sent == 1):
+            return
+        self.kept.append(packet)
+        self.kept_bytes += packet.size
+        if packet.is_keyframe:
+            keys = [place for place in range(1, len(self.kept) - self.lag) if self.kept[place].is_keyframe]
+            for _ in range(keys[-1] if keys else 0):
+                self.kept_bytes -= self.kept.popleft().size
+        if self.kept_bytes > MOST_HELD:
+            self._keep_none()
+
+    def _keep_none(self) -> None:
+        self.kept.clear()
+        self.kept_bytes = 0
+
+    def _damaged(self, reason: str, loss: Loss | None = None, bad: int | None = None) -> Iterator[Decoded]:
+        """Give the good pictures before the damage, then what is lost up to the next key frame, with which decoding goes on.
+
+        loss: packets are missing after those that were sent. bad: number of the damaged packet among those kept, if known.
+        Raises Damage if no key frame comes any more.
+        """
+        if not self.begun and not self.seen.starts_with_key:
+            self._pass_over(reason, loss)
+            return
+        timed = all(_stamp(packet) is not None for packet in self.kept)
+        holes = [Hole(reason)] if loss is None and not self.kept else []
+        good: list[av.VideoFrame] = []
+        if bad is None:
+            good, bad = self._again() if timed else ([], len(self.kept))
+        self.stream.codec_context.flush_buffers()
+        kept = list(self.kept)
+        self._keep_none()
+        behind = self._behind(kept, bad)
+        after: list[Packet | Loss | Seam] = [*kept[behind:], *([] if loss is None else [loss])]
+        self.ahead.extendleft(reversed(after))
+        lost = kept[bad:behind]
+        is_end = not self._skip_to_key(lost, holes)
+        self.held = self._shown_before([*lost, loss.packet] if loss and loss.is_end and loss.packet else lost, good)
+        yield from self._release()
+        yield from holes
+        if timed:
+            not_shown = [] if loss is not None and loss.is_end else kept[: min(bad, behind)]
+            yield from self._lost([*not_shown, *lost], reason)
+        else:
+            yield from [Lost(None, None, 0, reason)] * (self.sent - self.given)
+            self.given = self.sent
+        if is_end:
+            raise Damage(reason)
+
+    def _behind(self, kept: list[Packet], bad: int) -> int:
+        """Where to go on: behind the bad packet, or if that is shown before its key frame, at this, which does not need it."""
+        key = next((number for number in range(min(bad, len(kept) - 1), 0, -1) if kept[number].is_keyframe), 0)
+        return key if key < bad < len(kept) and _is_before(kept[bad], kept[key]) else bad + 1
+
+    def _shown_before(self, lost: list[Packet], good: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """The good pictures up to the first lost one; where times do not say which, without those that may come after it."""
+        stamps = [packet.pts for packet in lost if packet.pts is not None]
+        if not lost:
+            return good
+        if len(stamps) < len(lost) or all(picture.pts is None for picture in good):
+            return good[: max(0, len(good) - self.stream.codec_context.reorder_depth)]
+        before = [number for number, each in enumerate(good) if each.pts is not None and each.pts < min(stamps)]
+        return good[: before[-1] + 1] if before else []
+
+    def _pass_over(self, reason: str, loss: Loss | None) -> None:
+        self.seen.pass_over(reason)
+        self.held.clear()
+        if loss is not None:
+            self.stream.codec_context.flush_buffers()
+            if loss.is_end:
+                raise Damage(reason)
+
+    def _again(self) -> tuple[list[av.VideoFrame], int]:
+        """Decode the packets kept once more: good pictures that were not given yet, and the number of the first bad packet."""
+        if self.spare is None:
+            self.spare = self.open_spare()
+        self.spare.flush_buffers()
+        good: list[av.VideoFrame] = []
+        for number, packet in enumerate([*self.kept, None]):
+            try:
+                pictures = self.spare.decode(packet)
+            except av.FFmpegError:
+                for picture in _rest_of(self.spare):
+                    if picture.is_corrupt:
+                        return self._up_to(picture, good, number)
+                    good.append(picture)
+                return self._new(good), number
+            for picture in pictures:
+                if picture.is_corrupt:
+                    return self._up_to(picture, good, number)
+                good.append(picture)
+            good = self._new(good)
+        return good, len(self.kept)
+
+    def _new(self, pictures: Iterable[av.VideoFrame]) -> list[av.VideoFrame]:
+        """Those that were not given yet."""
+        return [each for each in pictures if self.last is None or (stamp := _stamp(each)) is None or stamp > self.last]
+
+    def _up_to(self, corrupt: av.VideoFrame, good: list[av.VideoFrame], number: int) -> tuple[list[av.VideoFrame], int]:
+        """As `_again`, where packet `number` brought a corrupt picture to light."""
+        while good and good[-1].pict_type == PictureType.B:  # may be predicted from the corrupt one
+            good.pop()
+        if corrupt.pts is None:
+            return self._new(good), max(0, number - self.stream.codec_context.reorder_depth)
+        sent = [packet.pts for packet in self.kept]
+        return self._new(good), sent.index(corrupt.pts) if corrupt.pts in sent else number
+
+    def _skip_to_key(self, lost: list[Packet], holes: list[Hole]) -> bool:
+        """Leave out packets up to the next key frame, and those behind it that are shown before it; False if there is none."""
+        while (item := self._next()) is not None:
+            if isinstance(item, Loss):
+                holes.append(Hole(item.reason, item.shift))
+                lost += [item.packet] if item.packet is not None and not item.is_end else []
+            elif isinstance(item, Seam):
+                self.at_seam = True
+            elif item.is_keyframe:
+                break
+            else:
+                lost.append(item)
+        if not isinstance(item, av.Packet):
+            return False
+        self.entry = item
+        if not self.begun:
+            self.seen.entry = item.dts
+        following = self._next()
+        while isinstance(following, av.Packet) and not following.is_keyframe and _is_before(following, item):
+            lost.append(following)
+            following = self._next()
+        self.ahead.extendleft([item] if following is None else [following, item])
+        return True
+
+    def _lost(self, packets: Iterable[Packet], reason: str) -> Iterator[Lost]:
+        """In order of presentation; what is not to be shown is no loss."""
+        stamped = [(stamp, each) for each in packets if not each.is_discard and (stamp := _stamp(each)) is not None]
+        for stamp, packet in sorted(stamped, key=lambda pair: pair[0]):
+            if self.last is None or stamp > self.last:
+                self.last = stamp
+                self.given += 1
+                yield Lost(packet.pts, packet.dts if packet.pts is None else None, packet.duration or 0, reason)
+
+
+def _stamp(timed: av.VideoFrame | Packet) -> int | None:
+    return timed.dts if timed.pts is None else timed.pts
+
+
+def _is_before(packet: Packet, key: Packet) -> bool:
+    """Whether a packet is shown before the key frame that it follows."""
+    return packet.pts is not None and key.pts is not None and packet.pts < key.pts
+
+
+def _rest_of(decoder: VideoCodecContext) -> list[av.VideoFrame]:
+    try:
+        return decoder.decode(None)
+    except av.FFmpegError:
+        return []
 
 
 def _refuse_large(picture: av.VideoFrame, limits: Limits) -> None:
     large = too_large(picture.width, picture.height, limits)
     if large is not None:
         raise Damage(large)
-
-
-def _begins_anew(packet: "av.Packet[Stream]", latest: "av.Packet[Stream] | None") -> bool:
-    """Whether another recording begins here, which was appended to the first with its own times."""
-    if latest is None or latest.dts is None or packet.dts is None or not packet.is_keyframe:
-        return False
-    return (latest.dts - packet.dts) * packet.time_base >= SEAM
-
-
-def _flushed(stream: VideoStream) -> list[av.VideoFrame]:
-    """What the decoder holds back: it would lose some of it where the size changes (MPEG-2)."""
-    pictures = stream.decode(None)
-    stream.codec_context.flush_buffers()
-    return pictures
-
-
-def _packets(path: Path, container: InputContainer, stream: VideoStream, seen: Seen) -> Iterator["av.Packet[Stream]"]:
-    """The stream's packets; one without bytes repeats the picture before it (Theora), or is PyAV's mark of the end.
-
-    Raises Damage in place of the last packet where the file ends within it, and in MPEG-TS in place of one that is not
-    complete. At the seam of joined recordings packets seem to be missing too, but the time jumps back.
-    """
-    held: av.Packet[Stream] | None = None
-    with closing(Continuity(path, stream.id)) as continuity:
-        is_ts = container.format.name == "mpegts"
-        try:
-            for packet in container.demux():
-                if not packet.size:
-                    continue
-                if packet.stream_index != stream.index:
-                    seen.note(packet, is_video=False)
-                    continue
-                broken = is_ts and packet.pos is not None and continuity.broken(packet.pos)
-                if held is not None:
-                    if broken and (held.dts or 0) <= (packet.dts or 0):
-                        raise Damage("packets of it were lost", held.pts)
-                    seen.note(held, is_video=True)
-                    yield held
-                held = packet
-        except av.FFmpegError as error:
-            raise Damage(str(error.strerror)) from error
-    if held is None:
-        return
-    if (held.is_corrupt and not is_ts) or (container.format.name in UNMARKED and is_cut(path, container.format.name)):
-        raise Damage("the file ends within a picture; it was cut or is still being written", held.pts)
-    seen.note(held, is_video=True)
-    yield held
-
-
-def _held_back(stream: VideoStream, before: int | None) -> Iterator[av.VideoFrame]:
-    """The good pictures that the decoder kept for their turn, up to the faulty packet's; without times, all but the last."""
-    try:
-        pictures = stream.decode(None)
-    except av.FFmpegError:
-        return
-    for left, picture in zip(range(len(pictures) - 1, -1, -1), pictures, strict=True):
-        is_late = left == 0 if picture.pts is None or before is None else picture.pts >= before
-        if picture.is_corrupt or is_late:
-            return
-        yield picture

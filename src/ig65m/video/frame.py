@@ -43,6 +43,15 @@ class Frame:
     orientation: Orientation = Orientation()
 
 
+@dataclass(frozen=True)
+class LostFrame:
+    """In place of a frame that damage has cost, which would be on display from `time` to `end`; `reason` says what happened."""
+
+    time: float
+    end: float
+    reason: str
+
+
 def orientation_of(picture: av.VideoFrame) -> Orientation:
     """From the picture's display matrix; a turn that is no multiple of 90 degrees (within half a degree) is left out.
 

@@ -27,7 +27,7 @@ from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick
 from ig65m.video.picture import View
 from ig65m.video.sampling import Sampling
-from ig65m.video.worker import END, HEAD, LENGTH, PICTURE, SAME, SIZE, TICK, WORDS, Job
+from ig65m.video.worker import ALIVE, END, HEAD, LENGTH, LOST, PICTURE, SAME, SIZE, TICK, TORN, WORDS, Job
 
 _STARTING = 120.0  # seconds in which a worker must be ready
 
@@ -198,13 +198,14 @@ class Decoder:
         """As `clips.read_ticks`; that the worker crashes, or gives no frame for `limits.seconds`, is a VideoError too."""
         shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
         dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
-        pixels = None
+        pixels, torn = None, False
         with closing(self._answers(source, sampling, preprocessing, image_fps, math.prod(shape) * dtype.itemsize)) as answers:
             for kind, start, end, body in answers:
                 if kind == TICK:
                     pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
-                if kind in (TICK, SAME):
-                    yield Tick(start, end, pixels)
+                if kind in (TICK, SAME, LOST):
+                    yield Tick(start, end, None if kind == LOST else pixels, lost=kind == LOST, lost_before=torn)
+                torn = kind == TORN or (torn and kind == ALIVE)
 
     def read_duration(self, source: Path | str, *, image_fps: float) -> float:
         """As `reader.read_duration`."""
@@ -250,7 +251,8 @@ class Decoder:
                 if kind == END:
                     failure, usable = _verdict(body)
                     break
-                good_until = end
+                if kind not in (LOST, TORN):
+                    good_until = end
                 yield kind, start, end, body
         except TimeoutError:
             raise VideoError(
@@ -278,7 +280,8 @@ def _verdict(body: bytes) -> tuple[IgError | None, bool]:
     message, until = str(said["message"]), said["last_good_time"]
     if said["usage"]:
         return UsageError(message), True
-    return VideoError(message, last_good_time=None if until is None else float(until)), not said["worn"]
+    gaps = [(float(start), float(end)) for start, end in said["gaps"]]
+    return VideoError(message, last_good_time=None if until is None else float(until), gaps=gaps), not said["worn"]
 
 
 def _ending(status: int) -> str:

@@ -7,22 +7,21 @@ is believed.
 import itertools
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import av
 from av.container import Flags, InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ig65m.errors import VideoError
 from ig65m.types import Frames, Limits
-from ig65m.video.clock import Clock
-from ig65m.video.decoding import Damage, Seen, decode, options, too_large
-from ig65m.video.frame import Frame, Orientations
+from ig65m.video.decoding import Damage, decode, options, too_large
+from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.images import list_images, read_images
-from ig65m.video.whole import Shown, missing_end
+from ig65m.video.packets import COVERS, Seen
+from ig65m.video.timing import Timing
 
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"
 """libavformat's demuxers that may read a file; none of them opens another file or the network."""
@@ -35,7 +34,7 @@ def read_frames(
     start: float | None = None,
     threads: int = 0,
     limits: Limits | None = None,
-) -> Generator[Frame, None, None]:
+) -> Generator[Frame | LostFrame, None, None]:
     """The frames of a source in order of presentation; memory does not grow with its length.
 
     A frame's `time` is its presentation timestamp in the stream's time base, so a stream need not start at 0; its `end` is
@@ -46,7 +45,8 @@ def read_frames(
     allows to seek exactly. `threads` is for decoding, 0 lets FFmpeg choose. `limits` (None: the usual ones) bound the size
     of a picture and the number of frames decoded, those before `start` included.
 
-    Raises VideoError where nothing can be read, and after the last good frame where a file breaks off or is damaged.
+    A frame that damage has cost is a LostFrame; decoding goes on at the next key frame that decodes. Raises VideoError where
+    nothing can be read, and after the last good frame where nothing good comes any more.
     """
     limits = limits or Limits()
     if isinstance(source, Frames):
@@ -87,7 +87,8 @@ def _read_memory(frames: Frames) -> Generator[Frame, None, None]:
 
 
 def _open(path: Path, limits: Limits) -> InputContainer:
-    how = {"format_whitelist": FORMATS, "protocol_whitelist": "file", **options(limits)}
+    # Where a programme of MPEG-TS goes on under another number, its new map says so: it stays one stream.
+    how = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "merge_pmt_versions": "1", **options(limits)}
     try:
         container = av.open(f"file:{path.absolute()}", mode="r", options=how, metadata_errors="replace")
     except av.FFmpegError as error:
@@ -118,11 +119,10 @@ def open_video(path: Path, limits: Limits, threads: int = 0) -> Iterator[tuple[I
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     """FFmpeg's choice, unless it is a cover picture."""
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
     best = container.streams.best("video")
-    candidates = [stream for stream in (best, *container.streams.video) if stream and not stream.disposition & covers]
+    candidates = [stream for stream in (best, *container.streams.video) if stream and not stream.disposition & COVERS]
     if not candidates:
-        streams = {"cover picture" if stream.disposition & covers else stream.type for stream in container.streams}
+        streams = {"cover picture" if stream.disposition & COVERS else stream.type for stream in container.streams}
         kinds = ", ".join(sorted(streams)) or "nothing"
         raise VideoError(f"{path}: no video stream in this file, it holds: {kinds}")
     stream = cast(VideoStream, candidates[0])
@@ -131,20 +131,24 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _read_file(path: Path, start: float | None, threads: int, limits: Limits) -> Generator[Frame, None, None]:
-    with open_video(path, limits, threads) as (container, stream):
+def _read_file(path: Path, start: float | None, threads: int, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
+    if start is not None:
+        with open_video(path, limits, threads) as (container, stream):
+            if _seek(container, stream, start):
+                seen = Seen(always_key=_has(container, "mov", "matroska"))
+                pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
+                try:
+                    first = next(pictures, None)
+                except Damage:
+                    first = None
+                if isinstance(first, av.VideoFrame) and _is_entry(first, start):
+                    pictures = itertools.chain([first], pictures)
+                    yield from Timing(path, container, stream, seen, limits).frames(pictures)
+                    return
+    with open_video(path, limits, threads) as (container, stream):  # anew, for a seek that failed has moved all the same
         seen = Seen(always_key=_has(container, "mov", "matroska"))
-        pictures = decode(path, container, stream, seen, limits)
-        if start is not None and _seek(container, stream, start):
-            try:
-                first = next(pictures, None)
-            except Damage:
-                first = None
-            if first is None or not _is_entry(first, start):
-                yield from _read_file(path, None, threads, limits)
-                return
-            pictures, seen.skipped = itertools.chain([first], pictures), None
-        yield from _timed(path, container, stream, pictures, seen, limits)
+        pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
+        yield from Timing(path, container, stream, seen, limits).frames(pictures)
 
 
 def _has(container: InputContainer, *names: str) -> bool:
@@ -153,7 +157,7 @@ def _has(container: InputContainer, *names: str) -> bool:
 
 
 def _seek(container: InputContainer, stream: VideoStream, start: float) -> bool:
-    """To the key frame before `start`, in containers that have an index; False if nothing was done."""
+    """To the key frame before `start`, in containers that have an index; False if there is none, or no use in it."""
     if (
         not _has(container, "mov", "matroska")
         or stream.time_base is None
@@ -174,47 +178,3 @@ def _is_entry(picture: av.VideoFrame, start: float) -> bool:
     picture is none of them, or it is late.
     """
     return picture.key_frame and picture.pts is not None and picture.time <= start
-
-
-def _timed(
-    path: Path, container: InputContainer, stream: VideoStream, pictures: Iterator[av.VideoFrame], seen: Seen, limits: Limits
-) -> Iterator[Frame]:
-    rate = stream.average_rate or stream.guessed_rate
-    clock = Clock(stream.time_base or Fraction(1, av.time_base), float(1 / rate) if rate else 0.0)
-    orientations = Orientations()
-    held: tuple[float, av.VideoFrame] | None = None
-    failure: str | None = None
-    count, longest = 0, 0.0
-    while True:
-        try:
-            picture = next(pictures, None)
-        except Damage as damage:
-            picture, failure = None, f"can be decoded ({damage})"
-        if picture is None:
-            break
-        count += 1
-        if count > limits.frames:
-            failure = f"is read: it has more than {limits.frames:,} frames; raise --max-frames if it is trusted"
-            break
-        if held is None and container.format.name == "avi" and seen.entry is not None:
-            clock.start_at(seen.entry, picture)
-        if seen.begins_anew:
-            clock.begin_anew(picture)
-            seen.begins_anew = False
-        time = clock.time(picture)
-        if held is not None:
-            longest = max(longest, time - held[0])
-            yield Frame(held[0], time, held[1], orientations.of(held[1]))
-        held = time, picture
-    if held is None:
-        reason = failure or (f"can be decoded ({seen.skipped})" if seen.skipped else None)
-        raise VideoError(f"{path}: no frame of it {reason}" if reason else f"{path}: its video stream holds no frame")
-    end = held[0] + clock.period
-    yield Frame(held[0], end, held[1], orientations.of(held[1]))
-    if failure is not None:
-        raise VideoError(f"{path}: nothing after {end:.3f} s {failure}", last_good_time=end)
-    missing = missing_end(path, container, stream, seen, Shown(held[0], end, clock.shift, longest))
-    if missing is not None:
-        raise VideoError(f"{path}: breaks off at {end:.3f} s, {missing}", last_good_time=end)
-    if seen.skipped is not None:
-        raise VideoError(f"{path}: its beginning cannot be decoded ({seen.skipped})", last_good_time=end)

@@ -17,7 +17,8 @@ from ig65m.types import MAX_FPS, MAX_FRAMES
 Tail = Literal["pad", "drop"]
 
 TOLERANCE = 1e-3
-"""Seconds by which two times may differ and be the same: Matroska rounds every time to a whole millisecond."""
+"""Seconds by which two times may differ and be the same: Matroska rounds every time to a whole millisecond. Never more than a
+quarter of what a frame lasts."""
 
 
 LONGEST_STILL = 3600
@@ -125,10 +126,16 @@ def _at_most(frames: Iterable[TimedT], most: int) -> Iterator[TimedT]:
 
 def _within(frames: Iterable[TimedT], start: float | None, end: float | None) -> Iterator[TimedT]:
     for frame in frames:
-        if end is not None and frame.time >= end - TOLERANCE:
+        tolerance = min(TOLERANCE, (frame.end - frame.time) / 4)
+        if end is not None and frame.time >= end - tolerance:
             return
-        if start is None or frame.time >= start - TOLERANCE:
+        if start is None or frame.time >= start - tolerance:
             yield frame
+
+
+def is_within(frame: Timed, sampling: Sampling) -> bool:
+    """Whether a frame is one of those from `start` on and before `end`."""
+    return any(_within([frame], sampling.start, sampling.end))
 
 
 def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterator[TimedT]:

@@ -24,7 +24,7 @@ import numpy as np
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Tick, read_ticks
-from ig65m.video.frame import Frame
+from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.picture import View, read_picture
 from ig65m.video.reader import read_duration
 from ig65m.video.sampling import Sampling
@@ -48,11 +48,13 @@ READY: Final = b"R"
 ALIVE: Final = b"A"  # frames come, though none to send
 TICK: Final = b"T"  # its pixels follow, if some clip shows it
 SAME: Final = b"S"  # a tick that shows what the last one showed
+LOST: Final = b"X"  # a tick that damage has cost
+TORN: Final = b"G"  # damage has cost a frame between the last tick and the next one
 LENGTH: Final = b"L"  # what the video says its end is
 PICTURE: Final = b"P"  # one picture: its SIZE and RGB bytes follow
 SIZE: Final = struct.Struct("<II")  # height, width
 END: Final = b"E"  # of the video; if there was an error, it follows as JSON
-WORDS: Final = 20_000  # bytes of an error, at most
+WORDS: Final = 100_000  # bytes of an error, at most: its message, and some fifty for each gap
 _ALIVE_EVERY = 0.5  # seconds
 
 
@@ -71,18 +73,23 @@ class _Answers:
         self.said = time.monotonic()
 
     def tick(self, tick: Tick) -> None:
-        if tick.pixels is not None and tick.pixels is self.pixels:
+        if tick.lost_before:
+            self.send(TORN, tick.time, tick.time)
+        if tick.lost:
+            self.send(LOST, tick.time, tick.end)
+        elif tick.pixels is not None and tick.pixels is self.pixels:
             self.send(SAME, tick.time, tick.end)
         else:
             self.send(TICK, tick.time, tick.end, b"" if tick.pixels is None else tick.pixels.reshape(-1).view(np.uint8).data)
             self.pixels = tick.pixels
 
-    def alive(self, frame: Frame) -> None:
+    def alive(self, frame: Frame | LostFrame) -> None:
         if time.monotonic() - self.said > _ALIVE_EVERY:
             self.send(ALIVE, frame.time, frame.end)
 
-    def end(self, message: str, *, usage: bool = False, until: float | None = None, worn: bool = False) -> None:
-        said = {"message": message[: WORDS // 10], "usage": usage, "last_good_time": until, "worn": worn}
+    def end(self, message: str, *, usage: bool = False, error: VideoError | None = None, worn: bool = False) -> None:
+        until, gaps = (None, ()) if error is None else (error.last_good_time, error.gaps)
+        said = {"message": message[: WORDS // 50], "usage": usage, "last_good_time": until, "gaps": gaps, "worn": worn}
         self.send(END, body=json.dumps(said).encode())
 
 
@@ -107,7 +114,7 @@ def _decode(job: Job, answers: _Answers) -> None:
         # FFmpeg's decoders call want of memory by other names too.
         starved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory / 2
         hint = f"; perhaps it needs more than {more}" if starved else ""
-        answers.end(f"{error}{hint}", until=error.last_good_time, worn=starved)
+        answers.end(f"{error}{hint}", error=error, worn=starved)
     except MemoryError:
         answers.end(f"{name}: decoding needs more than {more}", worn=True)
     except BrokenPipeError:

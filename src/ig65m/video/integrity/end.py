@@ -7,11 +7,14 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ig65m.video.decoding import Seen
-from ig65m.video.sizes import is_cut
+from ig65m.video.integrity.container import is_cut
+from ig65m.video.packets import Seen
 
 TOLERANCE = 0.002
 """Seconds by which a packet's time and its picture's may differ."""
+
+MUCH = 0.5
+"""Seconds that another video stream must go on after the end of this one, and may start before that, to be its continuation."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,25 @@ class Shown:
 
 
 def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen: Seen, shown: Shown) -> str | None:
-    """Why the video should go on after what was shown, None if nothing says so."""
+    """Say why the video should go on after what was shown; None if nothing tells that it should."""
     end = shown.end - min(shown.shift, 0.0)
     promised = _promised_end(container, stream, seen, end)
+    breaks_off = f"breaks off at {shown.end:.3f} s"
     if promised - end > max(0.25, min(1.0, promised * 0.05), shown.longest):
-        return f"expected {promised:.3f} s; it was cut or is still being written"
+        return f"{breaks_off}, expected {promised:.3f} s; it was cut or is still being written"
     if seen.last_due is not None and shown.shift <= 0 and seen.last_due - (shown.time - shown.shift) > TOLERANCE:
-        return f"expected one more picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
+        return f"{breaks_off}, expected one more picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
     reached = seen.reached if container.format.name == "yuv4mpegpipe" else None
     if reached is not None and path.stat().st_size - reached > len("FRAME\n"):
-        return "in the middle of a picture; it was cut or is still being written"
+        return f"{breaks_off}, in the middle of a picture; it was cut or is still being written"
     if is_cut(path, container.format.name):
-        return "and so does the file, before its container ends; it was cut or is still being written"
+        return f"{breaks_off}, and so does the file, before its container ends; it was cut or is still being written"
+    for index, (first, last) in seen.others.items():
+        if last - end > max(MUCH, shown.longest) and first - end > -MUCH:
+            return (
+                f"its video stream ends at {shown.end:.3f} s; another one (number {index}) goes on from {first:.3f} to "
+                f"{last:.3f} s and was left out; if it is the same recording, remux the file"
+            )
     return None
 
 

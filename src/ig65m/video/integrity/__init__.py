@@ -1,0 +1,1 @@
+"""Whether a file is whole: cut ends, lost packets, broken containers."""

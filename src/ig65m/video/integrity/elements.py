@@ -1,0 +1,152 @@
+"""Whether the elements of a container lead from one packet to the next, or bytes between them are damaged.
+
+FFmpeg skips a damaged part of Matroska, AVI and FLV without an error, up to the next thing it recognises. The packets that it
+skipped are missing then.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+MOST_ELEMENTS: Final = 1_000_000
+"""Elements between two packets that are followed; beyond them the container is not judged."""
+
+
+class Element(NamedTuple):
+    """Bytes from `body` up to `end` belong to an element, and the next one starts at `end`.
+
+    Elements that hold others are entered: their `end` is their `body`.
+    """
+
+    body: int
+    end: int
+
+
+class Format(NamedTuple):
+    """element: reads the element at a place of the file, None if there is none. anchor: the place of the element that a packet
+    (position and size, as FFmpeg states them) is in, None if it cannot be told."""
+
+    element: Callable[[BinaryIO, int], Element | None]
+    anchor: Callable[[BinaryIO, int, int], int | None]
+
+
+class ElementWalk:
+    """Follows the elements of a file from packet to packet."""
+
+    def __init__(self, path: Path, format: Format) -> None:
+        self._file = path.open("rb")
+        self._format = format
+        self._place: int | None = None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def broken(self, position: int, size: int) -> bool:
+        """Whether the elements fail to lead from the packet of the last call to this one, given in order of the file.
+
+        The first call, and the first one after a break, only says where to begin.
+        """
+        if self._place is None:
+            self._place = self._format.anchor(self._file, position, size)
+            return False
+        if position < self._place:
+            return False  # read out of order, as AVI without interleaving is
+        for _ in range(MOST_ELEMENTS):
+            element = self._format.element(self._file, self._place)
+            if element is None or element.body > position:
+                self._place = self._format.anchor(self._file, position, size)
+                return True
+            if position < element.end:
+                return False
+            self._place = element.end
+        self._place = None
+        return False
+
+
+def _read(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+_MASTERS: Final = {0x18538067, 0x1F43B675, 0xA0}  # Segment, Cluster, BlockGroup
+_BLOCKS: Final = {0xA3, 0xA1}  # SimpleBlock, Block
+_OTHERS: Final = {
+    *(0x1A45DFA3, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1C53BB6B),  # top level
+    *(0xE7, 0x5854, 0xA7, 0xAB, 0xAF),  # of a Cluster
+    *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xA2),  # of a BlockGroup
+    *(0xEC, 0xBF),  # Void, CRC-32
+}
+
+
+def _matroska_element(file: BinaryIO, place: int) -> Element | None:
+    """Source: RFC 8794 (element IDs and sizes), RFC 9559 (Matroska's elements)."""
+    head = _read(file, place, 12)
+    id_length = 9 - head[0].bit_length() if head else 9
+    if id_length > 4 or len(head) <= id_length or head[id_length] == 0:
+        return None
+    name = int.from_bytes(head[:id_length], "big")
+    width = 9 - head[id_length].bit_length()
+    body = place + id_length + width
+    if name in _MASTERS:
+        return Element(body, body)
+    unknown = (1 << 7 * width) - 1
+    length = int.from_bytes(head[id_length : id_length + width], "big") & unknown
+    if length == unknown or name not in _BLOCKS | _OTHERS:
+        return None
+    return Element(body, body + length)
+
+
+def _matroska_anchor(file: BinaryIO, position: int, size: int) -> int | None:
+    """A block's content starts with track, time and flags (4 bytes), then comes the packet; before it are ID and size."""
+    start = max(0, position - 13)
+    head = _read(file, start, position - start)
+    for width in range(1, 9):
+        place = len(head) - 4 - width - 1
+        if place < 0:
+            break
+        if head[place] in _BLOCKS and 9 - head[place + 1].bit_length() == width:
+            length = int.from_bytes(head[place + 1 : place + 1 + width], "big") & ((1 << 7 * width) - 1)
+            if length == size + 4:
+                return start + place
+    return None
+
+
+def _is_fourcc(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
+
+
+def _avi_element(file: BinaryIO, place: int) -> Element | None:
+    """Source: Microsoft's AVI RIFF file reference."""
+    head = _read(file, place, 12)
+    if len(head) < 8 or not _is_fourcc(head[:4]):
+        return None
+    if head[:4] == b"RIFF" or (head[:4] == b"LIST" and head[8:] in (b"movi", b"rec ")):
+        return Element(place + 12, place + 12)
+    length = int.from_bytes(head[4:8], "little")
+    return Element(place + 8, place + 8 + length + length % 2)
+
+
+def _avi_anchor(file: BinaryIO, position: int, size: int) -> int | None:
+    head = _read(file, max(0, position - 8), 8)
+    return position - 8 if _is_fourcc(head[:4]) and int.from_bytes(head[4:], "little") >= size else None
+
+
+def _flv_element(file: BinaryIO, place: int) -> Element | None:
+    """A tag and the size behind it; source: Adobe's FLV specification, annex E."""
+    head = _read(file, place, 4)
+    if len(head) < 4 or head[0] & 0x1F not in {8, 9, 18}:
+        return None
+    return Element(place, place + 15 + int.from_bytes(head[1:], "big"))
+
+
+def _flv_anchor(file: BinaryIO, position: int, size: int) -> int | None:
+    element = _flv_element(file, position)
+    return position if element is not None and element.end >= position + size else None
+
+
+FORMATS: Final = {
+    "matroska": Format(_matroska_element, _matroska_anchor),
+    "avi": Format(_avi_element, _avi_anchor),
+    "flv": Format(_flv_element, _flv_anchor),
+}
+"""By libavformat's name of the demuxer."""

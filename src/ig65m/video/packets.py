@@ -1,0 +1,255 @@
+"""The packets of a video stream in order of the file, and in place of those that are missing, a word on why."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from ig65m.video.integrity.container import is_cut
+from ig65m.video.integrity.elements import FORMATS, ElementWalk
+from ig65m.video.integrity.mpegts import Break, Continuity
+
+if TYPE_CHECKING:
+    Packet = av.Packet[Stream]
+else:
+    Packet = av.Packet
+
+UNMARKED: Final = {"mpegts", "mpeg", "asf", "gif", "apng", "ogg", "dv"}
+"""Demuxers that do not mark a packet as corrupt where the file ends within it."""
+
+JUMP_BACK: Final = 0.1
+"""Seconds that decoding times must jump back at a key frame for it to begin another recording, appended to the first."""
+
+JUMP_ON: Final = 1.0
+"""Seconds that times must jump forward at the seam of two segments to be a jump of the clock."""
+
+MOST_FAILURES: Final = 16
+"""Times in a row that FFmpeg may fail to read a packet before the rest of the file is given up."""
+
+CUT: Final = "the file ends within a picture; it was cut or is still being written"
+
+CLOCK: Final = 1 << 33
+"""Timestamps of MPEG-TS start anew after as many."""
+
+COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Packets are missing here, or damaged beyond use.
+
+    packet: the one that is not complete, if there is one. shift: seconds by which later timestamps are too early. is_end: the
+    file ends here.
+    """
+
+    reason: str
+    packet: Packet | None = None
+    shift: float = 0.0
+    is_end: bool = False
+
+
+@dataclass(frozen=True)
+class Seam:
+    """The packets after this belong to another recording, whose times have nothing to do with those before."""
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """What the packets so far said."""
+
+    always_key: bool  # the container's first packet is always a key frame
+    video_end: float | None = None  # seconds, latest end of a packet of the video stream
+    any_end: float | None = None  # the same of any stream
+    last_due: float | None = None  # seconds, when the last picture is to be shown
+    first_due: int | None = None  # timestamp of the first picture
+    entry: int | None = None  # decoding timestamp of the first packet that could be decoded
+    skipped: str | None = None  # why the first packets could not be decoded, though the first one is a key frame
+    starts_with_key: bool | None = None
+    reached: int | None = None  # byte of the file where the last packet ended
+    begins_anew: bool = False  # the next picture is the first of another recording; whoever reads this resets it
+    seams: set[int] = field(default_factory=set)  # timestamps of the first pictures of segments that were joined
+    others: dict[int, list[float]] = field(default_factory=dict)  # first and last time of each other video stream
+
+    def note(self, packet: Packet, *, is_video: bool) -> None:
+        """Take notice of a packet of the video stream or of another one."""
+        if is_video:
+            if self.starts_with_key is None:
+                self.starts_with_key = packet.is_keyframe or self.always_key
+                self.first_due = None if packet.is_discard else packet.pts
+            if self.entry is None:
+                self.entry = packet.dts
+            self.reached = None if packet.pos is None else packet.pos + packet.size
+        if packet.pts is None or packet.is_discard:
+            return
+        due = float(packet.pts * packet.time_base)
+        end = due + float((packet.duration or 0) * packet.time_base)
+        self.any_end = end if self.any_end is None else max(self.any_end, end)
+        if is_video:
+            self.video_end = end if self.video_end is None else max(self.video_end, end)
+            self.last_due = due if self.last_due is None else max(self.last_due, due)
+        elif packet.stream.type == "video" and not packet.stream.disposition & COVERS:
+            times = self.others.setdefault(packet.stream_index, [due, end])
+            times[:] = min(times[0], due), max(times[1], end)
+
+    def entered_late(self, first: av.VideoFrame) -> bool:
+        """Whether the first picture is not that of the first packet, though that was to be shown."""
+        return first.pts is not None and self.first_due is not None and first.pts > self.first_due
+
+    def pass_over(self, reason: str) -> None:
+        """Note that packets before the first good picture could not be decoded."""
+        self.entry = None
+        if self.skipped is None:
+            self.skipped = reason
+
+
+class Packets:
+    """The packets of one stream. Those without bytes are left out: they repeat the picture before (Theora)."""
+
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, seen: Seen) -> None:
+        self.path, self.container, self.stream, self.seen = path, container, stream, seen
+        self.name = container.format.name
+        self._continuity = Continuity(path) if self.name == "mpegts" else None
+        known = next((name for name in self.name.split(",") if name in FORMATS), None)
+        self._walk = None if known is None else ElementWalk(path, FORMATS[known])
+        self._items = self._read()
+
+    def next(self) -> Packet | Loss | Seam | None:
+        """The next one, None after the last."""
+        return next(self._items, None)
+
+    def close(self) -> None:
+        """Close the files that were opened beside the container."""
+        for file in (self._continuity, self._walk):
+            if file is not None:
+                file.close()
+
+    def _read(self) -> Iterator[Packet | Loss | Seam]:
+        """One packet is held back: whether it is complete is known when the next one comes."""
+        held: Packet | None = None
+        latest: Packet | None = None  # with a decoding time
+        for item in self._own():
+            if isinstance(item, Loss):
+                is_whole = held is not None and not held.is_corrupt
+                yield from [self._noted(held)] if held is not None and is_whole else []
+                yield item if is_whole else replace(item, packet=held)
+                held = None
+                continue
+            packet, change, skipped = item
+            seam = packet.is_keyframe and _is_back(latest, packet, 0.0 if change else JUMP_BACK)
+            if held is not None:
+                if change is Break.SEAM and not _is_seam(held, packet):
+                    change = Break.LOSS
+                if change is Break.LOSS and not _is_back(latest, packet, 0.0):
+                    yield Loss("packets of it were lost", held)
+                else:
+                    yield self._noted(held)
+                yield from self._skipped(held, packet) if skipped else []
+                yield from [Seam()] if seam else []
+            if change is Break.SEAM and not seam and packet.pts is not None:
+                self.seen.seams.add(packet.pts)
+            held = packet
+            latest = packet if packet.dts is not None else latest
+        if held is None:
+            return
+        is_cut_off = held.is_corrupt and self.name != "mpegts"
+        if is_cut_off or (self.name in UNMARKED and is_cut(self.path, self.name)):
+            yield Loss(CUT, held, is_end=True)
+        else:
+            yield self._noted(held)
+
+    def _own(self) -> Iterator[Loss | tuple[Packet, Break | None, bool]]:
+        """The stream's own packets; with each, how it follows on the one before, and whether FFmpeg skipped damage between."""
+        before: Packet | None = None
+        moved: set[tuple[int | None, int | None]] = set()
+        skipped = False
+        for item in self._demuxed():
+            if isinstance(item, Loss):
+                yield item
+                continue
+            if not item.size:
+                continue
+            if self._walk is not None and item.pos is not None:
+                skipped |= self._walk.broken(item.pos, item.size)
+            if item.stream_index != self.stream.index:
+                self.seen.note(item, is_video=False)
+                continue
+            if (item.pts, item.dts) in moved:
+                moved.remove((item.pts, item.dts))
+                continue
+            change = None
+            if self._continuity is not None and item.pos is not None:
+                change = self._continuity.advance(item.pos)
+                if before is not None and (last := self._moved(before)) is not None:
+                    moved.add((last.pts, last.dts))
+                    yield last, None, False
+            yield item, change, skipped
+            before, skipped = item, False
+
+    def _noted(self, packet: Packet) -> Packet:
+        self.seen.note(packet, is_video=True)
+        return packet
+
+    def _demuxed(self) -> Iterator[Packet | Loss]:
+        """Of all streams; where FFmpeg fails to read one, it is asked for the next."""
+        failures = 0
+        while True:
+            try:
+                for packet in self.container.demux():
+                    failures = 0
+                    yield packet
+                return
+            except av.FFmpegError as error:
+                failures += 1
+                is_end = is_cut(self.path, self.name)
+                yield Loss(CUT if is_end else str(error.strerror), is_end=is_end)
+                if failures > MOST_FAILURES or not isinstance(error, av.InvalidDataError):
+                    return
+
+    def _moved(self, before: Packet) -> Packet | None:
+        """The last picture of a programme that goes on under another number, behind the packet `before`."""
+        assert self._continuity is not None
+        picture, self._continuity.moved = self._continuity.moved, None
+        if picture is None or before.dts is None or picture.dts is None:
+            return None
+        wraps = (before.dts - picture.dts + (CLOCK >> 1)) // CLOCK * CLOCK  # FFmpeg counts on where 33 bits are used up
+        packet = av.Packet(picture.data)
+        packet.dts, packet.pts = picture.dts + wraps, None if picture.pts is None else picture.pts + wraps
+        packet.time_base, packet.stream = before.time_base, self.stream
+        packet.duration = before.duration or 0
+        return packet
+
+    def _skipped(self, before: Packet, after: Packet) -> Iterator[Loss]:
+        """What FFmpeg has skipped between two packets. The index of AVI, which has no other times, says how many pictures."""
+        reason, shift = "a part of the file there is damaged", 0.0
+        if self.name == "avi":
+            entries = [entry for entry in self.stream.index_entries if entry.size]
+            places = {entry.pos + 8: number for number, entry in enumerate(entries)}
+            first, last = places.get(before.pos or 0), places.get(after.pos or 0)
+            if first is not None and last is not None:
+                if last <= first + 1:
+                    return
+                shift = float((entries[last].timestamp - entries[first + 1].timestamp) * (self.stream.time_base or 0))
+        yield Loss(reason, shift=shift)
+
+
+def _is_seam(before: Packet, packet: Packet) -> bool:
+    """Whether a packet whose counters start anew begins a segment, and is not what a loss between two pictures has left.
+
+    Its time follows on the one before, goes back, or jumps by more than a loss between two pictures would last.
+    """
+    if not packet.is_keyframe or before.dts is None or packet.dts is None:
+        return False
+    step = packet.dts - before.dts
+    return step <= 1.5 * (before.duration or 0) or step * packet.time_base > JUMP_ON
+
+
+def _is_back(latest: Packet | None, packet: Packet, seconds: float) -> bool:
+    """Whether decoding times jump back by that much or more."""
+    if latest is None or latest.dts is None or packet.dts is None:
+        return False
+    return latest.dts > packet.dts and (latest.dts - packet.dts) * packet.time_base >= seconds
