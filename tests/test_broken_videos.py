@@ -331,14 +331,14 @@ def gif(width: int, height: int) -> bytes:
 def test_few_bytes_that_claim_a_huge_picture(make: Callable[[int, int], bytes], size: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "bomb.bin"
     path.write_bytes(make(*size))
-    with pytest.raises(VideoError, match=r"pixels[;:] raise --max-pixels|supported format"):
+    with pytest.raises(VideoError, match=r"pixels[;:] raise --max-pixels|supported format|a single image"):
         list(read_frames(path))
     if make is png:
         folder = tmp_path / "folder"
         folder.mkdir()
         (folder / "0.png").write_bytes(make(*size))
         with pytest.raises(VideoError, match=r"0\.png: not a readable image"):
-            next(read_frames(folder))
+            list(read_frames(folder))
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts", "avi", "webm", "av1"])

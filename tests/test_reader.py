@@ -324,8 +324,19 @@ def test_a_broken_image_ends_the_folder_after_the_good_ones(tmp_path: Path) -> N
     write_image(tmp_path / "1.png", videos.numbered(1), "png", "rgb24")
     (tmp_path / "2.png").write_text("#EXTM3U\nhttp://127.0.0.1:9/x.png\n")
     frames, failure = read_until_failure(tmp_path)
-    assert (numbers(frames), failure.last_good_time) == ([0, 1], 0.08)
+    assert (numbers(frames[:2]), failure.last_good_time) == ([0, 1], 0.08)
+    assert frames[2:] == [LostFrame(0.08, 0.12, "2.png is not a readable image")]
     assert "2.png: not a readable image (neither JPEG, PNG, BMP nor WebP)" in str(failure)
+
+
+def test_a_broken_image_among_good_ones_is_a_lost_frame(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        write_image(tmp_path / f"{number}.png", videos.numbered(number), "png", "rgb24")
+    (tmp_path / "2.png").touch()
+    frames = list(read_frames(tmp_path, image_fps=25))
+    assert [isinstance(frame, LostFrame) for frame in frames] == [False, False, True, False]
+    assert numbers([frame for frame in frames if isinstance(frame, Frame)]) == [0, 1, 3]
+    assert frames[3].time == 0.12
 
 
 def test_half_a_jpeg_is_a_broken_image(tmp_path: Path) -> None:
@@ -334,7 +345,7 @@ def test_half_a_jpeg_is_a_broken_image(tmp_path: Path) -> None:
     data = (tmp_path / "1.jpg").read_bytes()
     (tmp_path / "1.jpg").write_bytes(data[:-20])
     frames, failure = read_until_failure(tmp_path)
-    assert (numbers(frames), failure.last_good_time) == ([0], 0.04)
+    assert (numbers(frames[:1]), failure.last_good_time) == ([0], 0.04)
     assert "1.jpg: not a readable image (damaged, or cut short)" in str(failure)
 
 

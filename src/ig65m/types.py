@@ -1,7 +1,7 @@
 """Small frozen values that the rooms hand to each other; times are in seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -174,9 +174,14 @@ class Failure:
     last_good_time: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
 
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it; `gaps` stands there only if there are some."""
+        record = asdict(self)
+        return record if self.gaps else {key: value for key, value in record.items() if key != "gaps"}
+
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Failure":
-        """The inverse of `dataclasses.asdict`, after JSON; records without gaps are of older versions.
+        """The inverse of `to_record`.
 
         Raises LookupError, TypeError or ValueError for a record of something else.
         """

@@ -98,6 +98,7 @@ def classify(
 def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
     def video(prediction: Prediction) -> dict[str, Any]:
         record = asdict(prediction)
+        record["error"] = None if prediction.error is None else prediction.error.to_record()
         return {key: record[key] for key in ("path", "status", "error", "labels", "clips")}
 
     return {"model": predictions[0].model, "videos": [video(prediction) for prediction in predictions]}

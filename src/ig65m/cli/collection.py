@@ -129,7 +129,7 @@ def _record(folder: Path, outcomes: "list[Outcome]") -> dict[str, Any]:
                 "path": video.path,
                 **part,
                 "status": "busy" if entry is None else entry.status,
-                "error": None if error is None else asdict(error),
+                "error": None if error is None else error.to_record(),
                 "output": str(folder / "features" / f"{entry.name}.parquet") if entry is not None and there else None,
                 "clips": 0 if entry is None else entry.clips,
                 "made": outcome.made,

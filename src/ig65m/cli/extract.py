@@ -1,7 +1,6 @@
 """ig65m extract"""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -146,7 +145,7 @@ def _record(features: Features, file: Path) -> dict[str, Any]:
     return {
         "path": features.path,
         "status": features.status,
-        "error": asdict(features.error) if features.error else None,
+        "error": features.error.to_record() if features.error else None,
         "output": None if features.status == "failed" else str(file),
         "shape": list(features.array.shape),
     }

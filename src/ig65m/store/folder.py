@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -112,7 +111,7 @@ class Store:
                 "path": video.path,
                 "content": content,
                 "status": features.status,
-                "error": asdict(features.error) if features.error else None,
+                "error": features.error.to_record() if features.error else None,
                 "shape": list(features.array.shape[1:]),
                 "model": dict(features.model),
                 "settings": self.settings,

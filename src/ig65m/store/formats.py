@@ -6,7 +6,6 @@ import os
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def describe(features: Features) -> dict[str, Any]:
     return {
         "path": features.path,
         "status": features.status,
-        "error": asdict(features.error) if features.error else None,
+        "error": features.error.to_record() if features.error else None,
         "model": dict(features.model),
         "shape": list(features.array.shape[1:]),
         "spans": [[span.start, span.end] for span in features.spans],

@@ -29,7 +29,7 @@ class Entry:
 
     def to_json(self) -> str:
         """One line, without its end."""
-        record = asdict(self)
+        record = asdict(self) | {"error": None if self.error is None else self.error.to_record()}
         video = record.pop("video")
         parts = {key: value for key, value in video.items() if key != "path" and value is not None}
         return json.dumps({"name": record.pop("name"), "path": video["path"], **parts, **record})

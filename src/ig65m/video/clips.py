@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,18 +39,25 @@ class Tick:
 def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator[Clip, None, None]:
     """Ticks -> clips, crop by crop where there are several; a clip's span is that of its real frames.
 
-    A clip that spans a lost frame is left out; the others are where they would be without damage. Memory holds one clip's
-    frames, however long the video. The error that ends the ticks is raised after the last clip that they fill.
+    A clip that spans a lost frame is left out; the others are where they would be without damage. Where only lost frames are
+    left, the video ends before them. Memory holds one clip's frames, however long the video. The error that ends the ticks is
+    raised after the last clip that they fill.
     """
     failure: VideoError | None = None
     losses: list[int] = []  # 2n for tick n, 2n - 1 for what lies between it and the one before
 
     def noted() -> Iterator[Tick]:
         nonlocal failure
+        number, held = 0, 0  # lost ticks are held until a good one comes: at the end of a video they are no part of it
         try:
-            for number, tick in enumerate(read):
-                losses.extend([2 * number - 1] * tick.lost_before + [2 * number] * tick.lost)
-                yield tick
+            for tick in read:
+                losses.extend([2 * (number + held) - 1] * tick.lost_before)
+                held += tick.lost
+                if not tick.lost:
+                    losses.extend(2 * (number + each) for each in range(held))
+                    yield from repeat(Tick(tick.time, tick.time, None, lost=True), held)
+                    yield tick
+                    number, held = number + held + 1, 0
         except VideoError as error:
             failure = error
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +117,7 @@ class _Decoding:
         self.held: list[av.VideoFrame] = []  # wait for the picture that they may be predicted from
         self.last: int | None = None  # timestamp of the last picture given, or lost
         self.entry: Packet | None = None  # key frame with which decoding has gone on, until its picture comes
+        self.replayed: int | None = None  # timestamp up to which pictures come again
         self.begun = self.at_seam = False
         self.sent = self.given = 0  # packets, and pictures given or lost; for streams without timestamps
         threads = max(1, stream.codec_context.thread_count, os.cpu_count() or 1)
@@ -170,6 +172,9 @@ class _Decoding:
                 else:
                     self.seen.pass_over(NOTHING)
             self.begun, self.entry = True, None
+            if self.replayed is not None and (_stamp(picture) or 0) <= self.replayed:
+                continue
+            self.replayed = None
             self.held.append(picture)
             if picture.pict_type != PictureType.B or self._is_full():
                 yield from self._release()
@@ -230,12 +235,19 @@ class _Decoding:
         self.stream.codec_context.flush_buffers()
         kept = list(self.kept)
         self._keep_none()
-        behind = self._behind(kept, bad)
+        behind = _behind(kept, bad)
+        if behind < bad:
+            self.replayed = self.last
+        elif bad > 0 and (bad < len(kept) if loss is None else loss.packet is None and not loss.is_end):
+            bad -= 1  # damage that reaches back into the end of the packet before is seldom noticed there
         after: list[Packet | Loss | Seam] = [*kept[behind:], *([] if loss is None else [loss])]
         self.ahead.extendleft(reversed(after))
         lost = kept[bad:behind]
         is_end = not self._skip_to_key(lost, holes)
-        self.held = self._shown_before([*lost, loss.packet] if loss and loss.is_end and loss.packet else lost, good)
+        unseen = [*lost, loss.packet] if loss and loss.is_end and loss.packet else lost
+        self.held = self._shown_before(unseen, good)
+        if loss is not None and loss.packet is None and not loss.is_end:
+            self.held = _up_to_hole(self.held, kept)
         yield from self._release()
         yield from holes
         if timed:
@@ -246,11 +258,6 @@ class _Decoding:
             self.given = self.sent
         if is_end:
             raise Damage(reason)
-
-    def _behind(self, kept: list[Packet], bad: int) -> int:
-        """Where to go on: behind the bad packet, or if that is shown before its key frame, at this, which does not need it."""
-        key = next((number for number in range(min(bad, len(kept) - 1), 0, -1) if kept[number].is_keyframe), 0)
-        return key if key < bad < len(kept) and _is_before(kept[bad], kept[key]) else bad + 1
 
     def _shown_before(self, lost: list[Packet], good: list[av.VideoFrame]) -> list[av.VideoFrame]:
         """The good pictures up to the first lost one; where times do not say which, without those that may come after it."""
@@ -341,6 +348,25 @@ class _Decoding:
 
 def _stamp(timed: av.VideoFrame | Packet) -> int | None:
     return timed.dts if timed.pts is None else timed.pts
+
+
+def _behind(packets: list[Packet], bad: int) -> int:
+    """Where to go on: behind the bad packet, or if that is shown before its key frame, at this, which does not need it."""
+    key = next((number for number in range(min(bad, len(packets) - 1), 0, -1) if packets[number].is_keyframe), 0)
+    return key if 0 < key < bad < len(packets) and _is_before(packets[bad], packets[key]) else bad + 1
+
+
+def _up_to_hole(good: list[av.VideoFrame], packets: list[Packet]) -> list[av.VideoFrame]:
+    """The good pictures before the first one that is missing: packets are, and some may be shown before the last that came."""
+    stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+    if len(stamps) < len(packets):
+        return good  # `_shown_before` has left out those that may be shown after the missing ones
+    steps = sorted(after - before for before, after in pairwise(stamps))
+    if not steps:
+        return good
+    usual = steps[len(steps) // 2]
+    apart = [after for before, after in pairwise(stamps[-LONGEST_RUN:]) if after - before > 1.5 * usual]
+    return [picture for picture in good if not apart or picture.pts is None or picture.pts < apart[0]]
 
 
 def _is_before(packet: Packet, key: Packet) -> bool:

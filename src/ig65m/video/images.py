@@ -12,7 +12,7 @@ from av.filter import Graph
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits
 from ig65m.video.decoding import options, too_large, why
-from ig65m.video.frame import Frame, orientation_of
+from ig65m.video.frame import Frame, LostFrame, orientation_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -38,25 +38,42 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(paths, key=_natural)
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image of one of the known kinds does."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    return any(magic.match(head) for magic, _ in _CODECS)
+
+
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     # "shot2_10" -> [(0, "shot"), (2, ""), (0, "_"), (10, "")]
     parts = re.findall(r"[0-9]+|[^0-9]+", path.stem.lower())
     return [(int(part), "") if part[0].isdigit() and part.isascii() else (0, part) for part in parts], path.name
 
 
-def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame, None, None]:
+def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
     """The images of a folder, `fps` a second, the first at time 0; they may differ in size.
 
-    Raises VideoError if there is none, or at the first that cannot be decoded; UsageError if `fps` is not positive.
+    One that cannot be decoded is a LostFrame. Raises VideoError if there is no image, or none after the last good one that can
+    be decoded; UsageError if `fps` is not positive.
     """
     if not 0 < fps < float("inf"):
         raise UsageError(f"images need a positive number of frames a second, got {fps}")
+    failure: VideoError | None = None
+    until: float | None = None
     for i, path in enumerate(list_images(folder)):
-        until = i / fps if i else None
         if i == limits.frames:
             raise VideoError(f"{path}: more than {i:,} images; raise --max-frames if they are trusted", last_good_time=until)
-        picture = read_image(path, limits, last_good_time=until)
-        yield Frame(i / fps, (i + 1) / fps, picture, orientation_of(_stamp_sized(picture)))
+        try:
+            picture = read_image(path, limits, last_good_time=until)
+        except VideoError as error:
+            failure = failure or error
+            yield LostFrame(i / fps, (i + 1) / fps, f"{path.name} is not a readable image")
+            continue
+        failure, until = None, (i + 1) / fps
+        yield Frame(i / fps, until, picture, orientation_of(_stamp_sized(picture)))
+    if failure is not None:
+        raise failure
 
 
 def read_image(path: Path, limits: Limits, *, last_good_time: float | None = None) -> av.VideoFrame:

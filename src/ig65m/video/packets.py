@@ -28,6 +28,11 @@ JUMP_BACK: Final = 0.1
 JUMP_ON: Final = 1.0
 """Seconds that times must jump forward at the seam of two segments to be a jump of the clock."""
 
+ZEROS: Final = bytes(16)
+"""Bytes that no coded picture of NO_ZEROS has within: these codecs keep anything like a start code out of their data."""
+
+NO_ZEROS: Final = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+
 MOST_FAILURES: Final = 16
 """Times in a row that FFmpeg may fail to read a packet before the rest of the file is given up."""
 
@@ -71,6 +76,7 @@ class Seen:
     skipped: str | None = None  # why the first packets could not be decoded, though the first one is a key frame
     starts_with_key: bool | None = None
     reached: int | None = None  # byte of the file where the last packet ended
+    encrypted: bool = False
     begins_anew: bool = False  # the next picture is the first of another recording; whoever reads this resets it
     seams: set[int] = field(default_factory=set)  # timestamps of the first pictures of segments that were joined
     others: dict[int, list[float]] = field(default_factory=dict)  # first and last time of each other video stream
@@ -81,6 +87,7 @@ class Seen:
             if self.starts_with_key is None:
                 self.starts_with_key = packet.is_keyframe or self.always_key
                 self.first_due = None if packet.is_discard else packet.pts
+                self.encrypted = packet.has_sidedata("encryption_info") or "enc_key_id" in packet.stream.metadata
             if self.entry is None:
                 self.entry = packet.dts
             self.reached = None if packet.pos is None else packet.pos + packet.size
@@ -113,6 +120,7 @@ class Packets:
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream, seen: Seen) -> None:
         self.path, self.container, self.stream, self.seen = path, container, stream, seen
         self.name = container.format.name
+        self._has_no_zeros = stream.codec_context.name in NO_ZEROS
         self._continuity = Continuity(path) if self.name == "mpegts" else None
         known = next((name for name in self.name.split(",") if name in FORMATS), None)
         self._walk = None if known is None else ElementWalk(path, FORMATS[known])
@@ -135,7 +143,7 @@ class Packets:
         for item in self._own():
             if isinstance(item, Loss):
                 is_whole = held is not None and not held.is_corrupt
-                yield from [self._noted(held)] if held is not None and is_whole else []
+                yield from [self._whole(held)] if held is not None and is_whole else []
                 yield item if is_whole else replace(item, packet=held)
                 held = None
                 continue
@@ -147,7 +155,7 @@ class Packets:
                 if change is Break.LOSS and not _is_back(latest, packet, 0.0):
                     yield Loss("packets of it were lost", held)
                 else:
-                    yield self._noted(held)
+                    yield self._whole(held)
                 yield from self._skipped(held, packet) if skipped else []
                 yield from [Seam()] if seam else []
             if change is Break.SEAM and not seam and packet.pts is not None:
@@ -160,7 +168,7 @@ class Packets:
         if is_cut_off or (self.name in UNMARKED and is_cut(self.path, self.name)):
             yield Loss(CUT, held, is_end=True)
         else:
-            yield self._noted(held)
+            yield self._whole(held)
 
     def _own(self) -> Iterator[Loss | tuple[Packet, Break | None, bool]]:
         """The stream's own packets; with each, how it follows on the one before, and whether FFmpeg skipped damage between."""
@@ -173,9 +181,10 @@ class Packets:
                 continue
             if not item.size:
                 continue
+            is_own = item.stream_index == self.stream.index
             if self._walk is not None and item.pos is not None:
-                skipped |= self._walk.broken(item.pos, item.size)
-            if item.stream_index != self.stream.index:
+                skipped |= self._walk.broken(item.pos, item.size, is_video=is_own)
+            if not is_own:
                 self.seen.note(item, is_video=False)
                 continue
             if (item.pts, item.dts) in moved:
@@ -190,8 +199,14 @@ class Packets:
             yield item, change, skipped
             before, skipped = item, False
 
-    def _noted(self, packet: Packet) -> Packet:
+    def _whole(self, packet: Packet) -> Packet | Loss:
+        """The packet, unless a part of it was overwritten with zeros, which decoders do not always notice."""
         self.seen.note(packet, is_video=True)
+        if self._has_no_zeros:
+            data = bytes(packet)
+            start = data.find(ZEROS)
+            if start >= 0 and (behind := data[start:].lstrip(b"\0")) and behind[0] != 1:
+                return Loss("zeros are in place of a part of it", packet)
         return packet
 
     def _demuxed(self) -> Iterator[Packet | Loss]:
@@ -203,6 +218,8 @@ class Packets:
                     failures = 0
                     yield packet
                 return
+            except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
+                continue
             except av.FFmpegError as error:
                 failures += 1
                 is_end = is_cut(self.path, self.name)

@@ -43,17 +43,21 @@ def read_picture(path: Path, view: View, *, image_fps: float, limits: Limits) ->
         images = list_images(path)
         number = min(len(images) - 1, max(0, int(view.time * image_fps)))
         return _shown(read_image(images[number], limits), Fraction(1), view.edge)
-    with open_video(path, limits) as (container, stream):
-        for enter in (True, False):  # first at the key frame before the time, then from the beginning
-            with suppress(av.FFmpegError):
-                if enter and view.time > 0:
+    late: av.VideoFrame | None = None
+    for is_seeking in (True, False) if view.time > 0 else (False,):
+        with open_video(path, limits) as (container, stream):  # anew, for a seek that failed has moved all the same
+            if is_seeking:
+                try:
                     container.seek(int(view.time * av.time_base))
-                elif not enter:
-                    container.seek(0)
+                except av.FFmpegError:
+                    continue
             picture = _last_until(view.time, container.decode(stream), limits)
-            if picture is not None:
+            if picture is not None and (not is_seeking or (_due(picture) or 0.0) <= view.time):
                 return _shown(picture, stream.sample_aspect_ratio or Fraction(1), view.edge)
-    raise VideoError(f"{path}: no picture of it can be decoded")
+            late = late or picture
+    if late is None:
+        raise VideoError(f"{path}: no picture of it can be decoded")
+    return _shown(late, Fraction(1), view.edge)
 
 
 def _last_until(time: float, pictures: Iterator[av.VideoFrame], limits: Limits) -> av.VideoFrame | None:

@@ -19,7 +19,7 @@ from ig65m.errors import VideoError
 from ig65m.types import Frames, Limits
 from ig65m.video.decoding import Damage, decode, options, too_large
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.images import list_images, read_images
+from ig65m.video.images import is_image, list_images, read_images
 from ig65m.video.packets import COVERS, Seen
 from ig65m.video.timing import Timing
 
@@ -94,6 +94,8 @@ def _open(path: Path, limits: Limits) -> InputContainer:
     except av.FFmpegError as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
+        if is_image(path):
+            raise VideoError(f"{path}: a single image, not a video; a folder of images is read as one") from error
         size = path.stat().st_size
         found = f"{size} bytes that are no video in a supported format, or damaged at once" if size else "an empty file"
         raise VideoError(f"{path}: {found} ({error.strerror})") from error

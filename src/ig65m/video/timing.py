@@ -21,6 +21,9 @@ from ig65m.video.packets import Seen
 LONGEST_HOLE: Final = 3600.0
 """Seconds of damage that are filled with lost frames; a longer jump of times is a clock that broke."""
 
+ENOUGH: Final = 10
+"""Frames from which on their mean distance is known well."""
+
 
 class Timing:
     """State of `frames`: the clock, and the frame whose end is not known yet."""
@@ -102,16 +105,18 @@ class Timing:
 
     def _missing(self, start: float, time: float) -> int:
         """How many frames are missing between two times: as many as the mean distance of frames so far leaves room for."""
-        distance = self.clock.period
-        if self.rate and abs(distance * self.rate - 1) < 0.25:
-            distance = float(1 / self.rate)
-        elif self.of_recording > 1 and start > self.first:
+        distance, usual = self.clock.period, float(1 / self.rate) if self.rate else 0.0
+        if self.of_recording > ENOUGH and start > self.first:
             distance = (start - self.first) / (self.of_recording - 1)
+        if abs(distance - usual) < 0.02 * usual:  # the stated rate is more exact than rounded times
+            distance = usual
         count = round((time - start) / distance) - 1 if distance > 0 else 0
         return max(0, min(count, self.limits.frames - self.count))
 
     def _judge(self, failure: str | None) -> None:
         """Raise VideoError if the video should go on after its last frame."""
+        if self.shown is None and self.seen.encrypted:
+            raise VideoError(f"{self.path}: its video is encrypted; decrypt it first, or take a copy without protection")
         if self.shown is None:
             reason = failure or (f"can be decoded ({self.seen.skipped})" if self.seen.skipped else None)
             raise VideoError(

@@ -13,13 +13,16 @@ MOST_ELEMENTS: Final = 1_000_000
 
 
 class Element(NamedTuple):
-    """Bytes from `body` up to `end` belong to an element, and the next one starts at `end`.
+    """An element whose content starts at `body`; the next one starts at `end`.
 
-    Elements that hold others are entered: their `end` is their `body`.
+    Elements that hold others are entered: their `end` is their `body`. starts: bytes from `body` on at which packets may start.
+    stream: what tells its stream from others, if it holds a packet.
     """
 
     body: int
     end: int
+    starts: int = 0
+    stream: bytes = b""
 
 
 class Format(NamedTuple):
@@ -37,30 +40,35 @@ class ElementWalk:
         self._file = path.open("rb")
         self._format = format
         self._place: int | None = None
+        self._stream = b""  # of the video
 
     def close(self) -> None:
         self._file.close()
 
-    def broken(self, position: int, size: int) -> bool:
-        """Whether the elements fail to lead from the packet of the last call to this one, given in order of the file.
+    def broken(self, position: int, size: int, *, is_video: bool) -> bool:
+        """Whether video may be missing between the packet of the last call and this one; packets come in order of the file.
 
-        The first call, and the first one after a break, only says where to begin.
+        It is if the elements do not lead from one to the other, or if there is a packet of the video between them. The first
+        call, and the first one after a break, only says where to begin.
         """
+        begins = self._place is None
         if self._place is None:
             self._place = self._format.anchor(self._file, position, size)
+        if self._place is None or position < self._place:  # read out of order, as AVI without interleaving is
             return False
-        if position < self._place:
-            return False  # read out of order, as AVI without interleaving is
+        missing = False
         for _ in range(MOST_ELEMENTS):
             element = self._format.element(self._file, self._place)
-            if element is None or element.body > position:
+            if element is None or (position < element.end and not element.body <= position < element.body + element.starts):
                 self._place = self._format.anchor(self._file, position, size)
-                return True
-            if position < element.end:
-                return False
+                return not begins
             self._place = element.end
+            if position < element.end:
+                self._stream = element.stream if is_video else self._stream
+                return missing
+            missing |= element.starts > 0 and element.stream == self._stream
         self._place = None
-        return False
+        return missing
 
 
 def _read(file: BinaryIO, place: int, count: int) -> bytes:
@@ -93,15 +101,17 @@ def _matroska_element(file: BinaryIO, place: int) -> Element | None:
     length = int.from_bytes(head[id_length : id_length + width], "big") & unknown
     if length == unknown or name not in _BLOCKS | _OTHERS:
         return None
-    return Element(body, body + length)
+    if name not in _BLOCKS:
+        return Element(body, body + length)
+    return Element(body, body + length, starts=1, stream=_read(file, body, 1))  # track numbers beyond 127 need more than a byte
 
 
 def _matroska_anchor(file: BinaryIO, position: int, size: int) -> int | None:
-    """A block's content starts with track, time and flags (4 bytes), then comes the packet; before it are ID and size."""
-    start = max(0, position - 13)
+    """The position is that of the block's content: track, time and flags (4 bytes), then the packet; ID and size precede it."""
+    start = max(0, position - 9)
     head = _read(file, start, position - start)
     for width in range(1, 9):
-        place = len(head) - 4 - width - 1
+        place = len(head) - width - 1
         if place < 0:
             break
         if head[place] in _BLOCKS and 9 - head[place + 1].bit_length() == width:
@@ -123,7 +133,7 @@ def _avi_element(file: BinaryIO, place: int) -> Element | None:
     if head[:4] == b"RIFF" or (head[:4] == b"LIST" and head[8:] in (b"movi", b"rec ")):
         return Element(place + 12, place + 12)
     length = int.from_bytes(head[4:8], "little")
-    return Element(place + 8, place + 8 + length + length % 2)
+    return Element(place + 8, place + 8 + length + length % 2, starts=length, stream=head[:2])
 
 
 def _avi_anchor(file: BinaryIO, position: int, size: int) -> int | None:
@@ -136,7 +146,7 @@ def _flv_element(file: BinaryIO, place: int) -> Element | None:
     head = _read(file, place, 4)
     if len(head) < 4 or head[0] & 0x1F not in {8, 9, 18}:
         return None
-    return Element(place, place + 15 + int.from_bytes(head[1:], "big"))
+    return Element(place, place + 15 + int.from_bytes(head[1:], "big"), starts=1, stream=head[:1])
 
 
 def _flv_anchor(file: BinaryIO, position: int, size: int) -> int | None:
