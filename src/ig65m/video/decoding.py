@@ -115,6 +115,7 @@ class _Decoding:
         self.kept: deque[Packet] = deque()  # went into the decoder, from a key frame on; empty if they were too large
         self.kept_bytes = 0
         self.held: list[av.VideoFrame] = []  # wait for the picture that they may be predicted from
+        self.good: deque[av.VideoFrame] = deque()  # to be given, one for each that is decoded: so decoding goes on meanwhile
         self.last: int | None = None  # timestamp of the last picture given, or lost
         self.entry: Packet | None = None  # key frame with which decoding has gone on, until its picture comes
         self.replayed: int | None = None  # timestamp up to which pictures come again
@@ -133,7 +134,8 @@ class _Decoding:
                 yield from self._decoded(None)
                 if self.ahead[0] is item:  # else damage was found on the way, and it comes again
                     self.ahead.popleft()
-                    yield from self._release()
+                    self._release()
+                    yield from self._give()
                     self.stream.codec_context.flush_buffers()
                     self._keep_none()
                     self.at_seam = True
@@ -141,7 +143,8 @@ class _Decoding:
                 yield from self._decoded(item)
                 if item is None and not self.ahead:
                     break
-        yield from self._release()
+        self._release()
+        yield from self._give()
 
     def _next(self) -> Packet | Loss | Seam | None:
         if self.ahead:
@@ -162,7 +165,10 @@ class _Decoding:
         if pictures and self.at_seam:
             self.at_seam, self.last, self.seen.begins_anew = False, None, True
         for picture in pictures:
-            _refuse_large(picture, self.limits)
+            if (large := too_large(picture.width, picture.height, self.limits)) is not None:
+                self._release()
+                yield from self._give()
+                raise Damage(large)
             if (reason := self._what_is_wrong(picture)) is not None:
                 yield from self._damaged(reason, bad=None if reason == CONCEALED else 0)
                 return
@@ -177,7 +183,8 @@ class _Decoding:
             self.replayed = None
             self.held.append(picture)
             if picture.pict_type != PictureType.B or self._is_full():
-                yield from self._release()
+                self._release(1)  # damage at its end may show at the next one only
+            yield from self._give(1)
         if packet is None and self.entry is not None:
             yield from self._damaged(NOT_ALONE, bad=0)
 
@@ -194,12 +201,18 @@ class _Decoding:
         size = latest.width * latest.height * latest.format.padded_bits_per_pixel // 8
         return len(self.held) >= min(LONGEST_RUN, MOST_HELD // max(size, 1))
 
-    def _release(self) -> Iterator[av.VideoFrame]:
-        held, self.held = self.held, []
-        for picture in held:
+    def _release(self, but: int = 0) -> None:
+        """Let pictures that wait be given, but for the latest ones: all that they may be predicted from is good."""
+        count = len(self.held) - but
+        for picture in self.held[:count]:
             self.last = _stamp(picture)
-            self.given += 1
-            yield picture
+        self.given += count
+        self.good += self.held[:count]
+        del self.held[:count]
+
+    def _give(self, most: int | None = None) -> Iterator[av.VideoFrame]:
+        for _ in range(len(self.good) if most is None else min(most, len(self.good))):
+            yield self.good.popleft()
 
     def _keep(self, packet: Packet) -> None:
         """Keep packets from the key frame on that lies before all whose pictures may still come."""
@@ -248,7 +261,8 @@ class _Decoding:
         self.held = self._shown_before(unseen, good)
         if loss is not None and loss.packet is None and not loss.is_end:
             self.held = _up_to_hole(self.held, kept)
-        yield from self._release()
+        self._release()
+        yield from self._give()
         yield from holes
         if timed:
             not_shown = [] if loss is not None and loss.is_end else kept[: min(bad, behind)]
@@ -316,7 +330,7 @@ class _Decoding:
         """Leave out packets up to the next key frame, and those behind it that are shown before it; False if there is none."""
         while (item := self._next()) is not None:
             if isinstance(item, Loss):
-                holes.append(Hole(item.reason, item.shift))
+                holes += [] if item.only else [Hole(item.reason, item.shift)]
                 lost += [item.packet] if item.packet is not None and not item.is_end else []
             elif isinstance(item, Seam):
                 self.at_seam = True
@@ -379,9 +393,3 @@ def _rest_of(decoder: VideoCodecContext) -> list[av.VideoFrame]:
         return decoder.decode(None)
     except av.FFmpegError:
         return []
-
-
-def _refuse_large(picture: av.VideoFrame, limits: Limits) -> None:
-    large = too_large(picture.width, picture.height, limits)
-    if large is not None:
-        raise Damage(large)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
@@ -48,12 +49,13 @@ COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails
 class Loss:
     """Packets are missing here, or damaged beyond use.
 
-    packet: the one that is not complete, if there is one. shift: seconds by which later timestamps are too early. is_end: the
-    file ends here.
+    packet: the one that is not complete, if there is one. only: no others are missing. shift: seconds by which later timestamps
+    are too early. is_end: the file ends here.
     """
 
     reason: str
     packet: Packet | None = None
+    only: bool = False
     shift: float = 0.0
     is_end: bool = False
 
@@ -202,11 +204,8 @@ class Packets:
     def _whole(self, packet: Packet) -> Packet | Loss:
         """The packet, unless a part of it was overwritten with zeros, which decoders do not always notice."""
         self.seen.note(packet, is_video=True)
-        if self._has_no_zeros:
-            data = bytes(packet)
-            start = data.find(ZEROS)
-            if start >= 0 and (behind := data[start:].lstrip(b"\0")) and behind[0] != 1:
-                return Loss("zeros are in place of a part of it", packet)
+        if self._has_no_zeros and _is_zeroed(packet):
+            return Loss("zeros are in place of a part of it", packet, only=True)
         return packet
 
     def _demuxed(self) -> Iterator[Packet | Loss]:
@@ -252,6 +251,17 @@ class Packets:
                     return
                 shift = float((entries[last].timestamp - entries[first + 1].timestamp) * (self.stream.time_base or 0))
         yield Loss(reason, shift=shift)
+
+
+def _is_zeroed(packet: Packet) -> bool:
+    """Whether ZEROS are within a packet; those at its end, or before a start code, are padding."""
+    words = np.frombuffer(memoryview(packet), np.uint64, packet.size // 8)
+    if words.all():
+        return False
+    data = bytes(packet)
+    start = data.find(ZEROS)
+    behind = data[start:].lstrip(b"\0") if start >= 0 else b""
+    return behind != b"" and behind[0] != 1
 
 
 def _is_seam(before: Packet, packet: Packet) -> bool:
