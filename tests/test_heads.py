@@ -187,7 +187,7 @@ def test_without_a_last_layer_it_gives_features(blobs, answers, tmp_path, monkey
             logits()
     frames = np.zeros((8, 128, 171, 3), np.uint8)
     assert ig65m.extract(frames, model=model, fps=25.0).array.shape == (1, 64)
-    with pytest.raises(ModelError, match="has no classes, its checkpoint had none to see"):
+    with pytest.raises(ModelError, match="has no last layer, so it tells no classes apart"):
         ig65m.classify(frames, model=model, fps=25.0)
 
 

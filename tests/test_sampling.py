@@ -214,7 +214,7 @@ def test_each_tick_shows_the_last_frame_not_after_it(gaps: list[int], first: int
         ({"frames": 8, "fps": float("nan")}, "fps must be a positive number"),
         ({"frames": 8, "start": float("inf")}, "start must be a finite number"),
         ({"frames": 8, "start": 2.0, "end": 2.0}, "start must be before end, got 2.0 s and 2.0 s"),
-        ({"frames": 8, "tail": "keep"}, "tail must be one of pad, drop, got 'keep'"),
+        ({"frames": 8, "tail": "keep"}, "tail 'keep' is none of pad, drop"),
     ],
 )
 def test_wrong_values_are_refused_with_a_reason(options: dict[str, float], message: str) -> None:

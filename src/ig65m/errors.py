@@ -1,12 +1,39 @@
 """The errors that callers may catch: each is one of ours (IgError) and one of Python's own kinds."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Final
+
+MAX_NAME: Final = 255
+"""Bytes of a file's name that Linux's file systems allow."""
 
 
 def shown(names: Sequence[str], most: int = 4) -> str:
     """Names out of a file as a message may show them: quoted, escaped, cut, and no more than `most`."""
     listed = ", ".join(ascii(name if len(name) <= 60 else f"{name[:60]}...") for name in names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """Raise UsageError, naming the choices and the nearest one, unless the value is one of them."""
+    if isinstance(value, str) and value in choices:
+        return
+    near = get_close_matches(str(value), choices, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"{name} {plain(repr(value), 60)} is none of {', '.join(choices)}{hint}")
+
+
+def check_name(what: str, name: str, suffix: str = "") -> None:
+    """Raise UsageError unless a file of that name and suffix would lie in the folder that it is meant for."""
+    if "/" in name or "\\" in name or "\0" in name or f"{name}{suffix}" in ("", ".", ".."):
+        raise UsageError(
+            f"{what} {plain(repr(name), 80)} must be a name without / and \\, for it becomes part of a file's name"
+        )
+    if len(os.fsencode(f"{name}{suffix}")) > MAX_NAME:
+        raise UsageError(
+            f"{what} {plain(repr(name), 80)} is too long: with its suffix a file's name has at most {MAX_NAME} bytes"
+        )
 
 
 def plain(text: object, most: int = 300) -> str:

@@ -15,6 +15,7 @@ from ig65m.errors import CheckpointError
 from ig65m.graph import CLIPS, Graph, add_head, add_maps
 from ig65m.models.network import Network
 from ig65m.zoo.cards import Card
+from ig65m.zoo.custom import as_network
 
 LONG = 8  # frames from which on the networks of VMZ are the same graph
 
@@ -26,8 +27,9 @@ def export_onnx(model: Network, path: Path) -> None:
     card says fewer frames is written for just that many, as is one whose stem spans the clip. Of C3D only N is free. Batch
     norms are folded into the convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it,
     `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `scores` (what makes scores of logits, "softmax" or "sigmoid"),
-    `origin`.
+    `origin`. Raises ModelError as `as_network`.
     """
+    model = as_network(model)
     card: Card = model.card
     frames = card.frames or 2 * LONG
     short = any(model.spec.keeps_time(frames))

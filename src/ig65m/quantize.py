@@ -28,6 +28,7 @@ from ig65m.video.clips import clips_of
 from ig65m.video.isolation import Decoder
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import Card
+from ig65m.zoo.custom import as_network
 
 HELD_OUT: Final = 4  # every fourth clip is kept from the calibration, to measure on
 MIN_COSINE: Final = 0.99
@@ -111,6 +112,7 @@ def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
 
     Raises ModelError if the network is in int8 already, UsageError if NNCF is not installed.
     """
+    model = as_network(model)
     if model.quantization is not None:
         raise ModelError(f"{model.card.name} is in int8 already; quantise the network that it was made from")
     try:

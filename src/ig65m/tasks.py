@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
 from ig65m.engines.shared import Counts, SharedEngine
-from ig65m.errors import ModelError, UsageError, VideoError
+from ig65m.errors import UsageError, VideoError, check_choice
 from ig65m.memory import given_back
 from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
@@ -38,6 +38,7 @@ from ig65m.video.clips import Tick, clips_of, read_ticks, uniform_clips
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, Card, check_use
+from ig65m.zoo.custom import as_network
 from ig65m.zoo.labels import read_labels
 from ig65m.zoo.load import load_model, weights_sha256
 
@@ -156,26 +157,45 @@ class _Job:
 
     def _clips(self, read: Callable[..., Generator[Tick, None, None]], source: Source) -> Generator[Clip, None, None]:
         """The clips of a source, whose ticks `read` reads."""
+        _check_source(source)
+        sampling, path = self.sampling, source
         if isinstance(source, Segment):
-            return self._part(read, source)
-        from_source = partial(read, source, preprocessing=self.preprocessing, image_fps=self.image_fps)
+            sampling, path = sampling_of(source, sampling), source.path
+        from_source = partial(read, path, preprocessing=self.preprocessing, image_fps=self.image_fps)
         if self.clips is not None:
-            return uniform_clips(lambda sampling: from_source(sampling=sampling), self.sampling, self.clips)
-        return clips_of(from_source(sampling=self.sampling), self.sampling)
+            _check_spread(source, self.clips)
+            return uniform_clips(lambda each: from_source(sampling=each), sampling, self.clips)
+        clips = clips_of(from_source(sampling=sampling), sampling)
+        return clips if sampling.starts is None else _all_of(clips, str(path), sampling.starts)
 
-    def _part(self, read: Callable[..., Generator[Tick, None, None]], part: Segment) -> Generator[Clip, None, None]:
-        sampling = sampling_of(part, self.sampling)
-        given, until = 0, None
-        ticks = read(part.path, sampling=sampling, preprocessing=self.preprocessing, image_fps=self.image_fps)
-        for clip in clips_of(ticks, sampling):
+
+def _all_of(clips: Generator[Clip, None, None], path: str, starts: Sequence[int]) -> Generator[Clip, None, None]:
+    """The clips, one for each start. Raises VideoError after the last one if there are fewer."""
+    given, until = 0, None
+    with closing(clips):
+        for clip in clips:
             given, until = given + 1, clip.span.end
             yield clip
-        if part.starts is not None and given < len(part.starts):
-            raise VideoError(f"{part.path}: no whole clip at frame {part.starts[given]}, its frames end", last_good_time=until)
+    if given < len(starts):
+        raise VideoError(f"{path}: no whole clip at frame {starts[given]}, its frames end", last_good_time=until)
+
+
+def _check_spread(source: Source, clips: int) -> None:
+    """Raise UsageError if so many clips cannot be spread over a video, because it says itself where they start."""
+    if isinstance(source, Segment) and source.starts is not None:
+        raise UsageError(f"{source}: {clips} clips cannot be spread over a list of starts; leave one of them out")
+
+
+def _check_source(source: object) -> None:
+    """Raise UsageError for what is no video."""
+    if not isinstance(source, str | os.PathLike | Frames | Segment):
+        kind = type(source).__name__
+        raise UsageError(f"a video is a path, a folder of images, ig65m.Frames or a Segment; got {kind} {source!r:.60}")
 
 
 def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> _Job:
     """The options made good; what is asked of the network is told to its card, before a download where that is known."""
+    options = cast(Options, {name: value for name, value in options.items() if value is not None})
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(Options.__annotations__)}")
     frames, frame_step = options.get("frames"), options.get("frame_step")
@@ -189,8 +209,8 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
         tail=options.get("tail", "pad"),
     )
     named = options.get("preprocessing")
-    if named is not None and named not in PREPROCESSINGS:
-        raise UsageError(f"preprocessing {named!r} is none of {', '.join(PREPROCESSINGS)}; leave it out for the model's own")
+    if named is not None:
+        check_choice("preprocessing", named, PREPROCESSINGS)
     device = options.get("device", "cpu")
     choice = choose(options.get("engine"), options.get("precision"), device, options.get("threads"))
     batch_size = options.get("batch_size")
@@ -207,18 +227,11 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
 
     check = partial(check_use, frames=frames, logits=logits, maps=maps, labels=labels)
     chosen = options.get("model", default_model)
-    if isinstance(chosen, Network):
-        model, name = chosen, ""
-    else:
-        name = os.fspath(chosen)
-        if name in CARDS:
-            check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
-        model = load_model(name)
-    card = cast("Card | None", model.card)
-    if card is None:
-        raise ModelError("this network has no card; networks for classify and extract come from ig65m.load_model")
-    if model.training:
-        raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
+    name = os.fspath(chosen) if isinstance(chosen, str | os.PathLike) else None
+    if name in CARDS:
+        check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
+    model = as_network(chosen) if name is None else load_model(name)
+    card: Card = model.card
     check(card, classes_known=True)
     sampling = replace(
         sampling,
@@ -227,7 +240,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     )
     return _Job(
         model=model,
-        again=None if model is chosen else partial(load_model, name),
+        again=None if name is None else partial(load_model, name),
         sampling=sampling,
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
@@ -264,11 +277,11 @@ def _scoring(job: _Job, clips: int | None, crops: int, *, full: bool) -> _Job:
 def classify(
     video: Source | NDArray[np.uint8],
     *,
-    top_k: int = 5,
+    top_k: int | None = 5,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
-    crops: int = 1,
-    full: bool = False,
+    crops: int | None = 1,
+    full: bool | None = False,
     **options: Unpack[Options],
 ) -> Prediction:
     """What one video shows, per clip and as the mean over its clips.
@@ -283,6 +296,8 @@ def classify(
     UsageError, CheckpointError, DownloadError as their docstrings say.
     """
     source = _source(video, options)
+    if clips is not None:
+        _check_spread(source, clips)
     return _read_at_all(
         next(classify_many([source], top_k=top_k, labels=labels, clips=clips, crops=crops, full=full, **options))
     )
@@ -291,22 +306,24 @@ def classify(
 def classify_many(
     videos: Iterable[Source],
     *,
-    top_k: int = 5,
+    top_k: int | None = 5,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
-    crops: int = 1,
-    full: bool = False,
+    crops: int | None = 1,
+    full: bool | None = False,
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Prediction]:
     """A prediction for each video, in their order; one that cannot be read has status "failed" and says why."""
-    _check_several(videos)
+    check_several(videos)
+    top_k, crops = 5 if top_k is None else top_k, 1 if crops is None else crops
     _check_top_k(top_k)
     if clips is not None:
         _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
     with given_back():
-        job = _scoring(_job(DEFAULT_CLASSIFIER, options, logits=True, maps=full, labels=names), clips, crops, full=full)
+        job = _job(DEFAULT_CLASSIFIER, options, logits=True, maps=bool(full), labels=names)
+        job = _scoring(job, clips, crops, full=bool(full))
         engine = job.engine(Pooling())
     if on_clip is not None and crops > 1:
         on_clip = _every(crops, on_clip)
@@ -341,7 +358,7 @@ def extract_many(
     **options: Unpack[Options],
 ) -> Iterator[Features]:
     """Features of each video, in their order; one that cannot be read has no rows, status "failed", and says why."""
-    _check_several(videos)
+    check_several(videos)
     return load_extractor(pooling=pooling, logits=logits, top_k=top_k, **options).run(videos, on_clip=on_clip)
 
 
@@ -393,6 +410,7 @@ class Extractor:
         stopping: Callable[[], bool] | None = None,
     ) -> Iterator[Features]:
         """As `extract_many`. Once `stopping` says so, the clips at hand are finished, and what is whole then is the last."""
+        check_several(videos)
         for result in self._results(videos, on_clip, stopping):
             yield self._features(result)
 
@@ -403,6 +421,7 @@ class Extractor:
 
         Raises UsageError if the network has no classes.
         """
+        check_several(videos)
         _check_top_k(top_k)
         if not self.card.spec.classes:
             raise UsageError(f"{self.card.name} has no classes, only features")
@@ -458,9 +477,10 @@ def _check_top_k(top_k: int) -> None:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
 
 
-def _check_several(videos: Iterable[Source]) -> None:
-    if isinstance(videos, str | os.PathLike | Frames):
-        raise UsageError("expected several videos, got one; give a list, or use the function for one video")
+def check_several(videos: Iterable[Source]) -> None:
+    """Raise UsageError for one video where several are expected."""
+    if isinstance(videos, str | bytes | os.PathLike | Frames | Segment | np.ndarray) or not isinstance(videos, Iterable):
+        raise UsageError(f"expected several videos, got {type(videos).__name__}; give a list, such as [video]")
 
 
 def _every(crops: int, on_clip: Callable[[Source, ClipSpan], None]) -> Callable[[Source, ClipSpan], None]:
@@ -475,8 +495,12 @@ def _every(crops: int, on_clip: Callable[[Source, ClipSpan], None]) -> Callable[
 
 
 def _source(video: Source | NDArray[np.uint8], options: Options) -> Source:
-    """An array with the option fps is frames in memory of that rate; everything else stands for itself."""
+    """An array with the option fps is frames in memory of that rate; everything else stands for itself.
+
+    Raises UsageError for what is no video.
+    """
     if not isinstance(video, np.ndarray):
+        _check_source(video)
         return video
     fps = options.pop("fps", None)
     if fps is None:

@@ -1,6 +1,8 @@
 """Small frozen values that the rooms hand to each other; times are in seconds."""
 
-from collections.abc import Mapping
+import operator
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -8,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, check_choice
 
 MAX_FPS = 1000.0
 """Ticks a second: more is a mistake, and most of them would show the same frame."""
@@ -49,8 +51,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if type(self.crops) is not int or not 1 <= self.crops <= MAX_CROPS:
             raise UsageError(f"crops must be a whole number from 1 to {MAX_CROPS}, got {self.crops!r}")
-        if self.resampling not in get_args(Resampling):
-            raise UsageError(f"resampling {self.resampling!r} is none of {', '.join(get_args(Resampling))}")
+        check_choice("resampling", self.resampling, get_args(Resampling))
         least = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
         sizes = (*least, *self.crop)
         if len(sizes) != 4 or not all(type(size) is int and 1 <= size <= 4096 for size in sizes):
@@ -77,17 +78,48 @@ class Frames:
             raise UsageError(f"fps must be a positive number, got {self.fps}")
 
 
+def check_range(start: float | None, end: float | None) -> None:
+    """Raise UsageError unless these are finite seconds, the start before the end; None is the video's own."""
+    for name, time in (("start", start), ("end", end)):
+        if time is not None and not (isinstance(time, int | float) and isfinite(time)):
+            raise UsageError(f"{name} must be a finite number of seconds, got {time!r}")
+    if start is not None and end is not None and start >= end:
+        raise UsageError(f"start must be before end, got {start} s and {end} s")
+
+
+def ascending_starts(starts: Iterable[int]) -> tuple[int, ...]:
+    """Frame numbers at which clips start, in ascending order; one may come twice. Raises UsageError for anything else."""
+    try:
+        numbers = sorted(operator.index(start) for start in starts)
+    except TypeError:
+        raise UsageError(f"starts must be whole numbers of frames, got {starts!r}") from None
+    if numbers and numbers[0] < 0:
+        raise UsageError(f"starts must be numbers of frames from 0 on, got {numbers[0]}")
+    return tuple(numbers)
+
+
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video file or folder of images: what stands here goes before what is asked for all videos.
+    """A part of a video file or of a folder of images. These values override the options given for all videos.
 
-    start, end: in seconds of the stream. starts: the numbers of the frames at which its clips begin, in place of a stride.
+    Raises UsageError if a value is out of range.
     """
 
     path: str
-    start: float | None = None
-    end: float | None = None
-    starts: tuple[int, ...] | None = None
+    start: float | None = None  # seconds of the stream
+    end: float | None = None  # seconds of the stream
+    starts: tuple[int, ...] | None = None  # frames at which clips start, in place of a stride; kept in ascending order
+
+    def __post_init__(self) -> None:
+        path = os.fspath(self.path) if isinstance(self.path, os.PathLike) else self.path
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise UsageError(f"a segment's path must be the name of a file, got {self.path!r}")
+        object.__setattr__(self, "path", path)
+        check_range(self.start, self.end)
+        if self.starts is not None:
+            object.__setattr__(self, "starts", ascending_starts(self.starts))
+            if not self.starts:
+                raise UsageError("the starts of a segment are empty; leave them out to take clips of all of it")
 
     def __str__(self) -> str:
         if self.starts is not None:

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ig65m.errors import ModelError, UsageError
+from ig65m.errors import ModelError, UsageError, check_choice
 from ig65m.graph import Graph, add_class_map, add_head, add_maps, add_pixels
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
@@ -32,8 +32,7 @@ class Pooling:
 
     def __post_init__(self) -> None:
         for value in (self.spatial, self.temporal):
-            if value not in get_args(Reduction):
-                raise UsageError(f"pooling {value!r} is none of {', '.join(get_args(Reduction))}")
+            check_choice("pooling", value, get_args(Reduction))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Final, Literal, cast, get_args
 
 from ig65m.engines.base import Engine, Precision, Work
 from ig65m.engines.pytorch import find_device
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, check_choice
 from ig65m.models.network import Network
 
 EngineName = Literal["openvino", "onnxruntime", "pytorch"]
@@ -74,11 +74,12 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
     """
     on_gpu = find_device(device).type != "cpu"
     name = engine or ("pytorch" if on_gpu else "openvino")
-    if name not in get_args(EngineName):
-        raise UsageError(f"engine {name!r} is none of {', '.join(get_args(EngineName))}")
+    check_choice("engine", name, get_args(EngineName))
     if on_gpu and name != "pytorch":
         raise UsageError(f"{name} runs on the CPU here; on {device} there is pytorch")
     there = PRECISIONS[cast("EngineName", name)]
+    if precision is not None:
+        check_choice("precision", precision, get_args(Precision))
     if precision is not None and precision not in there:
         others = ", ".join(other for other, those in PRECISIONS.items() if precision in those)
         hint = f"; {precision} is what {others} can do" if others else ""

@@ -4,15 +4,15 @@ Frames become ticks (those in the range asked for, re-timed if a rate was asked 
 ticks i·hop + j·frame_step for j = 0 .. frames-1.
 """
 
-import math
 import operator
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count as count_from
 from typing import Literal, Protocol, TypeVar, get_args
 
-from ig65m.errors import UsageError, VideoError
-from ig65m.types import MAX_FPS, MAX_FRAMES
+from ig65m.errors import UsageError, VideoError, check_choice
+from ig65m.types import MAX_FPS, MAX_FRAMES, ascending_starts, check_range
 
 Tail = Literal["pad", "drop"]
 
@@ -47,8 +47,8 @@ class Sampling:
     next one's, None for the clip's span. fps: ticks a second, each showing the frame on display then; None makes every
     frame one tick. start, end: presentation times in seconds; frames with start <= time < end are taken. tail: what
     becomes of a last clip that is short of frames; "drop" still gives one clip of a video that is shorter than that. starts:
-    the first ticks of the clips, in order, in place of the stride; nothing behind the last clip is read. If there are none,
-    all is read, to be counted.
+    the first ticks of the clips, in place of the stride, in ascending order; nothing behind the last clip is read. If there
+    are none, all is read, to be counted.
 
     Raises UsageError if a value is out of range.
     """
@@ -76,13 +76,10 @@ class Sampling:
                 raise UsageError(f"{name} must be at most {MAX_FRAMES}, got {count}")
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
             raise UsageError(f"fps must be a positive number of at most {MAX_FPS:g}, got {self.fps}")
-        for name, time in (("start", self.start), ("end", self.end)):
-            if time is not None and not math.isfinite(time):
-                raise UsageError(f"{name} must be a finite number of seconds, got {time}")
-        if self.start is not None and self.end is not None and self.start >= self.end:
-            raise UsageError(f"start must be before end, got {self.start} s and {self.end} s")
-        if self.tail not in get_args(Tail):
-            raise UsageError(f"tail must be one of {', '.join(get_args(Tail))}, got {self.tail!r}")
+        check_range(self.start, self.end)
+        check_choice("tail", self.tail, get_args(Tail))
+        if self.starts is not None:
+            object.__setattr__(self, "starts", ascending_starts(self.starts))
 
     @property
     def span(self) -> int:
@@ -207,8 +204,9 @@ def uniform_starts(count: int, clips: int, span: int) -> tuple[int, ...]:
 
 def needed(tick: int, sampling: Sampling) -> bool:
     """Whether tick number `tick` is in some clip of an endless video; the others need no resizing and no memory."""
-    if sampling.starts is not None:
-        return any(0 <= tick - start < sampling.span and (tick - start) % sampling.frame_step == 0 for start in sampling.starts)
+    if (starts := sampling.starts) is not None:
+        near = range(bisect_right(starts, tick - sampling.span), bisect_right(starts, tick))
+        return any((tick - starts[place]) % sampling.frame_step == 0 for place in near)
     places = range(tick, tick - sampling.span, -sampling.frame_step)
     return any(start >= 0 and start % sampling.hop == 0 for start in places)
 

@@ -304,7 +304,7 @@ def check_use(
     if maps and isinstance(spec, C3DSpec):
         raise UsageError(f"{name} has no feature maps to slide over (--full) or to pool: C3D ends in fully connected layers")
     if logits and classes_known and not spec.classes:
-        raise ModelError(f"{name} has no classes, its checkpoint had none to see; it gives features (ig65m extract) only")
+        raise ModelError(f"{name} has no last layer, so it tells no classes apart; it gives features (ig65m extract) only")
     if labels is not None and classes_known and len(labels) != spec.classes:
         raise UsageError(f"{len(labels)} labels for the {spec.classes} classes of {name}; give one a class, in their order")
 

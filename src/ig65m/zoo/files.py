@@ -20,7 +20,8 @@ from ig65m.zoo.cards import Card
 
 _KEY = "ig65m"  # where the card stands in either format
 _WRAPPINGS = ("state_dict", "model", "model_state_dict")  # what training frameworks keep a state dict under
-_PARALLEL = "module."  # before every name in the state dict of a DataParallel
+_COMPILED = "_orig_mod."  # stands before, or within, the names of what torch.compile has wrapped
+_FIRST = ("stem.0.weight", "conv1a.weight", "backbone.conv1.conv.weight")  # a tensor that each layout of a network has
 _MAGIC = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how PyTorch's files begin, and those of 2019
 _WANTED = re.compile(r"GLOBAL (.{1,1000}?) (?:was not an allowed|whose module)", re.DOTALL)  # a name that a pickle asks for
 _ADVISED = {  # what else PyTorch gives advice on, by what stands in its message
@@ -102,8 +103,7 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
             kinds = f"{type(value).__name__} under a key of {type(key).__name__}"
             raise CheckpointError(f"{path} holds {kinds}; expected a state dict of tensors")
         tensors[key] = value
-    if all(key.startswith(_PARALLEL) for key in tensors):
-        tensors = {key.removeprefix(_PARALLEL): tensor for key, tensor in tensors.items()}
+    tensors = _without_prefix(path, tensors)
     with warnings.catch_warnings(action="ignore"):  # on unusual tensors, which are refused
         tensors = {key: Tensor.detach(value) for key, value in tensors.items()}
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if tensor.layout is torch.strided)
@@ -113,6 +113,25 @@ def read_pth(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     ours = dict.get(metadata, _KEY) if isinstance(metadata, dict) else None
     header = dict.get(ours, "card") if isinstance(ours, dict) else None
     return tensors, _card(path, header)
+
+
+def _without_prefix(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the network's own names, where training has put others before them: `module.` of DataParallel,
+    `_orig_mod.` of torch.compile, `model.` or any name of an attribute of a LightningModule.
+
+    Raises CheckpointError if there are two networks, or a network and something else.
+    """
+    plain_names = {key.replace(_COMPILED, ""): tensor for key, tensor in tensors.items()}
+    if len(plain_names) < len(tensors):
+        raise CheckpointError(f"{path} holds tensors twice, with and without {_COMPILED!r}; save the network alone")
+    found = sorted({key.removesuffix(first) for key in plain_names for first in _FIRST if f".{key}".endswith(f".{first}")})
+    if len(found) > 1:
+        raise CheckpointError(f"{path} holds networks under {shown(found)}; save the one that is meant, alone")
+    if found in ([], [""]):
+        return plain_names
+    if others := [key for key in plain_names if not key.startswith(found[0])]:
+        raise CheckpointError(f"{path} holds {shown(others)} besides the network under {shown(found)}; save the network alone")
+    return {key.removeprefix(found[0]): tensor for key, tensor in plain_names.items()}
 
 
 def _card(path: Path, header: Any) -> Card | None:

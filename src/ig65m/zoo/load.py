@@ -11,7 +11,7 @@ from torch import Tensor
 from ig65m.checkpoints.fit import build
 from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
-from ig65m.errors import CheckpointError, ModelError, UsageError
+from ig65m.errors import CheckpointError, ModelError, check_choice
 from ig65m.models.network import Network
 from ig65m.models.spec import BUILDERS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
 from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
@@ -76,8 +76,8 @@ def load_model(
     Raises ModelError (no such name), CheckpointError (the file is not such a model, or could be two), DownloadError,
     FileNotFoundError.
     """
-    if origin is not None and origin not in BUILDERS:
-        raise UsageError(f"origin {origin!r} is none of {', '.join(BUILDERS)}")
+    if origin is not None:
+        check_choice("origin", origin, BUILDERS)
     if not str(model) or "://" in str(model):
         raise ModelError(f"{str(model)!r} is neither a model's name (`ig65m models`) nor a file; download a file first")
     path = Path(model)

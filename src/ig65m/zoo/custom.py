@@ -1,0 +1,84 @@
+"""A network that the caller hands over, perhaps wrapped or with another last layer, made to agree with its card."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ig65m.errors import ModelError
+from ig65m.models.c3d import C3D
+from ig65m.models.network import Network
+from ig65m.models.resnet import ResNet
+from ig65m.zoo.cards import Card
+
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+def as_network(model: object) -> Network:
+    """The network itself, without `torch.compile`, `DataParallel` or `DistributedDataParallel` around it.
+
+    The network decides how many classes there are: where its `fc` was replaced by a Linear with another number of outputs, the
+    result is a shallow copy whose spec and card have that number, and no labels.
+
+    Raises ModelError for anything that is no network of `ig65m.load_model`, and for one whose last layer is no plain Linear
+    of the right width, whose weights are not float32 or have no values, or which is in training mode.
+    """
+    module = model
+    while isinstance(module, nn.Module) and type(module).__name__ in _WRAPPERS:
+        module = module.get_submodule(_WRAPPERS[type(module).__name__])
+    if not isinstance(module, ResNet | C3D):
+        raise ModelError(
+            f"a model is a name (`ig65m models`), a model file, or a network of ig65m.load_model; got {type(module).__name__}"
+        )
+    network: Network = module
+    card: Card | None = network.card
+    if card is None:
+        raise ModelError("this network has no card, which says how to feed it; take one that ig65m.load_model gave")
+    if network.training:
+        raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
+    _check_weights(network, card)
+    if network.quantization is not None:
+        return network
+    classes = _classes(network, card)
+    if classes == network.spec.classes == card.spec.classes:
+        return network
+    changed = copy.copy(network)
+    changed.spec = replace(network.spec, classes=classes)
+    changed.card = replace(card, spec=changed.spec, labels=None)
+    return changed
+
+
+def _check_weights(network: Network, card: Card) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.is_meta:
+            raise ModelError(
+                f"{name} of {card.name} has no values (it is on the meta device); load the network's weights first"
+            )
+        if parameter.dtype != torch.float32:
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{name} of {card.name} is {kind}, expected float32; call the network's float(), and say how to compute with "
+                "precision=, such as 'bf16'"
+            )
+
+
+def _classes(network: Network, card: Card) -> int:
+    """How many the last layer tells apart. Raises ModelError if it is none that can be read."""
+    head = getattr(network, "fc", None)
+    width = network.fc7.out_features if isinstance(network, C3D) else network.spec.feature_width
+    if head is None or isinstance(head, nn.Identity):
+        if isinstance(network, C3D) or network.spec.multi_label:
+            raise ModelError(f"the last layer of {card.name} was taken off; expected nn.Linear({width}, number of classes)")
+        return 0
+    if type(head) is not nn.Linear or head.bias is None:
+        what = "a Linear without bias" if isinstance(head, nn.Linear) else type(head).__name__
+        raise ModelError(f"the last layer of {card.name} (`fc`) is {what}; expected nn.Linear({width}, number of classes)")
+    if head.in_features != width:
+        raise ModelError(f"the last layer of {card.name} (`fc`) takes {head.in_features} features; the network gives {width}")
+    if network.spec.multi_label and head.out_features != network.spec.classes:
+        raise ModelError(
+            f"the last layer of {card.name} has {head.out_features} outputs, its `pred_logit` {network.spec.classes}; "
+            "replace both"
+        )
+    return head.out_features

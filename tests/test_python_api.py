@@ -1,0 +1,100 @@
+"""The Python API: what may be left out or None, and what is refused with a reason."""
+
+import numpy as np
+import pytest
+
+import ig65m
+from ig65m.errors import UsageError, VideoError
+from ig65m.tasks import Options, load_extractor
+from ig65m.types import Segment
+from ig65m.video.sampling import Sampling, needed
+
+NAME = "r2plus1d_10_camera_motion"
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return load_extractor(model=NAME)
+
+
+def test_none_means_the_default_for_every_option(bigbuckbunny):
+    nothing = dict.fromkeys(set(Options.__annotations__) - {"model"})
+    expected = ig65m.classify(bigbuckbunny, model=NAME, end=2.0)
+    nothing["end"] = 2.0
+    assert ig65m.classify(bigbuckbunny, model=NAME, top_k=None, crops=None, full=None, **nothing) == expected
+    assert len(ig65m.extract(bigbuckbunny, model=NAME, pooling=None, **nothing).array) == len(expected.clips)
+
+
+def test_clips_are_spread_over_a_segment(bigbuckbunny):
+    part = Segment(str(bigbuckbunny), start=1.0, end=4.0)
+    prediction = ig65m.classify(part, model=NAME, clips=3)
+    assert [clip.start for clip in prediction.clips] == pytest.approx([1.0, 2.2, 3.4])
+    assert prediction.clips[-1].end == pytest.approx(4.0)
+    with pytest.raises(UsageError, match="3 clips cannot be spread over a list of starts"):
+        ig65m.classify(Segment(str(bigbuckbunny), starts=(0, 5)), model=NAME, clips=3)
+
+
+@pytest.mark.parametrize("videos", ["a.mp4", b"a.mp4", Segment("a.mp4"), np.zeros((8, 4, 4, 3), np.uint8), None, 5])
+def test_one_video_where_several_are_expected_is_refused(videos, extractor):
+    for run in (extractor.run, extractor.classify):
+        with pytest.raises(UsageError, match="expected several videos, got"):
+            next(run(videos))
+    with pytest.raises(UsageError, match="expected several videos, got"):
+        ig65m.classify_many(videos, model=NAME)
+
+
+@pytest.mark.parametrize("video", [5, None, ["a.mp4"], b"a.mp4"])
+def test_what_is_no_video_is_refused(video):
+    with pytest.raises(UsageError, match="a video is a path"):
+        ig65m.classify(video, model=NAME)
+
+
+def test_starts_in_any_order_give_clips_in_ascending_order(bigbuckbunny):
+    features = ig65m.extract(Segment(str(bigbuckbunny), starts=[60, 8, 8, 30]), model=NAME)
+    assert [span.first_frame for span in features.spans] == [8, 8, 30, 60]
+    assert (features.array[0] == features.array[1]).all()
+    with pytest.raises(VideoError, match="no whole clip at frame 500"):
+        ig65m.extract(Segment(str(bigbuckbunny), starts=(500,)), model=NAME)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": ""},
+        {"path": 5},
+        {"path": "a\0b"},
+        {"start": float("nan")},
+        {"start": "1"},
+        {"start": 2.0, "end": 1.0},
+        {"starts": (-1,)},
+        {"starts": (1.5,)},
+        {"starts": ()},
+        {"starts": 5},
+    ],
+)
+def test_a_segment_checks_its_values(wrong):
+    with pytest.raises(UsageError):
+        Segment(**{"path": "a.mp4", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("option", "nearest"),
+    [
+        ({"tail": "pda"}, "pad"),
+        ({"engine": "openvin"}, "openvino"),
+        ({"precision": "fp23"}, "fp32"),
+        ({"preprocessing": "vmx"}, "vmz"),
+    ],
+)
+def test_a_misspelt_choice_is_refused_with_the_nearest(option, nearest, bigbuckbunny):
+    with pytest.raises(UsageError, match=f"is none of .*; did you mean '{nearest}'"):
+        ig65m.classify(bigbuckbunny, model=NAME, **option)
+
+
+def test_needed_frames_are_found_fast_among_many_starts():
+    """A hundred thousand starts, one a frame: each frame is asked about in a few steps, not in as many as there are starts."""
+    sampling = Sampling(frames=8, frame_step=2, starts=range(100_000))
+    assert all(needed(tick, sampling) for tick in range(100_000))
+    sparse = Sampling(frames=8, frame_step=2, starts=(5, 1000))
+    expected = {start + step for start in (5, 1000) for step in range(0, 16, 2)}
+    assert {tick for tick in range(1100) if needed(tick, sparse)} == expected
