@@ -13,8 +13,10 @@ import h5py
 import numpy as np
 import pytest
 
-from ig65m.store.folder import read_journal
+from ig65m.store.folder import Store, read_journal, result_name
+from ig65m.store.formats import load
 from ig65m.store.parquet import read_parquet
+from ig65m.types import ClipSpan, Failure, Features, Segment
 from tests.videos import encode, numbered
 
 
@@ -243,7 +245,15 @@ def test_odd_names(films, tiny_model, tmp_path, run):
     shutil.copy(films / "one.mp4", tmp_path / os.fsdecode(b"caf\xe9.mp4"))
     run("extract", tmp_path, "--output", folder, "--model", tiny_model)
     code, _, err = run("features", "export", folder, tmp_path / "no.h5", "--to", "h5")
-    assert (code, "a name in HDF5 has no / and is UTF-8" in err) == (2, True)
+    assert (code, "a name in HDF5 has no / and is UTF-8" in err) == (3, True)
+    with h5py.File(tmp_path / "no.h5") as file:  # one bad name does not end an export
+        assert list(file) == ["sepa\u2028rated"]
+    assert run("features", "export", folder, tmp_path / "unique.h5", "--to", "h5", "--names", "unique")[0] == 0
+    with h5py.File(tmp_path / "unique.h5") as file:
+        assert [dataset.attrs["path"].rpartition("/")[2] for dataset in file.values()] == [
+            "caf\\udce9.mp4",
+            "sepa\u2028rated.mp4",
+        ]
 
 
 def test_nothing_is_overwritten_and_nothing_else_is_taken(features, tmp_path, run):
@@ -277,3 +287,108 @@ def test_info_and_verify(features, run):
     assert f"{second.name} is missing" in out
     assert "stray.parquet is not in the journal" in out
     assert "1 of 3 results are sound" in out
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "video-features", "actionformer", "opentad", "qvhighlights"])
+@pytest.mark.parametrize("option", ["--prefix", "--key"])
+@pytest.mark.parametrize("value", ["../x", "/tmp/x", "a/b", "a\\b", "x" * 300])
+def test_nothing_is_written_outside_the_output(kind, option, value, features, tmp_path, run):
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = run("features", "export", features, tmp_path / "out" / "deep", "--to", kind, option, value)
+    assert code == 2
+    assert "becomes part of a file's name" in err or "too long" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/b", "", "..", "x" * 300])
+def test_names_in_a_journal_are_checked(name, features, tmp_path, run):
+    journal = features / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text("utf-8").splitlines()]
+    lines[1]["name"] = name
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for command in (["export", features, tmp_path / "out", "--to", "npy"], ["verify", features], ["info", features]):
+        code, _, err = run("features", *command)
+        assert (code, "journal.jsonl, line 2" in err) == (2, True)
+
+
+def test_a_journal_that_is_no_text_is_told_with_its_line(features, run):
+    journal = features / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + b"\xff\xfe\n" + b"".join(lines[1:]))
+    code, _, err = run("features", "verify", features)
+    assert (code, "journal.jsonl, line 2" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("option", "value", "nearest"), [("--names", "uniqe", "unique"), ("--gaps", "zero", "zeros")])
+def test_a_misspelt_choice_is_refused(option, value, nearest, features, tmp_path, run):
+    code, _, err = run("features", "export", features, tmp_path / "out", "--to", "npy", option, value)
+    assert (code, f"did you mean '{nearest}'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5", "video-features", "actionformer", "opentad", "tsp"])
+def test_a_damaged_result_costs_its_video_only(kind, features, tmp_path, run):
+    (path,) = (features / "features").glob("two-*.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+    target = tmp_path / ("out.h5" if kind in ("h5", "tsp") else "out")
+    code, out, err = run("features", "export", features, target, "--to", kind, "--json")
+    assert (code, path.name in err) == (3, True)
+    assert json.loads(out)["written"] == (1 if kind == "tsp" else 2)
+
+
+def test_two_videos_that_would_share_a_file(films, tiny_model, tmp_path, run):
+    """The logits of one video are named as the features of another."""
+    for name in ("a.mp4", "a.logits.mp4"):
+        shutil.copy(films / "three.mp4", tmp_path / name)
+    folder = tmp_path / "features"
+    assert run("extract", tmp_path, "--output", folder, "--model", tiny_model, "--logits")[0] == 0
+    code, _, err = run("features", "export", folder, tmp_path / "out", "--to", "npy")
+    assert (code, "the file of another video has that name; take --names unique" in err) == (3, True)
+    assert run("features", "export", folder, tmp_path / "unique", "--to", "npy", "--names", "unique")[0] == 0
+
+
+@pytest.fixture
+def gappy(tmp_path):
+    """A folder with two videos of 10 clips of 8 frames at 25 a second; damage has cost clips 0, 4 and 5 of one of them."""
+    settings = {"name": "net", "sha256": "0" * 64, "pooling": {"spatial": "mean", "temporal": "mean"}, "features": "float32"}
+    sampling = {"frames": 8, "frame_step": 1, "stride": None, "fps": None, "starts": None, "tail": "pad"}
+    with Store(tmp_path / "gappy", settings) as store:
+        for name, rows in (("whole", range(10)), ("damaged", [1, 2, 3, 6, 7, 8, 9])):
+            spans = tuple(ClipSpan(row * 0.32, (row + 1) * 0.32, row * 8, row * 8 + 7) for row in rows)
+            array = np.array([[row + 1.0] * 4 for row in rows], np.float32)
+            error = None if name == "whole" else Failure("decode", "damage", 3.2, ((0.1, 0.2), (1.3, 1.9)))
+            status = "ok" if error is None else "partial"
+            video = Segment(str(tmp_path / f"{name}.mp4"))
+            assert store.claim(result_name(video))
+            store.commit(video, "content", Features(video.path, status, array, spans, {"sampling": sampling}, error=error))
+    return tmp_path / "gappy"
+
+
+@pytest.mark.parametrize("kind", ["actionformer", "opentad", "tsp"])
+def test_gaps_do_not_shift_rows(kind, gappy, tmp_path, run):
+    def stored(target):
+        if kind == "tsp":
+            with h5py.File(target) as file:
+                return {name: file[name][:] for name in file}
+        return {path.stem: np.load(path) for path in (target / "features").glob("*.npy")}
+
+    suffix = ".h5" if kind == "tsp" else ""
+    code, _, err = run("features", "export", gappy, tmp_path / f"left{suffix}", "--to", kind)
+    assert (code, "damage has cost 3 of its 10 clips" in err) == (3, True)
+    assert list(stored(tmp_path / f"left{suffix}")) == ["whole"]
+    code, _, err = run("features", "export", gappy, tmp_path / f"zeros{suffix}", "--to", kind, "--gaps", "zeros")
+    assert (code, "3 rows of zeros are in place of clips" in err) == (0, True)
+    assert stored(tmp_path / f"zeros{suffix}")["damaged"][:, 0].tolist() == [0, 2, 3, 4, 0, 0, 7, 8, 9, 10]
+
+
+def test_formats_with_times_keep_the_rows_there_are_and_tell_the_gaps(gappy, tmp_path, run):
+    assert run("features", "export", gappy, tmp_path / "out.h5", "--to", "h5")[0] == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["damaged"].attrs["gaps"].tolist() == [[0.1, 0.2], [1.3, 1.9]]
+        assert file["damaged"].attrs["first_frame"].tolist() == [8, 16, 24, 48, 56, 64, 72]
+        assert file["whole"].attrs["gaps"].shape == (0, 2)
+    assert run("features", "export", gappy, tmp_path / "out", "--to", "npz")[0] == 0
+    info = json.loads(str(np.load(tmp_path / "out" / "damaged.npz")["info"]))
+    assert info["error"]["gaps"] == [[0.1, 0.2], [1.3, 1.9]]
+    assert load(tmp_path / "out" / "damaged.npz").error.gaps == ((0.1, 0.2), (1.3, 1.9))
+    (entry,) = (entry for entry in read_journal(gappy) if entry.status == "partial")
+    assert entry.error.gaps == ((0.1, 0.2), (1.3, 1.9))

@@ -26,7 +26,7 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 def check_name(what: str, name: str, suffix: str = "") -> None:
     """Raise UsageError unless a file of that name and suffix would lie in the folder that it is meant for."""
-    if "/" in name or "\\" in name or "\0" in name or f"{name}{suffix}" in ("", ".", ".."):
+    if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
         raise UsageError(
             f"{what} {plain(repr(name), 80)} must be a name without / and \\, for it becomes part of a file's name"
         )

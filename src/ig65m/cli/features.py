@@ -83,6 +83,13 @@ def export(
     prefix: Annotated[str, typer.Option(help="What stands before each name, such as v_.")] = "",
     subset: Annotated[str, typer.Option(help="In the annotation files of actionformer and opentad.")] = "validation",
     key: Annotated[str, typer.Option(help="In the names of video-features' files.")] = "r21d",
+    gaps: Annotated[
+        str,
+        typer.Option(
+            help="leave-out: videos of which damage has cost clips, where times come from the rows' numbers; zeros: rows of "
+            "zeros in place of those clips."
+        ),
+    ] = "leave-out",
     from_first_frame: Annotated[
         bool, typer.Option("--from-first-frame", help="Count times from each video's first clip, where that is not at 0 s.")
     ] = False,
@@ -97,7 +104,14 @@ def export(
     from ig65m.store.export import Options
     from ig65m.store.export import export as run
 
-    options = Options(names=cast(Any, names), prefix=prefix, subset=subset, key=key, from_first_frame=from_first_frame)
+    options = Options(
+        names=cast(Any, names),
+        prefix=prefix,
+        subset=subset,
+        key=key,
+        from_first_frame=from_first_frame,
+        gaps=cast(Any, gaps),
+    )
     done = run(folder, output, to, options)
     for line in (*done.remarks, *done.left_out):
         say(f"ig65m: {printable(line)}")

@@ -4,39 +4,45 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
-from ig65m.errors import UsageError
-from ig65m.store.folder import read_journal
-from ig65m.store.formats import save
+from ig65m.errors import UsageError, check_choice, check_name
+from ig65m.store.folder import read_journal, read_settings
+from ig65m.store.formats import files_at, save
 from ig65m.store.grid import TOLERANCE, Grid, grid_of
 from ig65m.store.journal import Entry
-from ig65m.store.parquet import read_parquet
+from ig65m.store.verify import read_result
 from ig65m.types import Features
 
 Names = Literal["stem", "unique"]
+Gaps = Literal["leave-out", "zeros"]
 SECONDS: Final = 2.0  # a row in QVHighlights
 MOST_ROWS: Final = 75  # that its readers take
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """names: a video is called by its stem, or by the name it has in the folder of features. prefix: stands before the name.
+    """How videos are named and what is written of them. Raises UsageError for a value that cannot be."""
 
-    subset: in annotation files. key: in names of video_features. from_first_frame: as in `grid_of`.
-    """
+    names: Names = "stem"  # a video's name: its stem, or the name it has in the folder of features
+    prefix: str = ""  # before each name
+    subset: str = "validation"  # in annotation files
+    key: str = "r21d"  # in names of video_features
+    from_first_frame: bool = False  # as in `grid_of`
+    gaps: Gaps = "leave-out"  # a video of which damage has cost clips, where times are computed from the rows' numbers
 
-    names: Names = "stem"
-    prefix: str = ""
-    subset: str = "validation"
-    key: str = "r21d"
-    from_first_frame: bool = False
+    def __post_init__(self) -> None:
+        check_choice("names", self.names, get_args(Names))
+        check_choice("gaps", self.gaps, get_args(Gaps))
+        check_name("the prefix", f"{self.prefix}x")
+        check_name("the key", f"x{self.key}")
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,13 @@ class _Run:
 
     folder: Path
     options: Options
-    left_out: list[str]
-    remarks: list[str]
-    missing: list[str]  # names of videos of which nothing is written
+    left_out: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # names of videos of which nothing is written
+    files: set[Path] = field(default_factory=set)  # written so far
     videos_there: int = 0
 
-    def videos(self, *, pooled: bool = True) -> Iterator[tuple[str, Features]]:
+    def videos(self) -> Iterator[tuple[str, Features]]:
         """Name and features of each video that has any."""
         entries = sorted(read_journal(self.folder), key=lambda entry: (entry.video.path, entry.name))
         names = _names(entries, self.options)
@@ -70,26 +77,43 @@ class _Run:
                 self.missing.append(name)
                 self.remarks.append(f"{entry.video} failed when its features were extracted")
                 continue
-            features, _ = read_parquet(self.folder / "features" / f"{entry.name}.parquet")
-            if pooled and features.array.ndim != 2:
-                raise UsageError("these features are not pooled, which this format has no place for; take npy, npz or h5")
-            if entry.status == "partial":
-                self.remarks.append(f"{entry.video} is partial: {'' if entry.error is None else entry.error.message}")
-            yield name, features
+            with self.or_left_out(name):
+                features = read_result(self.folder, entry)
+                if entry.status == "partial":
+                    self.remarks.append(f"{entry.video} is partial: {'' if entry.error is None else entry.error.message}")
+                yield name, features
 
     def on_grid(self) -> Iterator[tuple[str, Features, Grid]]:
         """Those whose clips lie on a grid; the others are left out."""
         for name, features in self.videos():
-            try:
+            with self.or_left_out(name):
                 grid = grid_of(features, from_first_frame=self.options.from_first_frame)
-            except UsageError as error:
-                self.leave_out(name, str(error))
-                continue
-            yield name, features, grid
+                if lost := grid.count - len(grid.rows):
+                    if self.options.gaps == "leave-out":
+                        raise UsageError(
+                            f"{features.path}: damage has cost {lost} of its {grid.count} clips, and readers of this format "
+                            "compute times from the numbers of rows; --gaps zeros writes zeros in their place"
+                        )
+                    self.remarks.append(f"{features.path}: {lost} rows of zeros are in place of clips that damage has cost")
+                yield name, features, grid
 
-    def leave_out(self, name: str, why: str) -> None:
-        self.left_out.append(why)
-        self.missing.append(name)
+    @contextmanager
+    def or_left_out(self, name: str) -> Iterator[None]:
+        """Leave the video of that name out if the block raises UsageError."""
+        try:
+            yield
+        except UsageError as error:
+            self.left_out.append(str(error))
+            self.missing.append(name)
+
+    def claim(self, *paths: Path) -> Path:
+        """Take the names of new files; returns the first. Raises UsageError if one is no file's name, or another video's."""
+        for path in paths:
+            check_name("the name", path.name)
+            if path in self.files:
+                raise UsageError(f"{path.name}: the file of another video has that name; take --names unique")
+        self.files |= {*paths}
+        return paths[0]
 
 
 def _names(entries: Sequence[Entry], options: Options) -> list[str]:
@@ -105,23 +129,27 @@ def _names(entries: Sequence[Entry], options: Options) -> list[str]:
 def export(folder: Path, output: Path, kind: str, options: Options) -> Exported:
     """Write the features of a folder as `kind` (of EXPORTERS) to `output`, a new folder, or a new file for h5 and tsp.
 
-    Raises UsageError if something is there already, for names that are not unique, and as `read_journal`.
+    A video that cannot be written is left out, with the reason. Raises UsageError if something is there already, for names that
+    are not unique, for features that are not pooled where the format needs that, and as `read_journal`.
     """
-    if kind not in EXPORTERS:
-        raise UsageError(f"{kind!r} is none of {', '.join(EXPORTERS)}")
+    check_choice("the format", kind, EXPORTERS)
     if kind in ("h5", "tsp") and output.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"{output} should end in .h5 or .hdf5: all videos go to that one file")
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise UsageError(f"{output} is already there; choose another place")
-    run = _Run(folder, options, [], [], [])
+    if kind not in ("npy", "npz", "h5") and "none" in (read_settings(folder).get("pooling") or {}).values():
+        raise UsageError("these features are not pooled, which this format has no place for; take npy, npz or h5")
+    run = _Run(folder, options)
     settings = EXPORTERS[kind](run, output)
     return Exported(run.videos_there - len(run.missing), settings, run.left_out, run.remarks)
 
 
 def _as_files(suffix: str) -> Callable[[_Run, Path], dict[str, Any]]:
     def write(run: _Run, output: Path) -> dict[str, Any]:
-        for name, features in run.videos(pooled=False):
-            save(replace(features, labels=None), output / f"{name}{suffix}")
+        for name, features in run.videos():
+            with run.or_left_out(name):
+                path = output / f"{name}{suffix}"
+                save(replace(features, labels=None), run.claim(path, *files_at(path)))
         return {}
 
     return write
@@ -129,13 +157,15 @@ def _as_files(suffix: str) -> Callable[[_Run, Path], dict[str, Any]]:
 
 def _h5(run: _Run, output: Path) -> dict[str, Any]:
     with _h5_file(output) as file:
-        for name, features in run.videos(pooled=False):
-            dataset = _dataset(file, name, features)
-            for part in ("start", "end", "first_frame", "last_frame"):
-                dataset.attrs[part] = np.array([getattr(span, part) for span in features.spans])
-            dataset.attrs["path"] = features.path
-            dataset.attrs["status"] = features.status
-            dataset.attrs["model"] = json.dumps(dict(features.model))
+        for name, features in run.videos():
+            with run.or_left_out(name):
+                dataset = _dataset(file, name, features.array)
+                for part in ("start", "end", "first_frame", "last_frame"):
+                    dataset.attrs[part] = np.array([getattr(span, part) for span in features.spans])
+                dataset.attrs["path"] = features.path.encode(errors="backslashreplace").decode()
+                dataset.attrs["status"] = features.status
+                dataset.attrs["gaps"] = np.array(features.error.gaps if features.error else [], np.float64).reshape(-1, 2)
+                dataset.attrs["model"] = json.dumps(dict(features.model))
     return {}
 
 
@@ -146,10 +176,12 @@ def _h5_file(output: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def _dataset(file: h5py.File, name: str, features: Features) -> h5py.Dataset:
-    if "/" in name or not _is_utf8(name):
-        raise UsageError(f"{name!a}: a name in HDF5 has no / and is UTF-8; take another --prefix, or rename the video")
-    return file.create_dataset(name, data=features.array, chunks=True, compression="gzip", compression_opts=9)
+def _dataset(file: h5py.File, name: str, array: NDArray[np.float32]) -> h5py.Dataset:
+    if "/" in name or not _is_utf8(name) or name in ("", ".", ".."):
+        raise UsageError(f"{name!a}: a name in HDF5 has no / and is UTF-8; take --names unique, or rename the video")
+    if name in file:
+        raise UsageError(f"{name!a}: another video has that name; take --names unique")
+    return file.create_dataset(name, data=array, chunks=True, compression="gzip", compression_opts=9)
 
 
 def _is_utf8(name: str) -> bool:
@@ -162,21 +194,23 @@ def _is_line(name: str) -> bool:
 
 def _video_features(run: _Run, output: Path) -> dict[str, Any]:
     for name, features in run.videos():
-        _array(output / f"{name}_{run.options.key}.npy", features)
+        with run.or_left_out(name):
+            _array(run.claim(output / f"{name}_{run.options.key}.npy"), features.array)
     return {}
 
 
 def _actionformer(run: _Run, output: Path) -> dict[str, Any]:
     database, settings = {}, {}
     for name, features, grid in run.on_grid():
-        _array(output / "features" / f"{name}.npy", features)
-        database[name.removeprefix(run.options.prefix)] = {
-            "subset": run.options.subset,
-            "duration": grid.duration,
-            "fps": grid.fps,
-            "annotations": [],
-        }
-        settings = {"feat_stride": grid.stride, "num_frames": grid.span, "input_dim": features.array.shape[1]}
+        with run.or_left_out(name):
+            _array(run.claim(output / "features" / f"{name}.npy"), grid.filled(features.array))
+            database[name.removeprefix(run.options.prefix)] = {
+                "subset": run.options.subset,
+                "duration": grid.duration,
+                "fps": grid.fps,
+                "annotations": [],
+            }
+            settings = {"feat_stride": grid.stride, "num_frames": grid.span, "input_dim": features.array.shape[1]}
     _json(output / "annotations.json", {"database": database})
     fixed = {"downsample_rate": 1, "default_fps": None, "file_prefix": run.options.prefix, "file_ext": ".npy"}
     return settings | fixed
@@ -186,16 +220,17 @@ def _opentad(run: _Run, output: Path) -> dict[str, Any]:
     """Its offset, half a clip, must be a whole number: where it is none, all is counted in half frames."""
     database, unit, settings = {}, 1, {}
     for name, features, grid in run.on_grid():
-        unit = 1 + grid.span % 2
-        _array(output / "features" / f"{name}.npy", features)
-        database[name.removeprefix(run.options.prefix)] = {
-            "subset": run.options.subset,
-            "duration": grid.duration,
-            "frame": unit * grid.frames,
-            "fps": unit * grid.fps,
-            "annotations": [],
-        }
-        settings = {"feature_stride": unit * grid.stride, "offset_frames": unit * grid.span // 2}
+        with run.or_left_out(name):
+            unit = 1 + grid.span % 2
+            _array(run.claim(output / "features" / f"{name}.npy"), grid.filled(features.array))
+            database[name.removeprefix(run.options.prefix)] = {
+                "subset": run.options.subset,
+                "duration": grid.duration,
+                "frame": unit * grid.frames,
+                "fps": unit * grid.fps,
+                "annotations": [],
+            }
+            settings = {"feature_stride": unit * grid.stride, "offset_frames": unit * grid.span // 2}
     _json(output / "annotations.json", {"database": database})
     missing = [name.removeprefix(run.options.prefix) for name in run.missing if _is_line(name)]
     _text(output / "features" / "missing_files.txt", "\n".join(missing))
@@ -206,35 +241,36 @@ def _tsp(run: _Run, output: Path) -> dict[str, Any]:
     fps, settings = None, {}
     with _h5_file(output) as file:
         for name, features, grid in run.on_grid():
-            fps = fps or grid.fps
-            if abs(grid.duration - grid.frames / fps) > TOLERANCE:
-                why = f"{grid.fps:g} frames a second, others {fps:g}, and this format is for one rate; extract with --fps 15"
-                run.leave_out(name, f"{features.path}: {why}")
-                continue
-            _dataset(file, name, features)
-            settings = {"feat_stride": grid.stride, "num_frames": grid.span, "default_fps": fps}
+            with run.or_left_out(name):
+                if fps is not None and abs(grid.duration - grid.frames / fps) > TOLERANCE:
+                    why = f"{grid.fps:g} frames a second, others {fps:g}, and this format is for one rate"
+                    raise UsageError(f"{features.path}: {why}; extract with --fps 15")
+                _dataset(file, name, grid.filled(features.array))
+                fps = fps or grid.fps
+                settings = {"feat_stride": grid.stride, "num_frames": grid.span, "default_fps": fps}
     return settings | {"file_prefix": run.options.prefix}
 
 
 def _qvhighlights(run: _Run, output: Path) -> dict[str, Any]:
     for name, features, grid in run.on_grid():
-        hop, length = grid.stride / grid.fps, grid.span / grid.fps
-        sampling = features.model["sampling"]
-        if max(abs(hop - SECONDS), abs(length - SECONDS)) * len(features.spans) > TOLERANCE or sampling["tail"] != "pad":
-            how = f"--fps {sampling['frames'] / SECONDS:g} --frame-step 1 --tail pad"
-            why = f"clips of {length:g} s every {hop:g} s, and here each row is for 2 s, up to the end; extract with {how}"
-            run.leave_out(name, f"{features.path}: {why}")
-            continue
-        if len(features.spans) > MOST_ROWS:
-            run.remarks.append(f"{features.path} has {len(features.spans)} rows, of which these readers take {MOST_ROWS}")
-        with finished_file(output / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, features=features.array)
+        with run.or_left_out(name):
+            hop, length = grid.stride / grid.fps, grid.span / grid.fps
+            sampling = features.model["sampling"]
+            if max(abs(hop - SECONDS), abs(length - SECONDS)) * grid.count > TOLERANCE or sampling["tail"] != "pad":
+                how = f"--fps {sampling['frames'] / SECONDS:g} --frame-step 1 --tail pad"
+                why = f"clips of {length:g} s every {hop:g} s, and here each row is for 2 s, up to the end; extract with {how}"
+                raise UsageError(f"{features.path}: {why}")
+            if grid.count > MOST_ROWS:
+                run.remarks.append(f"{features.path} has {grid.count} rows, of which these readers take {MOST_ROWS}")
+            path = run.claim(output / f"{name}.npz")
+            with finished_file(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, features=grid.filled(features.array))
     return {"clip_length": 2}
 
 
-def _array(path: Path, features: Features) -> None:
+def _array(path: Path, array: NDArray[np.float32]) -> None:
     with finished_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, features.array, allow_pickle=False)
+        np.save(file, array, allow_pickle=False)
 
 
 def _json(path: Path, content: Any) -> None:

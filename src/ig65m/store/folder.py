@@ -205,12 +205,12 @@ def read_journal(folder: Path) -> list[Entry]:
     read_settings(folder)
     latest: dict[str, Entry] = {}
     path = folder / "journal.jsonl"
-    text = path.read_text("utf-8") if path.exists() else ""
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
+    data = path.read_bytes() if path.exists() else b""
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
             break  # it is being written, or was when somebody was killed
         try:
-            entry = Entry.from_json(line)
+            entry = Entry.from_json(line.decode())
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not what is written there ({error})") from None
         latest[entry.name] = entry

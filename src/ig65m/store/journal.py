@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, check_choice, check_name
 from ig65m.types import Failure, Segment, Status
 
 
@@ -38,11 +40,23 @@ class Entry:
     def from_json(line: str) -> "Entry":
         """The entry of a line. Raises ValueError, LookupError or TypeError if it is none."""
         record = json.loads(line)
+        check_name("the name of a result", record["name"], ".parquet")
+        check_choice("status", record["status"], get_args(Status))
+        if type(record["clips"]) is not int or record["clips"] < 0:
+            raise ValueError(f"clips must be a number from 0 on, got {record['clips']!r:.40}")
+        if (record["sha256"] is None) != (record["size"] is None) or not _is_digest(record["sha256"]):
+            raise ValueError(
+                f"size and sha256 must be those of a file, got {record['size']!r:.40} and {record['sha256']!r:.80}"
+            )
         starts = record.pop("starts", None)
         parts = {key: record.pop(key, None) for key in ("start", "end")}
         video = Segment(record.pop("path"), **parts, starts=None if starts is None else tuple(starts))
         error = record.pop("error")
         return Entry(video=video, error=None if error is None else Failure.from_record(error), **record)
+
+
+def _is_digest(sha256: object) -> bool:
+    return sha256 is None or (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None)
 
 
 class Journal:
@@ -67,10 +81,10 @@ class Journal:
         if len(whole) < len(data):
             os.ftruncate(self.file, self.read + len(whole))
         self.read += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
+        for line in whole.splitlines():
             self.lines += 1
             try:
-                yield Entry.from_json(line)
+                yield Entry.from_json(line.decode())
             except (ValueError, LookupError, TypeError, RecursionError) as error:
                 raise UsageError(f"{self.path}, line {self.lines}: not what is written there ({error}); remove it") from None
 
