@@ -9,10 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from ig65m.errors import VideoError
+from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Limits, Preprocessing
 from ig65m.video.clips import clips_of, read_ticks, uniform_clips
 from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.inputs import find_videos
 from ig65m.video.isolation import Decoder
 from ig65m.video.reader import read_frames
 from ig65m.video.sampling import Sampling
@@ -334,5 +335,16 @@ def test_an_encrypted_video_is_called_so(tmp_path: Path) -> None:
 def test_a_single_image_is_called_so(tmp_path: Path) -> None:
     for name in ("one.jpg", "one.png"):
         ffmpeg("-f lavfi -i testsrc2=s=96x64:d=1 -frames:v 1", tmp_path / name)
-        with pytest.raises(VideoError, match="a single image, not a video; a folder of images is read as one"):
+        with pytest.raises(VideoError, match="a single image, not a video; a folder of images"):
             list(read_frames(tmp_path / name))
+
+
+def test_photographs_in_heic_and_avif_are_refused(tmp_path: Path) -> None:
+    """FFmpeg would read one tile of the picture."""
+    for brand in (b"heic", b"mif1", b"avif"):
+        path = tmp_path / "photo.heic"
+        path.write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(200))
+        with pytest.raises(VideoError, match="a single image, not a video"):
+            list(read_frames(path))
+        with pytest.raises(UsageError, match="its 1 photographs in HEIC or AVIF are not read, convert them to JPEG"):
+            find_videos([str(tmp_path)])

@@ -57,8 +57,9 @@ def _without_debug(args: list[str]) -> tuple[list[str], bool]:
 
 
 def _with_address(args: list[str]) -> list[str]:
-    """The arguments with "local" behind a --ray that no address follows."""
-    places = [place for place, arg in enumerate(args) if arg == "--ray"]
+    """The arguments with "local" after an option --ray that no address follows; what stands behind a -- is no option."""
+    options = args[: args.index("--")] if "--" in args else args
+    places = [place for place, arg in enumerate(options) if arg == "--ray"]
     for place in reversed(places):
         if not any(re.fullmatch(r"auto|local|ray://.*|[^/]+:[0-9]+", following) for following in args[place + 1 : place + 2]):
             args = [*args[: place + 1], "local", *args[place + 1 :]]

@@ -1,6 +1,7 @@
 """Semantic codes: the features of a video as colours, so that the eye sees where something else begins.
 
-The colours are those of ig65m-pytorch's semcode: each clip's features, divided by their Euclidean norm, become hues.
+The colours are those of an early version of ig65m-pytorch: each clip's features, divided by their Euclidean norm, become hues.
+Its last version draws one hue whose saturation is the value.
 """
 
 import numpy as np

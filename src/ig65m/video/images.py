@@ -16,6 +16,9 @@ from ig65m.video.frame import Frame, LostFrame, orientation_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
+PHOTOGRAPHS = (".heic", ".heif", ".avif")
+"""Images that FFmpeg reads as a video of one part of the picture; they are refused."""
+
 MOST_BYTES = 1 << 30
 """In an image's file: more is a mistake or an attack on the memory."""
 
@@ -25,6 +28,9 @@ _CODECS = (
     (re.compile(rb"BM"), "bmp"),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "webp"),
 )
+
+
+_PHOTOGRAPHS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # brands of single images; source: ISO/IEC 23008-12
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -38,11 +44,14 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(paths, key=_natural)
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file begins as an image of one of the known kinds does."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    return any(magic.match(head) for magic, _ in _CODECS)
+def is_photograph(head: bytes) -> bool:
+    """Whether a file that begins so is a photograph in HEIC or AVIF."""
+    return head[4:8] == b"ftyp" and head[8:12] in _PHOTOGRAPHS
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins so, and is no video such as APNG, is an image."""
+    return is_photograph(head) or any(magic.match(head) for magic, _ in _CODECS)
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:

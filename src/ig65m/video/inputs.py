@@ -9,6 +9,7 @@ from typing import Final
 
 from ig65m.errors import UsageError, shown
 from ig65m.types import Segment
+from ig65m.video.images import PHOTOGRAPHS, is_photograph
 from ig65m.video.images import SUFFIXES as IMAGES
 
 LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv")
@@ -65,6 +66,7 @@ def _absolute(path: Path) -> str:
 
 def _in_folder(folder: Path) -> list[str]:
     videos, images = [], []
+    photographs = 0
 
     def broken(error: OSError) -> None:
         raise UsageError(f"{error.filename}: {error.strerror}; a folder in {folder} cannot be read") from error
@@ -75,8 +77,10 @@ def _in_folder(folder: Path) -> list[str]:
         videos += [file for name in shown_names if _is_video(Path(file := os.path.join(place, name)))]  # noqa: PTH118
         if any(name.lower().endswith(IMAGES) for name in shown_names):
             images.append(place)
+        photographs += sum(name.lower().endswith(PHOTOGRAPHS) for name in shown_names)
     if not (videos or images):
-        raise UsageError(f"{folder}: no videos are in it, nor in the folders within it, and no images")
+        hint = f"; its {photographs} photographs in HEIC or AVIF are not read, convert them to JPEG" if photographs else ""
+        raise UsageError(f"{folder}: no videos are in it, nor in the folders within it, and no images{hint}")
     return videos or images
 
 
@@ -90,6 +94,8 @@ def _is_video(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:
+        return False
+    if is_photograph(head):
         return False
     in_packets = len(head) >= 377 and {head[0], head[188], head[376]} == {0x47}
     return in_packets or any(head.startswith(magic, place) for place, magic in _MAGIC)

@@ -19,12 +19,14 @@ from ig65m.errors import VideoError
 from ig65m.types import Frames, Limits
 from ig65m.video.decoding import Damage, decode, options, too_large
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.images import is_image, list_images, read_images
+from ig65m.video.images import SUFFIXES, is_image, is_photograph, list_images, read_images
 from ig65m.video.packets import COVERS, Seen
 from ig65m.video.timing import Timing
 
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"
 """libavformat's demuxers that may read a file; none of them opens another file or the network."""
+
+_IMAGE = f"a single image, not a video; a folder of images ({', '.join(SUFFIXES)}) is read as one"
 
 
 def read_frames(
@@ -64,6 +66,16 @@ def _check(path: Path) -> None:
         raise VideoError(f"{path}: no such file; expected a local video file or a folder of images")
     if not path.is_file():
         raise VideoError(f"{path}: neither a regular file nor a folder; copy the video to a file first")
+    if is_photograph(_head(path)):
+        raise VideoError(f"{path}: {_IMAGE}")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
 
 
 def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
@@ -94,8 +106,8 @@ def _open(path: Path, limits: Limits) -> InputContainer:
     except av.FFmpegError as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
-        if is_image(path):
-            raise VideoError(f"{path}: a single image, not a video; a folder of images is read as one") from error
+        if is_image(_head(path)):
+            raise VideoError(f"{path}: {_IMAGE}") from error
         size = path.stat().st_size
         found = f"{size} bytes that are no video in a supported format, or damaged at once" if size else "an empty file"
         raise VideoError(f"{path}: {found} ({error.strerror})") from error
