@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import lancedb
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from ig65m.errors import UsageError
 from ig65m.search import matrix
 from ig65m.search.index import Index
-from tests.indexes import drawn, holds, write
+from tests.indexes import drawn, holds, name, write
 
 ROOT = Path(__file__).parent.parent
 
@@ -247,3 +249,93 @@ def test_without_lancedb_it_says_what_to_install(tmp_path, run, monkeypatch):
         assert code == 2
         assert "pip install 'ig65m[search]'" in err
     assert not (tmp_path / "j").exists()
+
+
+HOSTILE = {
+    "no video": {"video": None},
+    "a video in another folder": {"video": "a/b"},
+    "a video above": {"video": ".."},
+    "a video without a name": {"video": ""},
+    "no path": {"path": None},
+    "a path that is not in hexadecimal": {"path": "\0ff\0"},
+    "half a byte of a path": {"path": "\0f"},
+    "a path that is no text": {"path": "\0ff"},
+    "a zero in a path": {"path": "/videos/a\0b"},
+    "an endless path": {"path": "/" + "x" * 100_000},
+    "no result": {"result": None},
+    "a result that is no digest": {"result": "' OR 1=1 --"},
+    "no status": {"status": None},
+    "an unknown status": {"status": "fine"},
+    "no clip": {"clip": None},
+    "a clip beyond all": {"clip": 1 << 62},
+    "a negative clip": {"clip": -1},
+    "no start": {"start": None},
+    "a start that is no number": {"start": float("nan")},
+    "an endless start": {"start": float("-inf")},
+    "an endless end": {"end": float("inf")},
+    "an end before the start": {"start": 5.0, "end": 1.0},
+    "frames beyond all": {"last_frame": (1 << 63) - 1},
+    "a negative frame": {"first_frame": -5},
+    "a label without a name": {"labels": [{"label": None, "score": 0.5}]},
+    "a label without a score": {"labels": [{"label": "pan", "score": None}]},
+    "a label of no number": {"labels": [{"label": "pan", "score": float("nan")}]},
+    "a label that is more than sure": {"labels": [{"label": "pan", "score": 7.0}]},
+    "no label where one should be": {"labels": [None]},
+}
+
+
+def overwritten(folder, change):
+    """The table of an index with the rows that `change` makes of its rows, as somebody else might write them."""
+    connection = lancedb.connect(folder)
+    table = connection.open_table("clips").to_arrow()
+    rows = table.to_pylist()
+    change(rows)
+    connection.create_table("clips", pa.Table.from_pylist(rows, schema=table.schema), mode="overwrite")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("place", [0, 7])
+def test_a_row_that_cannot_be_costs_itself_only(kind, place, tmp_path):
+    content = drawn(3, 5)
+    labels = {path: (array, [[("pan", 0.5), ("tilt", 0.25)]] * 5) for path, array in content.items()}
+    Index.build(write(tmp_path / "features", labels), tmp_path / "index")
+    overwritten(tmp_path / "index", lambda rows: rows[place].update(HOSTILE[kind]))
+    index = Index.open(tmp_path / "index")
+    assert index.damaged == 1
+    assert sorted(index.sources()) == sorted(map(name, content))
+    assert sorted(video.clips for video in index.videos()) == [4, 5, 5]
+    assert index.labels() == {"pan": 14, "tilt": 14}
+    whole = np.concatenate(list(content.values()))
+    for number, vector in enumerate(whole):
+        hits = index.search(vector[None], 3)
+        assert len(hits) == 3
+        best = hits[0]
+        same = (best.path, best.start) == (list(content)[number // 5], 0.5 * (number % 5))
+        assert same == (number != place)
+    assert len(index.search(whole[:1], 100)) == 14
+    assert len(index.search_label("pan", 100)) == 14
+    assert sum(len(index.clips(name(path)).spans) for path in content) == 14
+
+
+@pytest.mark.parametrize("vector", [None, [float("inf")] + [0.0] * 15, [1e38] * 16])
+def test_vectors_that_cannot_be_are_like_nothing(vector, tmp_path):
+    content = drawn(3, 5)
+    Index.build(write(tmp_path / "features", content), tmp_path / "index")
+    overwritten(tmp_path / "index", lambda rows: rows[3].update(vector=vector))
+    index = Index.open(tmp_path / "index")
+    for path, array in content.items():
+        for number, each in enumerate(array):
+            hit = index.search(each[None], 1)[0]
+            found = (hit.path, hit.start) == (path, 0.5 * number)
+            assert found or (path, number) == (next(iter(content)), 3)
+            assert -1 <= hit.score <= 1
+
+
+def test_a_table_of_other_types_is_refused(tmp_path):
+    Index.build(write(tmp_path / "features", drawn(2, 3)), tmp_path / "index")
+    connection = lancedb.connect(tmp_path / "index")
+    table = connection.open_table("clips").to_arrow()
+    clip = table.column_names.index("clip")
+    connection.create_table("clips", table.set_column(clip, "clip", table["clip"].cast(pa.string())), mode="overwrite")
+    with pytest.raises(UsageError, match="has a table that is not ours: expected clip: int64"):
+        Index.open(tmp_path / "index")

@@ -95,7 +95,7 @@ def test_videos(web, shelf):
     assert [v["title"] for v in web.get("/api/videos", params={"text": "BIK"}).json()["videos"]] == ["bikes.mp4"]
     label = every["videos"][0]["labels"][0]["label"]
     assert every["videos"][0]["title"] in {v["title"] for v in web.get("/api/videos", params={"label": label}).json()["videos"]}
-    assert web.get("/api/videos", params={"label": "no such label"}).json() == {"total": 0, "videos": []}
+    assert web.get("/api/videos", params={"label": "no such label"}).json()["error"]["code"] == "no_label"
     for video in every["videos"]:
         assert web.get(f"/api/videos/{video['id']}").json() == video
 

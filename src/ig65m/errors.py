@@ -71,6 +71,18 @@ class UsageError(IgError, ValueError):
     """Arguments that contradict each other or that lie outside what is allowed."""
 
 
+class DamagedIndexError(UsageError):
+    """An index that cannot be read: it is damaged, or not where it was."""
+
+
+class UnknownVideoError(UsageError):
+    """No video of that name is in the index."""
+
+
+class UnknownLabelError(UsageError):
+    """No clip of the index has that label."""
+
+
 class DownloadError(IgError, OSError):
     """Weights could not be fetched, or what came is not what was published."""
 

@@ -29,11 +29,19 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name by which the service is called, NAME or NAME:PORT; repeatable.")
     ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Serve only files of the index that lie in this folder, links resolved; repeatable. Default: all."),
+    ] = None,
     max_upload: Annotated[float, typer.Option(help="MiB that an upload may have.")] = 128.0,
     queue: Annotated[int, typer.Option(help="Uploads at a time, those that wait included; more are sent away.")] = 32,
     workers: Annotated[int, typer.Option(help="Uploads that are worked at at a time.")] = 4,
     max_seconds: Annotated[float, typer.Option(help="Seconds that one upload is worked at.")] = 300.0,
     upload_timeout: Annotated[float, typer.Option(help="Seconds in which an upload must be there.")] = 300.0,
+    min_rate: Annotated[
+        float, typer.Option(help="KiB a second that a client must send of its upload and take of its response.")
+    ] = 16.0,
+    patience: Annotated[float, typer.Option(help="Seconds over which that rate is measured.")] = 10.0,
     batch_size: Annotated[int, typer.Option(help="Clips of several uploads that go through the network together.")] = 8,
     device: opt.Device = "cpu",
     engine: opt.EngineOption = None,
@@ -59,7 +67,10 @@ def serve(
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:
             raise
         raise UsageError(f"serving needs {error.name}: pip install 'ig65m[serve]'") from None
-    rules = _rules(max_upload, queue, workers, max_seconds, upload_timeout)
+    rules = _rules(max_upload, queue, workers, max_seconds, upload_timeout, min_rate, patience)
+    for folder in root or ():
+        if not folder.is_dir():
+            raise UsageError(f"--root {folder}: no such folder")
     with bound(host, port) as listener:
         entrance = door(listener, token, allow_host or ())
         known = Index.open(index)
@@ -74,8 +85,10 @@ def serve(
             "shared": True,
         }
         extractor = extractor_for(known, model, **options)
-        with opened(known, extractor, entrance, rules, limits) as service, finishing() as stopping:
+        with opened(known, extractor, entrance, rules, limits, root or ()) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")
+            if damaged := known.damaged:
+                say(f"ig65m: {damaged:,} clips of the index are damaged and left out; build it again to have them")
             address, number = listener.getsockname()[:2]
             say(f"ig65m: serving at http://{f'[{address}]' if ':' in address else address}:{number}/")
             serve_on(listener, service, stopping, say)
@@ -92,16 +105,20 @@ def _token(file: Path | None) -> str | None:
         return text.read(10_000).strip()
 
 
-def _rules(max_upload: float, queue: int, workers: int, max_seconds: float, upload_timeout: float) -> "Rules":
+def _rules(
+    max_upload: float, queue: int, workers: int, max_seconds: float, upload_timeout: float, min_rate: float, patience: float
+) -> "Rules":
     from ig65m.server.service import Rules
-    from ig65m.server.uploads import UploadLimits
+    from ig65m.server.uploads import Pace, UploadLimits
 
     for name, value, most in (("--queue", queue, 1000), ("--workers", workers, 64)):
         if not 1 <= value <= most:
             raise UsageError(f"{name} must be from 1 to {most}, got {value}")
     seconds = (("--max-seconds", max_seconds, 86400), ("--upload-timeout", upload_timeout, 86400))
-    for name, number, most in (("--max-upload", max_upload, 1 << 20), *seconds):
+    pace = (("--min-rate", min_rate, 1 << 20), ("--patience", patience, 3600))
+    for name, number, most in (("--max-upload", max_upload, 1 << 20), *seconds, *pace):
         if not 0 < number <= most:
             raise UsageError(f"{name} must be more than 0 and at most {most:,}, got {number:g}")
-    upload = UploadLimits(int(max_upload * (1 << 20)), upload_timeout, min(15.0, upload_timeout))
+    idle = min(15.0, upload_timeout)
+    upload = UploadLimits(int(max_upload * (1 << 20)), upload_timeout, idle, Pace(min_rate * 1024, patience))
     return Rules(queue=queue, workers=workers, seconds=max_seconds, upload=upload)

@@ -41,6 +41,7 @@ def best(
     for first in range(0, len(matrix) if some is None else len(some), step):
         here = np.arange(first, min(first + step, len(matrix))) if some is None else some[first : first + step]
         products = (matrix[first : first + step] if some is None else matrix[here]) @ queries.T
+        products[np.isnan(products)] = -np.inf  # of a damaged file of vectors
         for query, theirs in enumerate(own):
             places = np.searchsorted(here, theirs[(theirs >= here[0]) & (theirs <= here[-1])])
             products[places[np.isin(here[places], theirs)], query] = -np.inf

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import check_place
-from ig65m.errors import UsageError, shown
+from ig65m.errors import UnknownLabelError, UnknownVideoError, UsageError, shown
 from ig65m.search.adding import Added, Adding, unit_length
 from ig65m.search.exact import best, cosines
 from ig65m.search.hits import Hit, Moment, Where, best_moments
@@ -116,7 +116,13 @@ class Index:
     def clip_seconds(self) -> float:
         """How long a clip of it lasts: the median."""
         rows = self._latest().rows
-        return float(np.median(rows.end - rows.start)) if len(rows) else 0.0
+        lengths = (rows.end - rows.start)[~rows.damaged]
+        return float(np.median(lengths)) if len(lengths) else 0.0
+
+    @property
+    def damaged(self) -> int:
+        """Clips that are left out because their rows in the table have values that cannot be."""
+        return int(self._latest().rows.damaged.sum())
 
     @property
     def kind(self) -> Kind:
@@ -271,7 +277,7 @@ class Index:
 
     def sources(self) -> dict[str, str]:
         """The path of each video by its name in the index."""
-        return {source.name: source.path for source in self._latest().rows.sources}
+        return {source.name: source.path for source in self._latest().rows.sources if source.name}
 
     def labels(self) -> dict[str, int]:
         """How many clips have each label stored, most first."""
@@ -318,8 +324,8 @@ class Index:
         return rows.allowed(where)
 
     def _known(self, rows: Rows, videos: Sequence[str]) -> None:
-        if unknown := [video for video in videos if video not in rows.numbers]:
-            raise UsageError(f"{self.folder} has no video {unknown[0]!a}")
+        if unknown := [video for video in videos if not video or video not in rows.numbers]:
+            raise UnknownVideoError(f"{self.folder} has no video {unknown[0]!a}")
 
     def _latest(self) -> _State:
         """What is there now, looked at again when the table has changed."""
@@ -366,7 +372,7 @@ def _check_count(count: int) -> None:
 
 def _check_label(rows: Rows, label: str) -> None:
     if not rows.label_names:
-        raise UsageError("no labels are stored in the index; extract with --top-k 5 to have them")
+        raise UnknownLabelError("no labels are stored in the index; extract with --top-k 5 to have them")
     if label not in rows.label_names:
         near = get_close_matches(label, rows.label_names, 4) or sorted(rows.label_names)
-        raise UsageError(f"no clip is labelled {label!a}; there are {shown(near)}")
+        raise UnknownLabelError(f"no clip is labelled {label!a}; there are {shown(near)}")

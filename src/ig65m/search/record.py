@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ig65m.atomic import finished_file
-from ig65m.errors import UsageError
+from ig65m.errors import DamagedIndexError, UsageError
 from ig65m.store.folder import differences
 from ig65m.store.locks import Locks
 
@@ -33,15 +33,15 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text("utf-8"))
         known = isinstance(record, dict) and record.get("format") == FORMAT
         if not known or not isinstance(record.get("settings"), dict) or type(record.get("exact_up_to")) is not int:
-            raise UsageError(f"{path} is of a format that this version does not know: {record!r:.80}")
+            raise DamagedIndexError(f"{path} is of a format that this version does not know: {record!r:.80}")
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
+        raise DamagedIndexError(
             f"{folder} is no index (there is no {FILE}); `ig65m index build FEATURES {folder}` makes one"
         ) from None
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path} is damaged ({error}); build the index again") from None
+        raise DamagedIndexError(f"{path} is damaged ({error}); build the index again") from None
     return dict(record)
 
 

@@ -1,18 +1,26 @@
 """What an index knows of its clips besides their vectors, in memory: a row a clip, in the order of the table."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ig65m.search.hits import TOUCHING, Moment, Where
-from ig65m.types import ClipSpan, Label
+from ig65m.types import ClipSpan, Label, Status
 
+MOST_CLIPS: Final = 1 << 31
+"""Clips of a video; MOST_FRAMES, MOST_SECONDS and MOST_TEXT (characters) bound the other values of a row."""
+
+MOST_FRAMES: Final = 1 << 53
+MOST_SECONDS: Final = 1e9
+MOST_TEXT: Final = 10_000
 COLUMNS: Final = ("video", "path", "result", "status", "clip", "start", "end", "first_frame", "last_frame", "labels")
 
 
@@ -43,6 +51,7 @@ class Rows:
     label_starts: NDArray[np.int64]
     label: NDArray[np.int32]
     label_score: NDArray[np.float64]
+    damaged: NDArray[np.bool_]  # rows whose values cannot be; they belong to the source without a name, and are never found
 
     def __len__(self) -> int:
         return len(self.source)
@@ -96,9 +105,9 @@ class Rows:
 
     def allowed(self, where: Where) -> NDArray[np.bool_] | None:
         """Whether each row may be a hit; None if all may."""
-        if where == Where():
+        if where == Where() and not self.damaged.any():
             return None
-        allowed = np.ones(len(self), bool)
+        allowed = ~self.damaged
         if where.videos is not None:
             allowed &= np.isin(self.source, self._numbers(where.videos))
         if where.not_videos:
@@ -144,34 +153,37 @@ class Rows:
 
 
 def read_rows(batches: Iterable[Any]) -> Rows:
-    """The rows of Arrow record batches that have the columns COLUMNS."""
+    """The rows of Arrow record batches that have the columns COLUMNS.
+
+    A row with a value that cannot be, such as a missing path or a start that is no number, is marked as damaged; the others are
+    as they are without it.
+    """
     sources: dict[str, int] = {}
     kept: list[Source] = []
     names: dict[str, int] = {}
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COLUMNS[4:9], "source", "length", "label", "score")}
+    columns: dict[str, list[NDArray[Any]]] = {
+        name: [] for name in (*COLUMNS[4:9], "source", "length", "label", "score", "damaged")
+    }
     for batch in batches:
-        results = batch["result"].dictionary_encode()
+        sound = _sound_rows(batch)
+        results = pc.if_else(pa.array(sound), batch["result"], pa.scalar("")).dictionary_encode()
         firsts = _firsts(results.indices.to_numpy(), len(results.dictionary))
         codes = np.empty(len(results.dictionary), np.int32)
         for place, result in enumerate(results.dictionary.to_pylist()):
             if result not in sources:
                 sources[result] = len(sources)
-                row = int(firsts[place])
-                facts = (batch[name][row].as_py() for name in ("video", "path", "result", "status"))
-                name, path, *rest = facts
-                kept.append(Source(name, from_text(path), *rest))
+                kept.append(_source(batch, int(firsts[place])) if result else Source("", "", "", "failed"))
             codes[place] = sources[result]
         columns["source"].append(codes[results.indices.to_numpy()])
         for name in COLUMNS[4:9]:
-            columns[name].append(batch[name].to_numpy())
-        labels = batch["labels"]
-        flat = labels.flatten()
-        lengths = labels.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        words = flat.field("label").dictionary_encode()
-        numbers = np.array([names.setdefault(word, len(names)) for word in words.dictionary.to_pylist()], np.int32)
-        columns["length"].append(lengths)
-        columns["label"].append(numbers[words.indices.to_numpy()] if len(flat) else np.zeros(0, np.int32))
-        columns["score"].append(flat.field("score").to_numpy(zero_copy_only=False))
+            columns[name].append(np.where(sound, _numbers_of(batch[name]), 0))
+        words, scores, owners = _labels_of(batch["labels"])
+        wanted = sound[owners]
+        numbers = np.array([names.setdefault(word, len(names)) for word in words.dictionary.to_pylist()] or [0], np.int32)
+        columns["length"].append(np.bincount(owners[wanted], minlength=len(batch)))
+        columns["label"].append(numbers[words.indices.fill_null(0).to_numpy()[wanted]])
+        columns["score"].append(scores[wanted])
+        columns["damaged"].append(~sound)
 
     def whole(name: str, dtype: Any) -> Any:
         return np.concatenate([*columns[name], np.zeros(0, dtype)]).astype(dtype, copy=False)
@@ -189,7 +201,48 @@ def read_rows(batches: Iterable[Any]) -> Rows:
         label_starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
         label=whole("label", np.int32),
         label_score=whole("score", np.float64),
+        damaged=whole("damaged", np.bool_),
     )
+
+
+def _source(batch: Any, row: int) -> Source:
+    name, path, *rest = (batch[column][row].as_py() for column in COLUMNS[:4])
+    return Source(name, from_text(path), *rest)
+
+
+def _sound_rows(batch: Any) -> NDArray[np.bool_]:
+    """Whether each row of a batch has values that can be."""
+    sound = np.ones(len(batch), bool)
+    for name, can_be in _TEXTS.items():
+        encoded = batch[name].dictionary_encode()
+        fits = np.array([*(value is not None and can_be(value) for value in encoded.dictionary.to_pylist()), False])
+        sound &= fits[encoded.indices.fill_null(len(fits) - 1).to_numpy()]
+    values = {name: _numbers_of(batch[name]) for name in COLUMNS[4:9]}
+    for name, most in (("clip", MOST_CLIPS), ("first_frame", MOST_FRAMES), ("last_frame", MOST_FRAMES)):
+        sound &= (values[name] >= 0) & (values[name] <= most)
+    start, end = values["start"], values["end"]
+    sound &= (start <= end) & (np.abs(start) <= MOST_SECONDS) & (np.abs(end) <= MOST_SECONDS)  # false of what is no number
+    words, scores, owners = _labels_of(batch["labels"])
+    fits = np.array([*(word is not None and len(word) <= MOST_TEXT for word in words.dictionary.to_pylist()), False])
+    wrong = ~fits[words.indices.fill_null(len(fits) - 1).to_numpy()] | ~((scores >= 0) & (scores <= 1 + 1e-6))
+    sound[owners[wrong]] = False
+    return sound
+
+
+def _numbers_of(column: Any) -> NDArray[Any]:
+    """A column of numbers; one that is missing is -1 or NaN."""
+    missing = -1 if pa.types.is_integer(column.type) else float("nan")
+    values: NDArray[Any] = column.fill_null(missing).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _labels_of(column: Any) -> tuple[Any, NDArray[np.float64], NDArray[np.int64]]:
+    """The labels of all rows behind each other: their names, dictionary-encoded, scores, and the row of each."""
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    flat = column.flatten()
+    scores: NDArray[np.float64] = flat.field("score").to_numpy(zero_copy_only=False)
+    words = flat.field("label").dictionary_encode()
+    return words, scores, np.repeat(np.arange(len(column)), lengths)
 
 
 def _firsts(codes: NDArray[Any], count: int) -> NDArray[np.int64]:
@@ -221,3 +274,32 @@ def schema(width: int) -> Any:
     kinds = {**whole, **times, "labels": pa.list_(label)}
     fields = [(name, kinds.get(name, pa.string())) for name in COLUMNS]
     return pa.schema([*fields, ("vector", pa.list_(pa.float32(), width))])
+
+
+def wrong_columns(found: Any) -> list[str]:
+    """The columns, with their types, that an Arrow schema should have and has not."""
+    vector = found.field("vector").type if "vector" in found.names else None
+    width = vector.list_size if vector is not None and pa.types.is_fixed_size_list(vector) else 1
+    there = {each.name: each.type for each in found}
+    return [f"{each.name}: {each.type}" for each in schema(width) if there.get(each.name) != each.type]
+
+
+def _is_name(text: str) -> bool:
+    """Whether a video may be called so: it is part of addresses."""
+    return 0 < len(text) <= MOST_TEXT and text not in (".", "..") and not set(text) & {"/", "\0"}
+
+
+def _is_path(text: str) -> bool:
+    try:
+        path = from_text(text)
+    except (ValueError, UnicodeError):
+        return False
+    return 0 < len(path) <= MOST_TEXT and "\0" not in path
+
+
+_TEXTS: Final[dict[str, Callable[[str], bool]]] = {
+    "video": _is_name,
+    "path": _is_path,
+    "result": lambda text: re.fullmatch("[0-9a-f]{64}", text) is not None,
+    "status": lambda text: text in get_args(Status),
+}

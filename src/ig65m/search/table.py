@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError, plain
-from ig65m.search.rows import COLUMNS, Rows, read_rows
+from ig65m.errors import DamagedIndexError, UsageError, plain
+from ig65m.search.rows import COLUMNS, Rows, read_rows, wrong_columns
 
 NAME: Final = "clips"
 MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE)
@@ -36,8 +36,8 @@ class Table:
         self.folder = folder
         self._connection = _lancedb().connect(str(folder))
         self._table = self._opened()
-        if self._table is not None and (found := set(COLUMNS) - set(self._table.schema.names)):
-            raise UsageError(f"{folder} has a table that is not ours: it lacks {', '.join(sorted(found))}")
+        if self._table is not None and (wrong := wrong_columns(self._table.schema)):
+            raise DamagedIndexError(f"{folder} has a table that is not ours: expected {', '.join(wrong)}")
 
     @property
     def version(self) -> int:
@@ -74,7 +74,7 @@ class Table:
         while batches := list(self._batches(("vector",), first, step)):
             for batch in batches:
                 first += len(batch)
-                yield batch["vector"].flatten().to_numpy().reshape(-1, self.width)
+                yield _finite(batch["vector"], self.width)
 
     def _batches(self, columns: Sequence[str], first: int = 0, count: int | None = None) -> Iterator[Any]:
         if self._table is not None:
@@ -136,7 +136,7 @@ class Table:
         search = search.nprobes(PROBES).refine_factor(max(1, CANDIDATES // count)).limit(count)
         with self._explained():
             found = search.select(["result", "clip", "vector", "_distance"]).to_arrow()
-        vectors = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
+        vectors = _finite(found["vector"].combine_chunks(), self.width)
         return found["result"].to_pylist(), found["clip"].to_pylist(), vectors
 
     @contextmanager
@@ -150,7 +150,17 @@ class Table:
             number = re.search(r"os error (\d+)", str(error))
             if number and int(number[1]) in MACHINE:
                 raise OSError(int(number[1]), os.strerror(int(number[1])), str(self.folder)) from error
-            raise UsageError(f"{self.folder} is damaged ({plain(error, 120)}); remove it and build it again") from error
+            if not self.folder.is_dir():
+                raise DamagedIndexError(f"{self.folder} is not there any more; put the index back") from error
+            raise DamagedIndexError(f"{self.folder} is damaged ({plain(error, 120)}); remove it and build it again") from error
+
+
+def _finite(column: Any, width: int) -> NDArray[np.float32]:
+    """Vectors (n, width); one that is missing, or has numbers that are not finite, is zeros."""
+    values = column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False)
+    vectors: NDArray[np.float32] = values.astype(np.float32, copy=False).reshape(-1, width)
+    sound = np.isfinite(vectors).all(1) & column.is_valid().to_numpy(zero_copy_only=False)
+    return vectors if sound.all() else np.where(sound[:, None], vectors, np.float32(0))
 
 
 def _among(results: Iterable[str]) -> str:

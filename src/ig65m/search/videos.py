@@ -41,6 +41,7 @@ def list_videos(rows: Rows) -> list[IndexedVideo]:
             labels=labels.get(number, ()),
         )
         for number, source in enumerate(rows.sources)
+        if source.name  # else its rows are damaged
     ]
     return sorted(every, key=lambda video: (video.path, video.video))
 

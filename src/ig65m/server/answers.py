@@ -1,6 +1,6 @@
 """What the routes answer: these are the schemas of openapi.json."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -50,7 +50,8 @@ class Batches(BaseModel):
 class Health(BaseModel):
     """What is served, and how busy it is."""
 
-    status: str = Field(examples=["ok"])
+    status: Literal["ok", "degraded", "closing"]
+    problems: list[str] = Field(description="what does not work at the moment")
     version: str
     model: str
     precision: str
@@ -208,7 +209,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Refused, "description": _REASONS[status]} for status in sorted({*statuses, *_ALWAYS})}
 
 
-_ALWAYS = (401, 403, 421)
+_ALWAYS = (401, 403, 421, 503)
 _REASONS = {
     400: "the body is not what it should be",
     401: "no token, or a wrong one",
@@ -221,5 +222,5 @@ _REASONS = {
     416: "no such range of bytes",
     421: "asked under a name that is not this service's",
     422: "a parameter is out of range, or the video cannot be read",
-    503: "busy, or shutting down: try again after Retry-After",
+    503: "busy, shutting down, or without its index: try again after Retry-After",
 }

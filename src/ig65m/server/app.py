@@ -14,10 +14,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ig65m import __version__
-from ig65m.errors import IgError, ModelError, plain
+from ig65m.errors import DamagedIndexError, IgError, ModelError, UnknownLabelError, UnknownVideoError, plain
 from ig65m.server import posts, routes
 from ig65m.server.guard import Guard
-from ig65m.server.refusal import Refusal, public
+from ig65m.server.refusal import Refusal, no_index, no_label, no_video, public
 from ig65m.server.service import Service
 from ig65m.server.uploads import Gone
 
@@ -84,9 +84,14 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return Refusal(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
 
-    async def ours(_: Request, error: IgError) -> Response:
+    async def ours(request: Request, error: IgError) -> Response:
         if isinstance(error, ModelError):
-            return await fault(_, error)
+            return await fault(request, error)
+        if isinstance(error, DamagedIndexError):
+            say(f"ig65m: {plain(error)}")
+            return no_index().response()
+        if isinstance(error, UnknownVideoError | UnknownLabelError):  # removed between two looks at the index
+            return (no_video() if isinstance(error, UnknownVideoError) else no_label()).response()
         return Refusal(422, "bad_parameter", public(str(error), service.index.folder, "the index")).response()
 
     async def gone(_: Request, error: Gone) -> Response:

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from ig65m.search.index import Index
+from ig65m.search.index import Index, Kind
 from ig65m.search.videos import IndexedVideo
-from ig65m.server.refusal import Refusal
+from ig65m.server.refusal import no_label, no_video
 
 _FRESH: Final = 0.5  # seconds that a listing holds before the index is asked whether it has changed
 
@@ -16,24 +16,26 @@ _FRESH: Final = 0.5  # seconds that a listing holds before the index is asked wh
 class Listing:
     """Videos by their ids, in order of their titles; labels that are stored, with the number of their clips.
 
-    version: of the index.
+    version, kind: of the index.
     """
 
     videos: dict[str, IndexedVideo]
     labels: dict[str, int]
     clips: int
     version: int
+    kind: Kind
+    damaged: int  # clips that are left out
 
     def video(self, name: str) -> IndexedVideo:
         """The video of that id. Raises Refusal, 404."""
         if name not in self.videos:
-            raise Refusal(404, "no_video", "there is no such video in the index")
+            raise no_video()
         return self.videos[name]
 
     def check_label(self, label: str | None) -> None:
         """Raise Refusal, 404, for a label that is not stored."""
         if label is not None and label not in self.labels:
-            raise Refusal(404, "no_label", "there is no such label in the index; /api/labels lists those there are")
+            raise no_label()
 
 
 @dataclass
@@ -57,7 +59,13 @@ class Catalogue:
 
     def _listed(self, version: int) -> Listing:
         every = sorted(self.index.videos(), key=lambda video: (shown(video.title).casefold(), video.video))
-        return Listing({video.video: video for video in every}, self.index.labels(), len(self.index), version)
+        damaged = self.index.damaged
+        clips = len(self.index) - damaged
+        return Listing({each.video: each for each in every}, self.index.labels(), clips, version, self.index.kind, damaged)
+
+    def last(self) -> Listing:
+        """What was in the index when it could last be read."""
+        return self._listing or Listing({}, {}, 0, 0, "exact", 0)
 
 
 def shown(title: str) -> str:

@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -135,25 +135,6 @@ class Desk:
         """Break off those that are worked at too."""
         for seat in list(self._seats):
             seat.stop.set()
-
-
-class Queue:
-    """One after the other, and not more than `most` at a time."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self._there, self._lock = most, 0, asyncio.Lock()
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """The caller's turn is the block. Raises Refusal, 503, if too many wait."""
-        if self._there >= self.most:
-            raise busy("too many at a time; try again later", 10)
-        self._there += 1
-        try:
-            async with self._lock:
-                yield
-        finally:
-            self._there -= 1
 
 
 async def _gone(request: Request) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+import math
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +30,11 @@ HEADERS: Final = (
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"x-frame-options", b"DENY"),
 )
+WAITING: Final = "ig65m.waiting"
+SHORTEST_DELAY: Final = 1.0  # seconds that a wrong token costs
+LONGEST_DELAY: Final = 10.0
+FORGOTTEN_SECONDS: Final = 60.0
+MOST_ADDRESSES: Final = 1000
 LINGER_SECONDS: Final = 5.0
 LINGER_BYTES: Final = 1 << 28
 _OPEN: Final = ("/", "/docs", "/api/login")  # what may be seen before a token is shown
@@ -41,6 +48,7 @@ class Door:
     hosts: frozenset[str]
     names: frozenset[str] = frozenset()
     token: str | None = None
+    throttle: "Throttle" = field(default_factory=lambda: Throttle())
 
     @property
     def cookie(self) -> str:
@@ -63,26 +71,30 @@ class Door:
             return Refusal(403, "wrong_origin", "another site must not use this service")
         if any(site not in ("same-origin", "none") for site in sites) and not _is_link(scope, headers):
             return Refusal(403, "wrong_origin", "another site must not use this service")
-        if self.token is not None and not _is_open(scope["path"]) and not self._shown(headers):
-            message = "show the token: Authorization: Bearer TOKEN, or POST /api/login"
-            return Refusal(401, "no_token", message, {"WWW-Authenticate": "Bearer"})
+        if self.token is not None and not _is_open(scope["path"]):
+            shown, is_guess = self._shown(headers)
+            if not shown:
+                message = "show the token: Authorization: Bearer TOKEN, or POST /api/login"
+                return Refusal(401, "no_token", message, {"WWW-Authenticate": "Bearer"}, is_delayed=is_guess)
         return None
 
     def _is_ours(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         return host in self.hosts or name in self.names
 
-    def _shown(self, headers: Iterable[tuple[bytes, str]]) -> bool:
-        shown = False
+    def _shown(self, headers: Iterable[tuple[bytes, str]]) -> tuple[bool, bool]:
+        """Whether the request shows the token or its cookie, and whether it shows any token at all."""
+        shown = is_guess = False
         for name, value in headers:
             if name == b"authorization":
                 kind, _, token = value.partition(" ")
+                is_guess = True
                 shown |= kind.lower() == "bearer" and self.knows(token.strip())
             elif name == b"cookie":
                 for part in value.split(";"):
                     key, _, given = part.strip().partition("=")
                     shown |= key == COOKIE and hmac.compare_digest(given.encode(), self.cookie.encode())
-        return shown
+        return shown, is_guess
 
 
 def _same(origin: str, host: str) -> bool:
@@ -107,6 +119,31 @@ def _is_link(scope: Scope, headers: Iterable[tuple[bytes, str]]) -> bool:
     )
 
 
+class Throttle:
+    """Delays the responses to wrong tokens, the longer the more of them come from an address. The right one never waits.
+
+    A connection that waits may be closed in favour of a new one: it is marked by WAITING in its scope.
+    """
+
+    def __init__(self) -> None:
+        self._wrong: OrderedDict[str, tuple[float, float]] = OrderedDict()  # by address: how many lately, and when
+
+    def delay(self, address: str, now: float) -> float:
+        """Seconds to wait for one more wrong token from an address; half of the earlier ones are forgotten each minute."""
+        count, last = self._wrong.pop(address, (0.0, now))
+        count = 1 + count * math.exp2(-(now - last) / FORGOTTEN_SECONDS)
+        self._wrong[address] = count, now
+        while len(self._wrong) > MOST_ADDRESSES:
+            self._wrong.popitem(last=False)
+        return min(LONGEST_DELAY, SHORTEST_DELAY * (1 + count / 10))
+
+    async def wait(self, scope: Scope) -> None:
+        """Wait as long as the client of that request must."""
+        scope[WAITING] = True
+        client = scope.get("client") or ("", 0)
+        await anyio.sleep(self.delay(client[0], anyio.current_time()))
+
+
 class Guard:
     """Around the routes: checks, headers for every answer, and an orderly end where a body was not read.
 
@@ -124,6 +161,8 @@ class Guard:
             return
         exchange = _Exchange(scope, receive, send)
         refusal = self.door.check(scope)
+        if refusal is not None and refusal.is_delayed:
+            await self.door.throttle.wait(scope)
         app = self.app if refusal is None else refusal.response()
         await app(scope, exchange.receive, exchange.send)
 
@@ -134,6 +173,8 @@ class _Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         names = dict(scope["headers"])
         self.unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        # A message with both may hide another request from who reads the other one; source: RFC 9112, 6.3.
+        self.must_close = b"transfer-encoding" in names and b"content-length" in names
         self._receive, self._send = receive, send
 
     async def receive(self) -> Message:
@@ -143,7 +184,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            close = [(b"connection", b"close")] if self.unread else []
+            close = [(b"connection", b"close")] if self.unread or self.must_close else []
             message = {**message, "headers": [*message.get("headers", ()), *HEADERS, *close]}
         if message["type"] != "http.response.body" or message.get("more_body") or not self.unread:
             await self._send(message)

@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
@@ -15,13 +16,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ig65m.errors import UsageError, plain
 from ig65m.server.app import create_app
-from ig65m.server.guard import HEADERS, Door
+from ig65m.server.guard import HEADERS, WAITING, Door
 from ig65m.server.service import Service
+from ig65m.server.uploads import Pace
 
 HEAD_SECONDS: Final = 15.0
 """In which the first line and the headers of a request must come, the first one of a connection or any after it."""
 
 MOST_CONNECTIONS: Final = 500
+KERNEL_BUFFER: Final = 1 << 18  # bytes that the kernel holds for a client that does not take them, twice that with its own
+STILL_SECONDS: Final = 1.0  # without a byte after which a connection may be closed in favour of a new one
 GRACE: Final = 10.0  # seconds in which uploads that are worked at may be finished when the service ends
 _LEAST_TOKEN: Final = 16
 _USUAL_PORT: Final = 80  # which browsers leave out
@@ -72,18 +76,42 @@ def _check_token(host: str, token: str | None) -> None:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, with a limit on the time for headers and on the number of connections, and JSON for what is no HTTP."""
+    """uvicorn's, with limits on slow clients and on the number of connections, and JSON for what is no HTTP.
 
+    A client must send a request's headers within HEAD_SECONDS, and take its response as fast as `pace` says. At the limit of
+    connections a new one takes the place of the one that has stood still longest.
+    """
+
+    pace = Pace()
     _head: asyncio.TimerHandle | None = None
+    _slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
+        self.moved = self.loop.time()  # when bytes last came or went
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        if len(self.connections) > MOST_CONNECTIONS and not self._take_a_place():
+            self._refuse(503, "busy", "too many connections at a time; try again later", (b"retry-after: 5",))
         else:
             self._expect_head()
 
+    def _take_a_place(self) -> bool:
+        """Close the connection that has stood still longest, if one has for a second; False if all are busy."""
+        others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self and each.stands_still]
+        latest = min(others, key=lambda each: each.moved, default=None)
+        if latest is None or self.loop.time() - latest.moved < STILL_SECONDS:
+            return False
+        latest.transport.abort()
+        return True
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is the client that is waited for: for a request, to take a response, or after a wrong token."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        return is_idle or self._slow is not None or WAITING in self.cycle.scope
+
     def data_received(self, data: bytes) -> None:
+        self.moved = self.loop.time()
         super().data_received(data)
         self._expect_head()
 
@@ -94,6 +122,39 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._expect_no_head()
+        self._expect_no_reading()
+
+    def pause_writing(self) -> None:
+        """The client takes its response more slowly than it is made."""
+        super().pause_writing()
+        if self._slow is None:
+            waiting = self.transport.get_write_buffer_size()
+            self._slow = self.loop.call_later(self.pace.seconds, self._check_pace, waiting)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.moved = self.loop.time()
+        self._expect_no_reading()
+
+    def _check_pace(self, before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if self.pace.is_kept(before - waiting, self.pace.seconds):
+            self.moved = self.loop.time()
+            self._slow = self.loop.call_later(self.pace.seconds, self._check_pace, waiting)
+        else:
+            self._slow = None
+            self.transport.abort()
+
+    def _expect_no_reading(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """As uvicorn's; a response that the client has not taken by then is given up."""
+        super().timeout_keep_alive_handler()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _expect_head(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -110,9 +171,13 @@ class _Protocol(H11Protocol):
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()
             return
-        body = json.dumps({"error": {"code": "bad_request", "message": "this is no HTTP request, or too long a one"}}).encode()
-        lines = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"connection: close"]
-        lines += [b"content-length: %d" % len(body), *(b": ".join(header) for header in HEADERS)]
+        self._refuse(400, "bad_request", "this is no HTTP request, or too long a one")
+
+    def _refuse(self, status: int, code: str, message: str, more: Sequence[bytes] = ()) -> None:
+        """Answer before, or instead of, a request, and close the connection."""
+        body = json.dumps({"error": {"code": code, "message": message}}).encode()
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), b"content-type: application/json"]
+        lines += [b"connection: close", b"content-length: %d" % len(body), *more, *(b": ".join(header) for header in HEADERS)]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.transport.close()
 
@@ -129,8 +194,9 @@ def serve_on(listener: socket.socket, service: Service, stopping: Callable[[], b
     """Answer until `stopping` says so; then uploads that are worked at have GRACE seconds, everything else ends at once."""
     for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by the handlers of app.py
+    protocol = type("Protocol", (_Protocol,), {"pace": service.rules.upload.pace})
     config: dict[str, Any] = {
-        "http": _Protocol,
+        "http": protocol,
         "ws": "none",
         "loop": "asyncio",
         "lifespan": "off",

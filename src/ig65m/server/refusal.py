@@ -23,6 +23,7 @@ class Refusal(Exception):
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    is_delayed: bool = False  # as the answer to a wrong token
 
     def response(self) -> JSONResponse:
         """As JSON: {"error": {"code", "message", ...}}."""
@@ -33,6 +34,22 @@ class Refusal(Exception):
 def busy(message: str, seconds: float) -> Refusal:
     """503: to be tried again in so many seconds."""
     return Refusal(503, "busy", message, {"Retry-After": str(min(60, max(1, round(seconds))))})
+
+
+def no_index() -> Refusal:
+    """503: the index cannot be read."""
+    message = "the index cannot be read at the moment; whoever runs the service finds more in its messages"
+    return Refusal(503, "index_unavailable", message, {"Retry-After": "10"})
+
+
+def no_video() -> Refusal:
+    """404: no such video is in the index."""
+    return Refusal(404, "no_video", "there is no such video in the index")
+
+
+def no_label() -> Refusal:
+    """404: no such label is in the index."""
+    return Refusal(404, "no_label", "there is no such label in the index; /api/labels lists those there are")
 
 
 def closing() -> Refusal:

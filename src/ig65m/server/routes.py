@@ -1,6 +1,5 @@
 """The routes that only read: what is in the index, what is like something in it, its pictures and bytes."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -55,7 +54,7 @@ def labels(service: Given) -> list[LabelCount]:
     return [LabelCount(label=label, clips=clips) for label, clips in service.catalogue.listing().labels.items()]
 
 
-@router.get("/videos", responses=refusals(422))
+@router.get("/videos", responses=refusals(404, 422))
 def videos(
     service: Given,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -64,7 +63,9 @@ def videos(
     text: Annotated[str | None, Query(max_length=200, description="in the title or in a label")] = None,
 ) -> Videos:
     """The videos of the index, by title, a page of them."""
-    return found.page_of(service.catalogue.listing(), offset, limit, label, text)
+    listing = service.catalogue.listing()
+    listing.check_label(label)
+    return found.page_of(listing, offset, limit, label, text)
 
 
 @router.get("/videos/{id}", responses=refusals(404, 422))
@@ -102,7 +103,7 @@ async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
     """What a video shows at that time, or near it."""
     listing = await anyio.to_thread.run_sync(service.catalogue.listing)
     wanted = listing.video(id)
-    data = await service.pictures.thumbnail(Path(wanted.path), shown(wanted.title), time)
+    data = await service.pictures.thumbnail(service.file_of(wanted), shown(wanted.title), time)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
@@ -116,7 +117,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 @router.get("/videos/{id}/file", response_class=Response, responses=_FILE)
 def file(service: Given, request: Request, id: Id) -> Response:
     """The bytes of a video, or a range of them."""
-    path = Path(service.catalogue.listing().video(id).path)
+    path = service.file_of(service.catalogue.listing().video(id))
     regular(path)
     return FileAnswer(open_video(path), request)
 

@@ -1,6 +1,6 @@
 """What the routes stand on: an index, a network, a desk for uploads, thumbnails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m import __version__
+from ig65m.errors import DamagedIndexError
 from ig65m.search.index import Index
+from ig65m.search.videos import IndexedVideo
 from ig65m.server.answers import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
 from ig65m.server.catalogue import Catalogue
-from ig65m.server.desk import Desk, Queue, Stopping
-from ig65m.server.guard import Door
-from ig65m.server.media import Pictures
+from ig65m.server.desk import Desk, Stopping
+from ig65m.server.guard import Door, Throttle
+from ig65m.server.media import Pictures, missing
 from ig65m.server.refusal import Refusal, public, unreadable
-from ig65m.server.uploads import UploadLimits, private_folder
+from ig65m.server.uploads import UploadFolder, UploadLimits, private_folder
 from ig65m.tasks import Extractor
 from ig65m.types import Failure, Features, Limits, Prediction
 from ig65m.video.isolation import close_idle, keep_idle
 
 PICTURE_THREADS: Final = 2
-_LOGINS: Final = 16
 _MOST_NUMBERS: Final = 2_000_000  # in an answer; as JSON they have 40 MB
 _NAME: Final = "the upload"
 
@@ -44,7 +45,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Service:
-    """An index and the extractor of its model, with all that it takes to answer. `folder` is where uploads lie."""
+    """An index and the extractor of its model, with all that it takes to answer."""
 
     index: Index
     catalogue: Catalogue
@@ -53,24 +54,49 @@ class Service:
     door: Door
     desk: Desk
     pictures: Pictures
-    logins: Queue
-    folder: Path
+    logins: Throttle
+    folder: UploadFolder
+    roots: tuple[Path, ...] = ()  # folders in which the files of videos must lie; none: anywhere
 
     def health(self) -> Health:
         """What is served, and how busy it is."""
-        counts, listing = self.extractor.counts, self.catalogue.listing()
+        counts, problems = self.extractor.counts, []
+        try:
+            listing = self.catalogue.listing()
+        except (DamagedIndexError, OSError):
+            problems.append("the index cannot be read at the moment")
+            listing = self.catalogue.last()
+        if listing.damaged:
+            problems.append(f"{listing.damaged} clips of the index are damaged and left out")
+        try:
+            self.folder.path()
+        except OSError:
+            problems.append("there is no folder for uploads")
         return Health(
-            status="closing" if self.desk.closed else "ok",
+            status="closing" if self.desk.closed else "degraded" if problems else "ok",
+            problems=problems,
             version=__version__,
             model=self.extractor.card.name,
             precision=self.extractor.settings["precision"],
-            kind=self.index.kind,
+            kind=listing.kind,
             videos=len(listing.videos),
             clips=listing.clips,
             max_upload=self.rules.upload.size,
             requests=self.desk.requests(),
             batches=Batches(count=counts.batches, clips=counts.clips, mean=counts.mean),
         )
+
+    def file_of(self, video: IndexedVideo) -> Path:
+        """The file or folder of a video. Raises Refusal, 410, if it lies outside the folders that are served."""
+        path = Path(video.path)
+        if self.roots:
+            try:
+                place = path.resolve()
+            except (OSError, ValueError, RuntimeError):
+                raise missing() from None
+            if not any(place.is_relative_to(root) for root in self.roots):
+                raise missing()
+        return path
 
     def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classified | None:
         """What a video shows; None if it was stopped. Raises Refusal if nothing of it can be read."""
@@ -127,14 +153,17 @@ def _failed(done: Prediction | Features, path: Path) -> Failed | None:
 
 
 @contextmanager
-def opened(index: Index, extractor: Extractor, door: Door, rules: Rules, limits: Limits) -> Iterator[Service]:
+def opened(
+    index: Index, extractor: Extractor, door: Door, rules: Rules, limits: Limits, roots: Sequence[Path] = ()
+) -> Iterator[Service]:
     """The service, until the block ends; then no worker and no upload of it is left."""
     keep_idle(rules.workers + PICTURE_THREADS)
     with private_folder() as folder:
         desk = Desk(rules.queue, rules.workers, rules.seconds)
         pictures = Pictures(limits, PICTURE_THREADS)
         try:
-            yield Service(index, Catalogue(index), extractor, rules, door, desk, pictures, Queue(_LOGINS), folder)
+            catalogue, places = Catalogue(index), tuple(root.resolve() for root in roots)
+            yield Service(index, catalogue, extractor, rules, door, desk, pictures, door.throttle, folder, places)
         finally:
             desk.close()
             desk.stop()

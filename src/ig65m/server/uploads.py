@@ -1,14 +1,17 @@
 """The body of a request -> a file of our own, under limits; it is gone when the block ends, however that is."""
 
 import asyncio
+import errno
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -17,6 +20,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from ig65m.server.refusal import Refusal, busy
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)  # a damaged form is the sender's fault, and answered
 
 PREFIX: Final = "ig65m-serve-"
 FIELD: Final = "file"
@@ -29,11 +34,24 @@ _MIB: Final = 1 << 20
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """size: bytes of the file. seconds: for all of it. idle: seconds without a byte."""
+    """What one upload may take."""
 
-    size: int
-    seconds: float = 300.0
-    idle: float = 15.0
+    size: int  # bytes of the file
+    seconds: float = 300.0  # for all of it
+    idle: float = 15.0  # seconds without a byte
+    pace: "Pace" = field(default_factory=lambda: Pace())
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a client must send its upload and take its response: after `seconds`, `rate` bytes a second on average."""
+
+    rate: float = 16 << 10
+    seconds: float = 10.0
+
+    def is_kept(self, count: int, elapsed: float) -> bool:
+        """Whether so many bytes in so many seconds are enough."""
+        return elapsed < self.seconds or count >= self.rate * elapsed
 
 
 class Gone(Exception):
@@ -48,18 +66,65 @@ class Waiting(Protocol):
     def late(self) -> Refusal: ...
 
 
+class UploadFolder:
+    """A temporary folder that only this user can enter. A folder of a service that was killed is removed by the next one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder, self._number = _locked_folder()
+
+    def path(self) -> Path:
+        """The folder, made anew if somebody has removed it. Raises OSError if that is not possible."""
+        with self._lock:
+            if not _is_same(self._folder, self._number):
+                os.close(self._number)
+                self._number = -1
+                self._folder, self._number = _locked_folder()
+            return self._folder
+
+    def close(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._number >= 0:
+            os.close(self._number)
+            self._number = -1
+
+
 @contextmanager
-def private_folder() -> Iterator[Path]:
-    """A folder that only this user can enter; it goes with the block, or when the next service starts after a kill."""
+def private_folder() -> Iterator[UploadFolder]:
+    """A folder for uploads, for as long as the block."""
     _tidy()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    folder = UploadFolder()
     try:
-        fcntl.flock(number, fcntl.LOCK_EX)  # whoever finds it unlocked may remove it
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.close()
+
+
+def _locked_folder() -> tuple[Path, int]:
+    """A new folder, and the file descriptor that holds its lock: whoever finds a folder unlocked may remove it.
+
+    Another service may do so before the lock is held; then another folder is made.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(number, fcntl.LOCK_EX)
+        if _is_same(folder, number):
+            return folder, number
         os.close(number)
+
+
+def _is_same(folder: Path, number: int) -> bool:
+    """Whether a folder is there, and is the one that is open under that number."""
+    try:
+        there, held = folder.stat(), os.fstat(number)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def _tidy() -> None:
@@ -70,27 +135,31 @@ def _tidy() -> None:
             try:
                 if os.fstat(number).st_uid == os.geteuid():
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
+                    if _is_same(folder, number):
+                        shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(number)
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, limits: UploadLimits, waiting: Waiting) -> AsyncIterator[Path]:
+async def received(request: Request, folder: UploadFolder, limits: UploadLimits, waiting: Waiting) -> AsyncIterator[Path]:
     """The upload in a file of a random name: the body, or the field `file` of a form.
 
-    Raises Refusal: 400 empty or no form, 408 too slow, 413 too large, 415 of a kind that is no video; Gone.
+    Raises Refusal: 400 empty or no form, 408 too slow, 413 too large, 415 of a kind that is no video, 503 no room on the disk;
+    Gone; OSError for any other fault of the machine.
     """
     kind, form = _kind(request)
     _check_length(request, limits.size + (_OVERHEAD if form else 0), limits.size)
-    path = folder / uuid.uuid4().hex
+    path = folder.path() / uuid.uuid4().hex
     try:
         try:
             with path.open("xb") as file:
                 sink = _Form(file, limits.size, kind) if form else _Raw(file, limits.size)
                 await _read(request, limits, waiting, sink)
                 sink.finish()
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise busy("there is no room for the upload at the moment", 30) from None
         yield path
     finally:
@@ -120,19 +189,25 @@ def _too_large(most: int) -> Refusal:
 
 async def _read(request: Request, limits: UploadLimits, waiting: Waiting, sink: "_Raw | _Form") -> None:
     loop = asyncio.get_running_loop()
-    until = loop.time() + limits.seconds
-    more = True
+    begun, received, more = loop.time(), 0, True
     while more:
+        pace = limits.pace
+        in_time = [begun + limits.seconds, loop.time() + limits.idle]
+        in_pace = max(begun + pace.seconds, begun + received / pace.rate + 1.0)
         try:
-            async with asyncio.timeout_at(min(until, loop.time() + limits.idle)) as timeout:
+            async with asyncio.timeout_at(min(*in_time, in_pace)) as timeout:
                 waiting.wait_with(timeout)
                 message = await request.receive()
         except TimeoutError:
             raise waiting.late() from None
         if message["type"] != "http.request":
             raise Gone
-        sink.write(message.get("body", b""))
+        data = message.get("body", b"")
+        received += len(data)
+        sink.write(data)
         more = message.get("more_body", False)
+        if more and not pace.is_kept(received, loop.time() - begun):
+            raise waiting.late()
 
 
 class _Raw:
