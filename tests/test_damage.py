@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ig65m.errors import UsageError, VideoError
+from ig65m.search.hits import Hit, merged
 from ig65m.types import Clip, Limits, Preprocessing
 from ig65m.video.clips import clips_of, read_ticks, uniform_clips
 from ig65m.video.frame import Frame, LostFrame
@@ -348,3 +349,29 @@ def test_photographs_in_heic_and_avif_are_refused(tmp_path: Path) -> None:
             list(read_frames(path))
         with pytest.raises(UsageError, match="its 1 photographs in HEIC or AVIF are not read, convert them to JPEG"):
             find_videos([str(tmp_path)])
+
+
+def test_a_configuration_that_flv_repeats_is_no_damage(tmp_path: Path) -> None:
+    """Streaming servers write the decoder's configuration again and again; FFmpeg gives no packet for it."""
+    source = tmp_path / "whole.flv"
+    ffmpeg("-f lavfi -i testsrc2=s=96x64:r=30:d=4 -c:v libx264 -g 30 -pix_fmt yuv420p", source)
+    data, tags, place = source.read_bytes(), [], 13
+    while place < len(data):
+        end = place + 15 + int.from_bytes(data[place + 1 : place + 4], "big")
+        tags.append(data[place:end])
+        place = end
+    configuration = next(tag for tag in tags if tag[0] == 9 and tag[12] == 0)
+    pictures = [number for number, tag in enumerate(tags) if tag[0] == 9 and tag[12] == 1]
+    for number in reversed(pictures[30::30]):
+        tags.insert(number, configuration[:4] + tags[number][4:8] + configuration[8:])
+    repeated = tmp_path / "repeated.flv"
+    repeated.write_bytes(data[:13] + b"".join(tags))
+    frames = list(read_frames(repeated))
+    assert len(frames) == 120
+    assert not any(isinstance(frame, LostFrame) for frame in frames)
+
+
+def test_search_tells_clips_apart_that_are_shorter_than_a_millisecond() -> None:
+    hits = [Hit("a", "/a", 1.0, number * 5e-4, number * 5e-4 + 2e-4) for number in range(3)]
+    assert len(merged(hits)) == 3
+    assert len(merged([Hit("a", "/a", 1.0, 0.0, 0.5), Hit("a", "/a", 0.9, 0.5009, 1.0)])) == 1

@@ -118,3 +118,13 @@ def test_the_page_of_searching_is_true(monkeypatch, tmp_path):
         exec(code, names)
     assert len(names["table"]) == 25
     assert len(names["hits"]) == 4
+
+
+def test_no_placeholder_is_left_in_a_page():
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    found = [
+        f"{page.name}: {word}"
+        for page in pages
+        for word in re.findall(r"@@\w*|\b(?:FIGURES\w*|TODO|TBD|FIXME)\b", page.read_text("utf-8"))
+    ]
+    assert not found

@@ -8,7 +8,13 @@ from typing import Final
 from ig65m.errors import UsageError
 from ig65m.types import Label
 
-TOUCHING: Final = 1e-3  # seconds between two spans that touch: Matroska rounds every time to a whole millisecond
+TOUCHING: Final = 1e-3
+"""Seconds between two spans that touch: Matroska rounds times to whole milliseconds. Never more than a quarter of a span."""
+
+
+def touching(length: float) -> float:
+    """Seconds by which times of spans of that length may differ and be the same."""
+    return min(TOUCHING, length / 4)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def merged(hits: Sequence[Hit]) -> list[Hit]:
     best: list[int] = []  # the place in `hits` of each moment's best
     for number in ranked:
         hit = hits[number]
-        if moments and moments[-1].video == hit.video and hit.start <= moments[-1].end + TOUCHING:
+        if moments and moments[-1].video == hit.video and hit.start <= moments[-1].end + touching(hit.end - hit.start):
             last = moments[-1]
             if (-hit.score, number) < (-last.score, best[-1]):
                 best[-1], last = number, replace(hit, start=last.start, end=last.end)
@@ -86,7 +92,8 @@ def best_moments(hits: Sequence[Hit], count: int) -> list[Hit]:
     there = 0
     for number, hit in enumerate(hits, 1):
         others = spans.setdefault(hit.video, [])
-        touched = [each for each in others if each[0] <= hit.end + TOUCHING and hit.start <= each[1] + TOUCHING]
+        near = touching(hit.end - hit.start)
+        touched = [each for each in others if each[0] <= hit.end + near and hit.start <= each[1] + near]
         apart = [each for each in others if each not in touched]
         whole = min([hit.start, *(each[0] for each in touched)]), max([hit.end, *(each[1] for each in touched)])
         spans[hit.video] = [*apart, whole]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ig65m.search.hits import TOUCHING, Moment, Where
+from ig65m.search.hits import TOUCHING, Moment, Where, touching
 from ig65m.types import ClipSpan, Label, Status
 
 MOST_CLIPS: Final = 1 << 31
@@ -100,8 +100,9 @@ class Rows:
         """Row numbers of the clips that share time with a moment, or are all of it."""
         rows = self.of(moment.video)
         shared = np.minimum(self.end[rows], moment.end) - np.maximum(self.start[rows], moment.start)
-        same = (np.abs(self.start[rows] - moment.start) <= TOUCHING) & (np.abs(self.end[rows] - moment.end) <= TOUCHING)
-        return rows[(shared > TOUCHING) | same]
+        near = touching(moment.end - moment.start)
+        same = (np.abs(self.start[rows] - moment.start) <= near) & (np.abs(self.end[rows] - moment.end) <= near)
+        return rows[(shared > near) | same]
 
     def allowed(self, where: Where) -> NDArray[np.bool_] | None:
         """Whether each row may be a hit; None if all may."""

@@ -79,7 +79,7 @@ def _read(file: BinaryIO, place: int, count: int) -> bytes:
 _MASTERS: Final = {0x18538067, 0x1F43B675, 0xA0}  # Segment, Cluster, BlockGroup
 _BLOCKS: Final = {0xA3, 0xA1}  # SimpleBlock, Block
 _OTHERS: Final = {
-    *(0x1A45DFA3, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1C53BB6B),  # top level
+    *(0x1A45DFA3, 0x1B538667, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1C53BB6B),  # top level
     *(0xE7, 0x5854, 0xA7, 0xAB, 0xAF),  # of a Cluster
     *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xA2),  # of a BlockGroup
     *(0xEC, 0xBF),  # Void, CRC-32
@@ -133,7 +133,8 @@ def _avi_element(file: BinaryIO, place: int) -> Element | None:
     if head[:4] == b"RIFF" or (head[:4] == b"LIST" and head[8:] in (b"movi", b"rec ")):
         return Element(place + 12, place + 12)
     length = int.from_bytes(head[4:8], "little")
-    return Element(place + 8, place + 8 + length + length % 2, starts=length, stream=head[:2])
+    is_palette = head[2:4] == b"pc"
+    return Element(place + 8, place + 8 + length + length % 2, starts=0 if is_palette else length, stream=head[:2])
 
 
 def _avi_anchor(file: BinaryIO, position: int, size: int) -> int | None:
@@ -142,11 +143,21 @@ def _avi_anchor(file: BinaryIO, position: int, size: int) -> int | None:
 
 
 def _flv_element(file: BinaryIO, place: int) -> Element | None:
-    """A tag and the size behind it; source: Adobe's FLV specification, annex E."""
-    head = _read(file, place, 4)
+    """A tag and the size behind it; source: Adobe's FLV specification, annex E, and Enhanced RTMP."""
+    head = _read(file, place, 13)
     if len(head) < 4 or head[0] & 0x1F not in {8, 9, 18}:
         return None
-    return Element(place, place + 15 + int.from_bytes(head[1:], "big"), starts=1, stream=head[:1])
+    end = place + 15 + int.from_bytes(head[1:4], "big")
+    return Element(place, end, starts=0 if head[0] & 0x1F == 9 and not _is_picture(head[11:]) else 1, stream=head[:1])
+
+
+def _is_picture(head: bytes) -> bool:
+    """Whether a video tag that starts so holds a picture, and not the decoder's configuration, a command or the end."""
+    if len(head) < 2:
+        return False
+    if head[0] & 0x80:
+        return head[0] & 0x0F in {1, 3}
+    return head[0] >> 4 != 5 and (head[0] & 0x0F not in {7, 12} or head[1] == 1)
 
 
 def _flv_anchor(file: BinaryIO, position: int, size: int) -> int | None:

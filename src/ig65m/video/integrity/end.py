@@ -11,7 +11,7 @@ from ig65m.video.integrity.container import is_cut
 from ig65m.video.packets import Seen
 
 TOLERANCE = 0.002
-"""Seconds by which a packet's time and its picture's may differ."""
+"""Seconds by which a packet's time and its picture's may differ; never more than half of what a picture lasts."""
 
 MUCH = 0.5
 """Seconds that another video stream must go on after the end of this one, and may start before that, to be its continuation."""
@@ -34,7 +34,8 @@ def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen
     breaks_off = f"breaks off at {shown.end:.3f} s"
     if promised - end > max(0.25, min(1.0, promised * 0.05), shown.longest):
         return f"{breaks_off}, expected {promised:.3f} s; it was cut or is still being written"
-    if seen.last_due is not None and shown.shift <= 0 and seen.last_due - (shown.time - shown.shift) > TOLERANCE:
+    tolerance = min(TOLERANCE, (shown.end - shown.time) / 2)
+    if seen.last_due is not None and shown.shift <= 0 and seen.last_due - (shown.time - shown.shift) > tolerance:
         return f"{breaks_off}, expected one more picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
     reached = seen.reached if container.format.name == "yuv4mpegpipe" else None
     if reached is not None and path.stat().st_size - reached > len("FRAME\n"):
