@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from moves import LABELS, Move, draw_moves, footage_file, make
 from numpy.typing import NDArray
+from synthetic_motion import LABELS, Move, draw_moves, footage_file, make
 
 import ig65m
 

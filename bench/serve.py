@@ -26,7 +26,7 @@ import av
 import httpx
 import numpy as np
 import psutil
-from held import held
+from peak_memory import peak_memory
 
 import ig65m
 
@@ -133,7 +133,7 @@ def run(url: str, process: psutil.Process, bodies: list[bytes], clients: int, re
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        memory.append(held(process))
+        memory.append(peak_memory(process))
         time.sleep(0.2)
     took = time.perf_counter() - begun
     after = httpx.get(f"{url}/api/health").json()["batches"]

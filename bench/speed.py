@@ -66,13 +66,13 @@ def eager_speed(weights: str) -> None:
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds, and the GB that the command and its children held together at most, as `held` counts them."""
     import psutil
-    from held import held
+    from peak_memory import peak_memory
 
     start = time.perf_counter()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     most = 0.0
     while process.poll() is None:
-        most = max(most, held(process))
+        most = max(most, peak_memory(process))
         time.sleep(0.1)
     took = time.perf_counter() - start
     if process.returncode:

@@ -139,7 +139,7 @@ def test_weights_that_were_given_up_for_a_refused_entry_are_loaded_again(folder,
     nonsense_with_a_digest(entry, folder)
     for graphs in (2, 2):
         given = load_model(tiny)
-        engine = choose("openvino").load(given, WORK, again=lambda: load_model(tiny))
+        engine = choose("openvino").load(given, WORK, reload=lambda: load_model(tiny))
         np.testing.assert_array_equal(engine(PIXELS)[0][0], wanted)
         assert all(weight.is_meta for weight in given.parameters())
         assert len(made) == graphs

@@ -12,7 +12,7 @@ import ig65m
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
-from moves import LABELS, draw_moves, footage_file, make  # noqa: E402
+from synthetic_motion import LABELS, draw_moves, footage_file, make  # noqa: E402
 
 MODEL = "r2plus1d_10_camera_motion"
 DEMO = Path(ig65m.__file__).parent / "demo"

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ig65m.errors import UsageError
-from ig65m.search import adding
+from ig65m.search import ingest
 from ig65m.search.hits import Where
 from ig65m.search.index import Index
-from ig65m.search.table import Table
+from ig65m.search.lance import Table
 from ig65m.store.folder import read_journal
 from tests.indexes import SETTINGS, drawn, holds, name, unit, write
 
@@ -56,7 +56,7 @@ def test_real_features_are_all_in_it(undisturbed, tmp_path, run):
 @pytest.mark.parametrize("part", [1, 1 << 20], ids=["a video at a time", "all at once"])
 @pytest.mark.parametrize("exact_up_to", [0, 100_000])
 def test_added_changed_removed(part, exact_up_to, tmp_path, monkeypatch):
-    monkeypatch.setattr(adding, "PART", part)
+    monkeypatch.setattr(ingest, "PART", part)
     content = drawn(12, 90)
     features = write(tmp_path / "f", dict(list(content.items())[:11]))
     index, added = Index.build(features, tmp_path / "i", exact_up_to=exact_up_to)
@@ -236,7 +236,7 @@ def test_without_its_approximate_index_it_is_exact_and_says_so(tmp_path):
 
 
 def test_small_files_are_put_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(adding, "PART", 1)
+    monkeypatch.setattr(ingest, "PART", 1)
     content = drawn(70, 3)
     index, _ = Index.build(write(tmp_path / "f", content), tmp_path / "i")
     assert Table(tmp_path / "i").pieces() == 1

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from ig65m.errors import UsageError
-from ig65m.search import matrix
+from ig65m.search import vectors
 from ig65m.search.index import Index
 from tests.indexes import drawn, holds, name, write
 
@@ -23,14 +23,14 @@ ROOT = Path(__file__).parent.parent
 
 def damage_bytes(path):
     with path.open("r+b") as file:
-        file.seek(matrix.HEADER + 999)
+        file.seek(vectors.HEADER + 999)
         file.write(b"\xff\x00\xff")
 
 
 DAMAGE = {
     "removed": Path.unlink,
     "emptied": lambda path: path.write_bytes(b""),
-    "cut": lambda path: os.truncate(path, matrix.HEADER + 100),
+    "cut": lambda path: os.truncate(path, vectors.HEADER + 100),
     "a header of nonsense": lambda path: path.write_bytes(b"[3]" + path.read_bytes()[3:]),
     "flipped bytes": damage_bytes,
     "another index's": None,
@@ -41,11 +41,11 @@ DAMAGE = {
 def test_a_damaged_matrix_is_made_again(how, tmp_path):
     content = drawn(5, 20)
     Index.build(write(tmp_path / "f", content), tmp_path / "i")
-    path = tmp_path / "i" / matrix.FILE
+    path = tmp_path / "i" / vectors.FILE
     sound = path.read_bytes()
     if how == "another index's":
         Index.build(write(tmp_path / "g", drawn(5, 20, seed=3) | {"/x.mp4": content["/videos/000.mp4"]}), tmp_path / "j")
-        shutil.copy(tmp_path / "j" / matrix.FILE, path)
+        shutil.copy(tmp_path / "j" / vectors.FILE, path)
     else:
         DAMAGE[how](path)
     holds(Index.open(tmp_path / "i"), content)
@@ -56,12 +56,12 @@ def test_the_matrix_grows_in_place(tmp_path):
     content = drawn(5, 20)
     features = write(tmp_path / "f", content)
     index, _ = Index.build(features, tmp_path / "i")
-    path = tmp_path / "i" / matrix.FILE
+    path = tmp_path / "i" / vectors.FILE
     before, number = path.read_bytes(), path.stat().st_ino
     more = {f"/more{path}": array for path, array in drawn(2, 7, seed=1).items()}
     index.add(write(features, more))
     assert path.stat().st_ino == number
-    assert path.read_bytes()[matrix.HEADER : len(before)] == before[matrix.HEADER :]
+    assert path.read_bytes()[vectors.HEADER : len(before)] == before[vectors.HEADER :]
     holds(index, content | more)
     with path.open("ab") as file:  # by somebody who was killed then
         file.write(b"half a vector")
@@ -71,14 +71,14 @@ def test_the_matrix_grows_in_place(tmp_path):
 def test_where_nothing_can_be_written_it_is_searched(tmp_path, monkeypatch):
     content = drawn(5, 20)
     Index.build(write(tmp_path / "f", content), tmp_path / "i")
-    (tmp_path / "i" / matrix.FILE).unlink()
+    (tmp_path / "i" / vectors.FILE).unlink()
 
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(matrix, "locked", refused)
+    monkeypatch.setattr(vectors, "locked", refused)
     holds(Index.open(tmp_path / "i"), content)
-    assert not (tmp_path / "i" / matrix.FILE).exists()
+    assert not (tmp_path / "i" / vectors.FILE).exists()
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_a_foreign_table_is_refused(tmp_path):
 WORK = """
 import sys
 from pathlib import Path
-import ig65m.search.adding as adding
+import ig65m.search.ingest as adding
 from ig65m.search.index import Index
-adding.PART = 2000
+ingest.PART = 2000
 features, folder = map(Path, sys.argv[1:3])
 print("ready", flush=True)
 sys.stdin.readline()

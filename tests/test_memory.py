@@ -9,7 +9,7 @@ import pytest
 CODE = """
 import numpy as np
 from contextlib import nullcontext
-from ig65m.memory import given_back
+from ig65m.memory import release_memory
 
 def held():
     with open("/proc/self/statm") as file:
@@ -27,11 +27,11 @@ print(held() - before)
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="the C library is glibc there")
-def test_what_loading_needed_for_a_moment_is_given_back():
+def test_what_loading_needed_for_a_moment_is_release_memory():
     def left(context):
         command = [sys.executable, "-c", CODE.replace("CONTEXT", context)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return float(done.stdout)
 
-    assert left("given_back()") < 20
+    assert left("release_memory()") < 20
     assert left("nullcontext()") > 100

@@ -29,7 +29,7 @@ from ig65m.zoo.quantized import quantized_tensors
 from tests.conftest import GOLDEN
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-from moves import draw_moves, make
+from synthetic_motion import draw_moves, make
 
 MOVES = "r2plus1d_10_camera_motion"
 SMALL = Preprocessing(resize=(48, 56), crop=(48, 56), mean=(110.201, 100.64, 95.9966), std=(58.1489, 56.4701, 55.3324))

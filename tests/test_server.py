@@ -18,7 +18,7 @@ from PIL import Image
 import ig65m
 from ig65m.search.index import Index
 from ig65m.server import service
-from ig65m.server.refusal import Refusal
+from ig65m.server.errors import ApiError
 from ig65m.server.service import Service
 from ig65m.types import ClipSpan, Features
 from tests.serving import PROGRAM, serving
@@ -363,7 +363,7 @@ def test_an_answer_has_no_more_numbers_than_it_can_bear(monkeypatch):
     asked = Service(None, None, extractor, None, None, None, None, None, None)
     assert asked.extract(Path("x"), lambda: False).shape == (20, 128)
     monkeypatch.setattr(service, "_MOST_NUMBERS", 20 * 128 - 1)
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ApiError) as refusal:
         asked.extract(Path("x"), lambda: False)
     assert (refusal.value.status, refusal.value.code) == (422, "too_long")
 

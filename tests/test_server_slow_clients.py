@@ -14,7 +14,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from ig65m.server.listening import MOST_CONNECTIONS
+from ig65m.server.run import MOST_CONNECTIONS
 from ig65m.server.uploads import PREFIX
 from tests.serving import checked, post, raw_error, read_answer, request, serving
 

@@ -11,7 +11,7 @@ _USUAL: Final = 32 << 20  # glibc raises its own threshold up to this as a progr
 
 
 @contextmanager
-def given_back() -> Iterator[None]:
+def release_memory() -> Iterator[None]:
     """Blocks of a MiB and more that are allocated within go back to the system as soon as they are freed.
 
     For loading, which needs much memory for a moment: glibc would keep that for later. Other C libraries keep their ways.

@@ -16,7 +16,7 @@ from ig65m.engines.base import Engine, Pooling, Work, check_batch
 from ig65m.engines.choice import Choice, choose, described
 from ig65m.engines.shared import Counts, SharedEngine
 from ig65m.errors import UsageError, VideoError, check_choice
-from ig65m.memory import given_back
+from ig65m.memory import release_memory
 from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import Source, VideoResult, run
@@ -95,7 +95,7 @@ class _Job:
     """Options made good: everything that a run over videos needs."""
 
     model: Network
-    again: Callable[[], Network] | None  # loads it again, where it is nobody else's
+    reload: Callable[[], Network] | None  # loads it again, where it is nobody else's
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
@@ -126,12 +126,14 @@ class _Job:
             sizes = sorted({1, self.batch_size}, reverse=True)  # the last one may take the weights
             engine = SharedEngine(
                 {
-                    size: self.choice.load(self.model, replace(work, batch_size=size), again=self.again if size == 1 else None)
+                    size: self.choice.load(
+                        self.model, replace(work, batch_size=size), reload=self.reload if size == 1 else None
+                    )
                     for size in sizes
                 }
             )
         else:
-            engine = self.choice.load(self.model, work, again=self.again)
+            engine = self.choice.load(self.model, work, reload=self.reload)
         if self.on_engine is not None:
             self.on_engine(described(engine, self.choice.threads))
         return engine
@@ -240,7 +242,7 @@ def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labe
     )
     return _Job(
         model=model,
-        again=None if name is None else partial(load_model, name),
+        reload=None if name is None else partial(load_model, name),
         sampling=sampling,
         preprocessing=replace(card.preprocessing, resampling=PREPROCESSINGS[named]) if named else card.preprocessing,
         batch_size=batch_size,
@@ -321,7 +323,7 @@ def classify_many(
     if clips is not None:
         _check_clips(clips, options)
     names = None if labels is None else read_labels(os.fspath(labels))
-    with given_back():
+    with release_memory():
         job = _job(DEFAULT_CLASSIFIER, options, logits=True, maps=bool(full), labels=names)
         job = _scoring(job, clips, crops, full=bool(full))
         engine = job.engine(Pooling())
@@ -369,7 +371,7 @@ def load_extractor(
     if top_k is not None:
         _check_top_k(top_k)
     pooling = pooling or Pooling()
-    with given_back():
+    with release_memory():
         job = _job(DEFAULT_EXTRACTOR, options, logits=logits or top_k is not None, maps=pooling != Pooling())
         weights = weights_sha256(job.model)  # while they are there: the engine may take them
         engine = job.engine(pooling)

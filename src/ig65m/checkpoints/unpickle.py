@@ -10,8 +10,20 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from ig65m.checkpoints.arrays import MAX_NAME, Allowance, Array, Blob, DType, Global, call, fill, find_global, kind_of, name_of
-from ig65m.checkpoints.stored import Source, Stored
+from ig65m.checkpoints.lazy_bytes import Source, Stored
+from ig65m.checkpoints.numpy_stub import (
+    MAX_NAME,
+    Allowance,
+    Array,
+    Blob,
+    DType,
+    Global,
+    call,
+    fill,
+    find_global,
+    kind_of,
+    name_of,
+)
 from ig65m.errors import CheckpointError, shown
 
 MAX_STEPS = 200_000  # opcodes, and pairs of an OrderedDict; the 152-layer checkpoints have up to 37,000

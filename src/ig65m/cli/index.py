@@ -11,8 +11,8 @@ from ig65m.cli import options as opt
 from ig65m.cli.terminal import printable, say
 
 if TYPE_CHECKING:
-    from ig65m.search.adding import Added
     from ig65m.search.index import Index
+    from ig65m.search.ingest import Added
 
 app = typer.Typer(
     help="Make clips of a folder of features findable, for `ig65m search`.", no_args_is_help=True, rich_markup_mode=None

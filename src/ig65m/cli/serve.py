@@ -61,7 +61,7 @@ def serve(
     try:
         from ig65m.search.index import Index
         from ig65m.search.query import extractor_for
-        from ig65m.server.listening import bound, door, serve_on
+        from ig65m.server.run import access_policy, bound, serve_on
         from ig65m.server.service import opened
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:
@@ -72,7 +72,7 @@ def serve(
         if not folder.is_dir():
             raise UsageError(f"--root {folder}: no such folder")
     with bound(host, port) as listener:
-        entrance = door(listener, token, allow_host or ())
+        access = access_policy(listener, token, allow_host or ())
         known = Index.open(index)
         options: dict[str, Any] = {
             "batch_size": batch_size,
@@ -85,7 +85,7 @@ def serve(
             "shared": True,
         }
         extractor = extractor_for(known, model, **options)
-        with opened(known, extractor, entrance, rules, limits, root or ()) as service, finishing() as stopping:
+        with opened(known, extractor, access, rules, limits, root or ()) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")
             if damaged := known.damaged:
                 say(f"ig65m: {damaged:,} clips of the index are damaged and left out; build it again to have them")

@@ -110,10 +110,10 @@ def finished(features: NDArray[np.float32], logits: NDArray[np.float32], count: 
 
 
 @contextmanager
-def graph_file(model: Network, work: Work, *, spend: bool = False) -> Iterator[Path]:
+def graph_file(model: Network, work: Work, *, free_weights: bool = False) -> Iterator[Path]:
     """The graph of `graph_of` in a file, its weights in another beside it; both last as long as the block.
 
-    With `spend` the network's own weights are given up then: memory holds them no longer.
+    With `free_weights` the network's own weights are given up then: memory holds them no longer.
     """
     with tempfile.TemporaryDirectory(prefix="ig65m-") as folder:
         path = Path(folder) / "graph.onnx"
@@ -125,7 +125,7 @@ def graph_file(model: Network, work: Work, *, spend: bool = False) -> Iterator[P
             error.filename = str(beside)
             raise
         path.write_bytes(graph.SerializeToString())
-        if spend:
+        if free_weights:
             model.to("meta")
         yield path
 

@@ -31,8 +31,8 @@ class Choice:
     device: str
     threads: int | None
 
-    def load(self, model: Network, work: Work, *, again: Callable[[], Network] | None = None) -> Engine:
-        """The engine for that network and work; to save memory it may take the weights of one that `again` can load again.
+    def load(self, model: Network, work: Work, *, reload: Callable[[], Network] | None = None) -> Engine:
+        """The engine for that network and work; to save memory it may take the weights of one that `reload` can load again.
 
         Raises UsageError if the engine cannot do it, or lacks the precision here.
         """
@@ -48,10 +48,10 @@ class Choice:
         if self.engine == "onnxruntime":
             from ig65m.engines.onnx import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, spend=again is not None)
+            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, free_weights=reload is not None)
         from ig65m.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, again=again)
+        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, reload=reload)
 
     def _precision(self, model: Network) -> Precision:
         """The precision that this network has in this engine. Raises UsageError if it has none such."""

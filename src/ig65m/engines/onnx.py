@@ -25,12 +25,18 @@ class OnnxRuntimeEngine:
     device = "cpu"
 
     def __init__(
-        self, model: Network, work: Work, *, precision: Precision = "fp32", threads: int | None = None, spend: bool = False
+        self,
+        model: Network,
+        work: Work,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        free_weights: bool = False,
     ) -> None:
         self.precision = precision
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.work = work
-        with graph_file(model, work, spend=spend) as path:
+        with graph_file(model, work, free_weights=free_weights) as path:
             self.session = session(path, threads)
         self.outputs = [output.name for output in self.session.get_outputs()]
 

@@ -94,7 +94,7 @@ def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
 
 
 def _cached(
-    model: Network, work: Work, precision: Precision, threads: int | None, again: Callable[[], Network] | None
+    model: Network, work: Work, precision: Precision, threads: int | None, reload: Callable[[], Network] | None
 ) -> tuple[Any, Any]:
     """The network compiled for that work, from the cache or put there, and what must live as long as it."""
     core = core_for(precision)
@@ -108,16 +108,16 @@ def _cached(
         "graph": hashlib.sha256(Path(ig65m.graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
     }
     if (kept := cache.load(key)) is not None:
-        if again is not None:
+        if reload is not None:
             model.to("meta")  # before OpenVINO has its own: memory would hold the weights three times
         tensor = openvino.Tensor(kept.model, shared_memory=True)
         with suppress(RuntimeError):  # what OpenVINO does not take is made again
             made = core.import_model(tensor, "CPU", _config(precision, threads))
             kept.give_back()
             return made, tensor
-        if again is not None:
-            model = again()
-    with graph_file(model, work, spend=again is not None) as path:
+        if reload is not None:
+            model = reload()
+    with graph_file(model, work, free_weights=reload is not None) as path:
         made = compiled(path, precision, threads)
     cache.store(key, made.export_model().getbuffer())
     return made, None
@@ -135,12 +135,12 @@ class OpenVINOEngine:
         *,
         precision: Precision = "fp32",
         threads: int | None = None,
-        again: Callable[[], Network] | None = None,
+        reload: Callable[[], Network] | None = None,
     ) -> None:
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = precision
         self.work = work
-        self.model, kept = _cached(model, work, precision, threads, again)
+        self.model, kept = _cached(model, work, precision, threads, reload)
         self.request = self.model.create_infer_request()
         self.outputs = {name: output for output in self.model.outputs for name in output.names}
         self._kept = kept

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ig65m.atomic import check_place
 from ig65m.errors import UnknownLabelError, UnknownVideoError, UsageError, shown
-from ig65m.search.adding import Added, Adding, unit_length
 from ig65m.search.exact import best, cosines
 from ig65m.search.hits import Hit, Moment, Where, best_moments
-from ig65m.search.matrix import Vectors, load_matrix
-from ig65m.search.record import FILE, FORMAT, different, locked, pooled, read_record, write_record
+from ig65m.search.ingest import Added, Ingest, unit_length
+from ig65m.search.lance import Table
+from ig65m.search.metadata import FILE, FORMAT, different, locked, pooled, read_record, write_record
 from ig65m.search.rows import Rows
-from ig65m.search.table import Table
+from ig65m.search.vectors import Vectors, load_matrix
 from ig65m.search.videos import IndexedVideo, list_videos
 from ig65m.store.folder import read_journal, read_settings
 from ig65m.types import ClipSpan, Label
@@ -163,14 +163,14 @@ class Index:
         entries = sorted(read_journal(features), key=lambda entry: (entry.video.path, entry.name))
         with locked(self.folder, "changing", say):
             table = Table(self.folder)  # not the one that is searched meanwhile, whose version its rows belong to
-            adding = Adding(table, {source.name: source.result for source in self._latest().rows.sources})
+            ingest = Ingest(table, {source.name: source.result for source in self._latest().rows.sources})
             for entry in entries:
-                adding.take(features, entry)
+                ingest.take(features, entry)
                 if on_video is not None:
                     on_video(entry.video.path)
-            adding.write()
+            ingest.write()
             self._settle(table, say or (lambda _: None))
-        return adding.done()
+        return ingest.done()
 
     def _settle(self, table: Table, say: Callable[[str], None]) -> None:
         """After rows came: what search goes by is brought up to date, at a cost that is small beside that of the rows."""

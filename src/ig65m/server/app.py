@@ -15,9 +15,9 @@ from starlette.types import ASGIApp
 
 from ig65m import __version__
 from ig65m.errors import DamagedIndexError, IgError, ModelError, UnknownLabelError, UnknownVideoError, plain
-from ig65m.server import posts, routes
-from ig65m.server.guard import Guard
-from ig65m.server.refusal import Refusal, no_index, no_label, no_video, public
+from ig65m.server import analyse, routes
+from ig65m.server.errors import ApiError, no_index, no_label, no_video, public_message
+from ig65m.server.security import AccessMiddleware
 from ig65m.server.service import Service
 from ig65m.server.uploads import Gone
 
@@ -28,7 +28,7 @@ _WORDS: Final = {
 }
 _FRESH: Final = {"Cache-Control": "no-cache"}  # to be asked for again, which costs little where nothing has changed
 _READING: Final = ["GET", "HEAD"]
-_FAULT: Final = Refusal(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
+_FAULT: Final = ApiError(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
 
 
 def create_app(service: Service, *, say: Callable[[str], None]) -> ASGIApp:
@@ -42,10 +42,10 @@ def create_app(service: Service, *, say: Callable[[str], None]) -> ASGIApp:
     )
     app.state.service = service
     app.include_router(routes.router)
-    app.include_router(posts.router)
+    app.include_router(analyse.router)
     _add_pages(app)
     _add_handlers(app, service, say)
-    return Guard(app, service.door)
+    return AccessMiddleware(app, service.access)
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -73,16 +73,16 @@ class _Static(StaticFiles):
 
 
 def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) -> None:
-    async def refused(_: Request, error: Refusal) -> Response:
+    async def refused(_: Request, error: ApiError) -> Response:
         return error.response()
 
     async def of_http(request: Request, error: HTTPException) -> Response:
         word, message = _WORDS.get(error.status_code, ("bad_request", plain(error.detail)))
         headers = {"Allow": _allowed(app, request)} if error.status_code == 405 else error.headers
-        return Refusal(error.status_code, word, message, headers or {}).response()
+        return ApiError(error.status_code, word, message, headers or {}).response()
 
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return Refusal(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
+        return ApiError(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
 
     async def ours(request: Request, error: IgError) -> Response:
         if isinstance(error, ModelError):
@@ -92,7 +92,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
             return no_index().response()
         if isinstance(error, UnknownVideoError | UnknownLabelError):  # removed between two looks at the index
             return (no_video() if isinstance(error, UnknownVideoError) else no_label()).response()
-        return Refusal(422, "bad_parameter", public(str(error), service.index.folder, "the index")).response()
+        return ApiError(422, "bad_parameter", public_message(str(error), service.index.folder, "the index")).response()
 
     async def gone(_: Request, error: Gone) -> Response:
         return Response(status_code=400)  # to nobody
@@ -102,7 +102,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         return _FAULT.response()
 
     handlers: dict[Any, Any] = {
-        Refusal: refused,
+        ApiError: refused,
         HTTPException: of_http,
         RequestValidationError: invalid,
         IgError: ours,
@@ -115,7 +115,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
 
 def _allowed(app: FastAPI, request: Request) -> str:
     """The methods that an address takes, of all its routes; what lies in folders is only read."""
-    every = [*routes.router.routes, *posts.router.routes, *app.router.routes]
+    every = [*routes.router.routes, *analyse.router.routes, *app.router.routes]
     known = [route for route in every if isinstance(route, Route | APIRoute)]
     there = [route for route in known if route.matches(request.scope)[0] != Match.NONE]
     return ", ".join(sorted({method for route in there for method in route.methods or ()} or _READING))

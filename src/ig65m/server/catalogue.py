@@ -7,7 +7,7 @@ from typing import Final
 
 from ig65m.search.index import Index, Kind
 from ig65m.search.videos import IndexedVideo
-from ig65m.server.refusal import no_label, no_video
+from ig65m.server.errors import no_label, no_video
 
 _FRESH: Final = 0.5  # seconds that a listing holds before the index is asked whether it has changed
 
@@ -27,13 +27,13 @@ class Listing:
     damaged: int  # clips that are left out
 
     def video(self, name: str) -> IndexedVideo:
-        """The video of that id. Raises Refusal, 404."""
+        """The video of that id. Raises ApiError, 404."""
         if name not in self.videos:
             raise no_video()
         return self.videos[name]
 
     def check_label(self, label: str | None) -> None:
-        """Raise Refusal, 404, for a label that is not stored."""
+        """Raise ApiError, 404, for a label that is not stored."""
         if label is not None and label not in self.labels:
             raise no_label()
 

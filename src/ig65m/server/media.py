@@ -1,4 +1,4 @@
-"""Pictures and bytes of the videos in the index."""
+"""Thumbnails and bytes of the videos in the index."""
 
 import asyncio
 import io
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ig65m.errors import IgError
-from ig65m.server.refusal import Refusal, busy, closing, public, unreadable
+from ig65m.server.errors import ApiError, busy, closing, public_message, unreadable
 from ig65m.types import Limits
 from ig65m.video.isolation import Decoder
 from ig65m.video.picture import View
@@ -52,7 +52,7 @@ class Cache:
                 self.size -= len(self._kept.popitem(last=False)[1])
 
 
-class Pictures:
+class Thumbnails:
     """Thumbnails: decoded in workers of their own, a few at a time, and kept for a while."""
 
     def __init__(self, limits: Limits, threads: int = 2) -> None:
@@ -63,7 +63,7 @@ class Pictures:
         self._waiting = 0
 
     async def thumbnail(self, path: Path, title: str, time: float) -> bytes:
-        """A JPEG of what the video shows at that time, its longer edge EDGE. Raises Refusal: 410, 422, 503."""
+        """A JPEG of what the video shows at that time, its longer edge EDGE. Raises ApiError: 410, 422, 503."""
         facts = regular(path)
         key = (path, facts.st_mtime_ns, facts.st_size, round(time, 2))
         kept = self.cache.get(key)
@@ -86,7 +86,7 @@ class Pictures:
             with Decoder(self.limits) as decoder:
                 return encoded(decoder.read_picture(path, View(time, EDGE)), "JPEG")
         except (IgError, OSError) as error:
-            raise unreadable(public(str(error), path, title), None) from None
+            raise unreadable(public_message(str(error), path, title), None) from None
 
     def close(self) -> None:
         """Make no more pictures."""
@@ -104,7 +104,7 @@ def encoded(picture: NDArray[np.uint8], kind: str) -> bytes:
 
 
 def regular(path: Path) -> os.stat_result:
-    """What there is to know of a video's file, or folder of images. Raises Refusal, 410, if it is not there any more."""
+    """What there is to know of a video's file, or folder of images. Raises ApiError, 410, if it is not there any more."""
     try:
         facts = path.stat()
     except (OSError, ValueError):
@@ -114,9 +114,9 @@ def regular(path: Path) -> os.stat_result:
     return facts
 
 
-def missing() -> Refusal:
+def missing() -> ApiError:
     """410: the file of a video has gone."""
-    return Refusal(410, "gone", "the video's file is not where it was when it was indexed")
+    return ApiError(410, "gone", "the video's file is not where it was when it was indexed")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Opened:
 
 
 def open_video(path: Path) -> Opened:
-    """The file, if it is a regular one that begins as a video does. Raises Refusal, 410, if not."""
+    """The file, if it is a regular one that begins as a video does. Raises ApiError, 410, if not."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -174,7 +174,7 @@ _CONTAINERS: Final = (
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:
     """First byte and the one behind the last of what a Range header asks for; None for the whole: none, several, or nonsense.
 
-    Raises Refusal, 416, for a range that lies behind the end.
+    Raises ApiError, 416, for a range that lies behind the end.
     """
     unit, _, text = (header or "").partition("=")
     first, dash, last = text.strip().partition("-")
@@ -189,7 +189,7 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
         if last and int(last) < int(first):
             return None
     if start >= size or start >= end:
-        raise Refusal(416, "bad_range", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
+        raise ApiError(416, "bad_range", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
     return start, end
 
 
@@ -205,7 +205,7 @@ class FileAnswer(Response):
         asked = request.headers.get("if-range", file.etag) == file.etag
         try:
             part = wanted(request.headers.get("range"), file.size) if asked else None
-        except Refusal:
+        except ApiError:
             os.close(file.number)
             raise
         self.start, self.end = part or (0, file.size)

@@ -6,11 +6,11 @@ import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 
-from ig65m.server import found
-from ig65m.server.answers import Health, Hits, LabelCount, Model, Timeline, Video, Videos, refusals
+from ig65m.server import browse
 from ig65m.server.catalogue import shown
+from ig65m.server.errors import ApiError
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
-from ig65m.server.refusal import Refusal
+from ig65m.server.schemas import Health, Hits, LabelCount, Model, Timeline, Video, Videos, error_responses
 from ig65m.server.service import Service
 from ig65m.zoo.cards import CARDS, Card
 
@@ -35,26 +35,26 @@ def bytes_of(*kinds: str) -> dict[str, Any]:
     return {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}}
 
 
-@router.get("/health", responses=refusals())
+@router.get("/health", responses=error_responses())
 async def health(service: Given) -> Health:
     """What is served, and how busy it is."""
     return await anyio.to_thread.run_sync(service.health)
 
 
-@router.get("/models", responses=refusals())
+@router.get("/models", responses=error_responses())
 def models(service: Given) -> list[Model]:
     """The models there are, the one that serves first."""
     own = service.extractor.card
     return [_model(own, serving=True), *(_model(card) for name, card in CARDS.items() if name != own.name)]
 
 
-@router.get("/labels", responses=refusals())
+@router.get("/labels", responses=error_responses())
 def labels(service: Given) -> list[LabelCount]:
     """The labels that are stored in the index, most frequent first."""
     return [LabelCount(label=label, clips=clips) for label, clips in service.catalogue.listing().labels.items()]
 
 
-@router.get("/videos", responses=refusals(404, 422))
+@router.get("/videos", responses=error_responses(404, 422))
 def videos(
     service: Given,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -65,25 +65,25 @@ def videos(
     """The videos of the index, by title, a page of them."""
     listing = service.catalogue.listing()
     listing.check_label(label)
-    return found.page_of(listing, offset, limit, label, text)
+    return browse.page_of(listing, offset, limit, label, text)
 
 
-@router.get("/videos/{id}", responses=refusals(404, 422))
+@router.get("/videos/{id}", responses=error_responses(404, 422))
 def video(service: Given, id: Id) -> Video:
     """A video of the index."""
-    return found.as_video(service.catalogue.listing().video(id))
+    return browse.as_video(service.catalogue.listing().video(id))
 
 
-@router.get("/videos/{id}/timeline", responses=refusals(404, 422))
+@router.get("/videos/{id}/timeline", responses=error_responses(404, 422))
 def timeline(service: Given, id: Id) -> Timeline:
     """The clips of a video and their labels."""
-    return found.timeline(service.index, service.catalogue.listing().video(id))
+    return browse.timeline(service.index, service.catalogue.listing().video(id))
 
 
 @router.get(
     "/videos/{id}/semcode.png",
     response_class=Response,
-    responses={**refusals(404, 422), 200: bytes_of("image/png")},
+    responses={**error_responses(404, 422), 200: bytes_of("image/png")},
 )
 def semcode(service: Given, id: Id) -> Response:
     """The semantic code of a video: a column a clip, from left to right, a row a number of its features."""
@@ -97,18 +97,18 @@ def semcode(service: Given, id: Id) -> Response:
 @router.get(
     "/videos/{id}/thumbnail.jpg",
     response_class=Response,
-    responses={**refusals(404, 410, 422, 503), 200: bytes_of("image/jpeg")},
+    responses={**error_responses(404, 410, 422, 503), 200: bytes_of("image/jpeg")},
 )
 async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
     """What a video shows at that time, or near it."""
     listing = await anyio.to_thread.run_sync(service.catalogue.listing)
     wanted = listing.video(id)
-    data = await service.pictures.thumbnail(service.file_of(wanted), shown(wanted.title), time)
+    data = await service.thumbnails.thumbnail(service.file_of(wanted), shown(wanted.title), time)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
 
 _FILE: dict[int | str, dict[str, Any]] = {
-    **refusals(404, 410, 416, 422),
+    **error_responses(404, 410, 416, 422),
     200: bytes_of("video/*", "image/gif"),
     206: {"description": "the bytes that Range asked for", **bytes_of("video/*", "image/gif")},
 }
@@ -125,7 +125,7 @@ def file(service: Given, request: Request, id: Id) -> Response:
 router.add_api_route("/videos/{id}/file", file, methods=["HEAD"], include_in_schema=False, response_class=Response)
 
 
-@router.get("/search", responses=refusals(404, 422))
+@router.get("/search", responses=error_responses(404, 422))
 def search(
     service: Given,
     video: Annotated[str | None, Query(max_length=400, description="the id of a video")] = None,
@@ -140,10 +140,10 @@ def search(
     listing.check_label(label)
     if video is not None:
         asked = listing.video(video)
-        return found.like_video(service.index, asked, time, label, count, merge=merge, others=others)
+        return browse.like_video(service.index, asked, time, label, count, merge=merge, others=others)
     if label is None:
-        raise Refusal(422, "bad_parameter", "say what to look for: video, with or without time, or label")
-    return found.with_label(service.index, label, count, merge=merge)
+        raise ApiError(422, "bad_parameter", "say what to look for: video, with or without time, or label")
+    return browse.with_label(service.index, label, count, merge=merge)
 
 
 def _model(card: Card, *, serving: bool = False) -> Model:

@@ -1,4 +1,4 @@
-"""What the routes stand on: an index, a network, a desk for uploads, thumbnails."""
+"""What the routes stand on: an index, a network, a admission for uploads, thumbnails."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from ig65m import __version__
 from ig65m.errors import DamagedIndexError
 from ig65m.search.index import Index
 from ig65m.search.videos import IndexedVideo
-from ig65m.server.answers import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
+from ig65m.server.admission import Admission, Stopping
 from ig65m.server.catalogue import Catalogue
-from ig65m.server.desk import Desk, Stopping
-from ig65m.server.guard import Door, Throttle
-from ig65m.server.media import Pictures, missing
-from ig65m.server.refusal import Refusal, public, unreadable
+from ig65m.server.errors import ApiError, public_message, unreadable
+from ig65m.server.media import Thumbnails, missing
+from ig65m.server.schemas import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
+from ig65m.server.security import AccessPolicy, Throttle
 from ig65m.server.uploads import UploadFolder, UploadLimits, private_folder
 from ig65m.tasks import Extractor
 from ig65m.types import Failure, Features, Limits, Prediction
@@ -51,9 +51,9 @@ class Service:
     catalogue: Catalogue
     extractor: Extractor
     rules: Rules
-    door: Door
-    desk: Desk
-    pictures: Pictures
+    access: AccessPolicy
+    admission: Admission
+    thumbnails: Thumbnails
     logins: Throttle
     folder: UploadFolder
     roots: tuple[Path, ...] = ()  # folders in which the files of videos must lie; none: anywhere
@@ -73,7 +73,7 @@ class Service:
         except OSError:
             problems.append("there is no folder for uploads")
         return Health(
-            status="closing" if self.desk.closed else "degraded" if problems else "ok",
+            status="closing" if self.admission.closed else "degraded" if problems else "ok",
             problems=problems,
             version=__version__,
             model=self.extractor.card.name,
@@ -82,12 +82,12 @@ class Service:
             videos=len(listing.videos),
             clips=listing.clips,
             max_upload=self.rules.upload.size,
-            requests=self.desk.requests(),
+            requests=self.admission.requests(),
             batches=Batches(count=counts.batches, clips=counts.clips, mean=counts.mean),
         )
 
     def file_of(self, video: IndexedVideo) -> Path:
-        """The file or folder of a video. Raises Refusal, 410, if it lies outside the folders that are served."""
+        """The file or folder of a video. Raises ApiError, 410, if it lies outside the folders that are served."""
         path = Path(video.path)
         if self.roots:
             try:
@@ -99,7 +99,7 @@ class Service:
         return path
 
     def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classified | None:
-        """What a video shows; None if it was stopped. Raises Refusal if nothing of it can be read."""
+        """What a video shows; None if it was stopped. Raises ApiError if nothing of it can be read."""
         done = next(self.extractor.classify([path], top_k=top_k, stopping=stopping), None)
         if done is None:
             return None
@@ -117,7 +117,7 @@ class Service:
         if done is None:
             return None
         if done.array.size > _MOST_NUMBERS:
-            raise Refusal(422, "too_long", f"its {len(done.array):,} clips are too many for one answer; send a part of it")
+            raise ApiError(422, "too_long", f"its {len(done.array):,} clips are too many for one answer; send a part of it")
         rows = flat(done)
         return Extracted(
             model=self.extractor.card.name,
@@ -129,7 +129,7 @@ class Service:
         )
 
     def features(self, path: Path, stopping: Stopping) -> Features | None:
-        """A video's; None if it was stopped. Raises Refusal if nothing of it can be read."""
+        """A video's; None if it was stopped. Raises ApiError if nothing of it can be read."""
         done = next(self.extractor.run([path], stopping=stopping), None)
         if done is not None:
             _failed(done, path)
@@ -142,11 +142,11 @@ def flat(features: Features) -> NDArray[np.float32]:
 
 
 def _failed(done: Prediction | Features, path: Path) -> Failed | None:
-    """What was wrong, in words for strangers. Raises Refusal if nothing could be read."""
+    """What was wrong, in words for strangers. Raises ApiError if nothing could be read."""
     error: Failure | None = done.error
     if error is None:
         return None
-    message = public(error.message, path, _NAME)
+    message = public_message(error.message, path, _NAME)
     if done.status == "failed":
         raise unreadable(message, error.last_good_time, error.stage)
     return Failed(**{**asdict(error), "message": message})
@@ -154,20 +154,20 @@ def _failed(done: Prediction | Features, path: Path) -> Failed | None:
 
 @contextmanager
 def opened(
-    index: Index, extractor: Extractor, door: Door, rules: Rules, limits: Limits, roots: Sequence[Path] = ()
+    index: Index, extractor: Extractor, access: AccessPolicy, rules: Rules, limits: Limits, roots: Sequence[Path] = ()
 ) -> Iterator[Service]:
     """The service, until the block ends; then no worker and no upload of it is left."""
     keep_idle(rules.workers + PICTURE_THREADS)
     with private_folder() as folder:
-        desk = Desk(rules.queue, rules.workers, rules.seconds)
-        pictures = Pictures(limits, PICTURE_THREADS)
+        admission = Admission(rules.queue, rules.workers, rules.seconds)
+        thumbnails = Thumbnails(limits, PICTURE_THREADS)
         try:
             catalogue, places = Catalogue(index), tuple(root.resolve() for root in roots)
-            yield Service(index, catalogue, extractor, rules, door, desk, pictures, door.throttle, folder, places)
+            yield Service(index, catalogue, extractor, rules, access, admission, thumbnails, access.throttle, folder, places)
         finally:
-            desk.close()
-            desk.stop()
-            pictures.close()
-            desk.pool.shutdown(cancel_futures=True)
+            admission.close()
+            admission.stop()
+            thumbnails.close()
+            admission.pool.shutdown(cancel_futures=True)
             keep_idle(1)
             close_idle()

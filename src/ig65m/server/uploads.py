@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from ig65m.server.refusal import Refusal, busy
+from ig65m.server.errors import ApiError, busy
 
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)  # a damaged form is the sender's fault, and answered
 
@@ -63,7 +63,7 @@ class Waiting(Protocol):
 
     def wait_with(self, timeout: asyncio.Timeout) -> None: ...
 
-    def late(self) -> Refusal: ...
+    def late(self) -> ApiError: ...
 
 
 class UploadFolder:
@@ -145,7 +145,7 @@ def _tidy() -> None:
 async def received(request: Request, folder: UploadFolder, limits: UploadLimits, waiting: Waiting) -> AsyncIterator[Path]:
     """The upload in a file of a random name: the body, or the field `file` of a form.
 
-    Raises Refusal: 400 empty or no form, 408 too slow, 413 too large, 415 of a kind that is no video, 503 no room on the disk;
+    Raises ApiError: 400 empty or no form, 408 too slow, 413 too large, 415 of a kind that is no video, 503 no room on the disk;
     Gone; OSError for any other fault of the machine.
     """
     kind, form = _kind(request)
@@ -171,9 +171,9 @@ def _kind(request: Request) -> tuple[str, bool]:
     kind = request.headers.get("content-type", "application/octet-stream")
     name = kind.partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "wrong_kind", "the body is compressed; send the video as it is")
+        raise ApiError(415, "wrong_kind", "the body is compressed; send the video as it is")
     if name != _FORM and not name.startswith(_RAW):
-        raise Refusal(415, "wrong_kind", f"expected the bytes of a video, or {_FORM} with a field `{FIELD}`")
+        raise ApiError(415, "wrong_kind", f"expected the bytes of a video, or {_FORM} with a field `{FIELD}`")
     return kind, name == _FORM
 
 
@@ -183,8 +183,8 @@ def _check_length(request: Request, most: int, size: int) -> None:
         raise _too_large(size)
 
 
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, "too_large", f"an upload may have at most {most / _MIB:.4g} MiB")
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, "too_large", f"an upload may have at most {most / _MIB:.4g} MiB")
 
 
 async def _read(request: Request, limits: UploadLimits, waiting: Waiting, sink: "_Raw | _Form") -> None:
@@ -224,7 +224,7 @@ class _Raw:
 
     def finish(self) -> None:
         if not self.size:
-            raise Refusal(400, "empty", "the upload is empty; send a video")
+            raise ApiError(400, "empty", "the upload is empty; send a video")
 
 
 class _Form:
@@ -295,5 +295,5 @@ class _Form:
         self.ended = True
 
 
-def _no_form(why: str) -> Refusal:
-    return Refusal(400, "bad_form", f"not a form with a file in its field `{FIELD}`: {why}")
+def _no_form(why: str) -> ApiError:
+    return ApiError(400, "bad_form", f"not a form with a file in its field `{FIELD}`: {why}")

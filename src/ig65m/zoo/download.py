@@ -122,7 +122,7 @@ def _download(job: _Job, url: str) -> None:
             return _request(job, url)
         except Trouble as trouble:
             size = _size(job.part)
-            if not trouble.again:
+            if not trouble.retry:
                 raise
             if size >= furthest + HEADWAY:  # of the best so far: a server that always breaks off at one place ends this
                 furthest, tries = size, 0
@@ -148,10 +148,10 @@ def _request(job: _Job, url: str) -> None:
             return
         if response.status not in ((200, 206) if start else (200,)):
             trouble = refusal(response)
-            raise trouble if trouble.again or not start else _no_ranges(job, str(trouble))
+            raise trouble if trouble.retry or not start else _no_ranges(job, str(trouble))
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise Trouble(f"it sends the file in the encoding {encoding!a}, which was not asked for", again=False)
+            raise Trouble(f"it sends the file in the encoding {encoding!a}, which was not asked for", retry=False)
         total = response.length
         if response.status == 206:
             total = _total(job, response, start)
@@ -161,7 +161,7 @@ def _request(job: _Job, url: str) -> None:
             job.etag = etag if etag.startswith('"') else None  # others (W/"...") promise no equal bytes
             job.page = response.headers.get_content_type() in ("text/html", "application/xhtml+xml", "application/json")
             if total is None and job.sha256 is None and not response.chunked:
-                raise Trouble("it tells neither length nor sha256, so a cut file would pass for a whole one", again=False)
+                raise Trouble("it tells neither length nor sha256, so a cut file would pass for a whole one", retry=False)
         job.resumed = start > 0
         size = _append(job, start, total, blocks(response))
     if total is not None and size < total:
@@ -193,7 +193,7 @@ def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -
     most = job.most if total is None else total
     if most > job.most:
         job.part.unlink(missing_ok=True)
-        raise Trouble(f"it has {total} bytes, more than the {job.most} that are taken", again=False)
+        raise Trouble(f"it has {total} bytes, more than the {job.most} that are taken", retry=False)
     size = start
     with _opened(job.part, start) as out:
         if most - start > shutil.disk_usage(job.part.parent).free and total is not None:
@@ -202,7 +202,7 @@ def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -
             size += len(chunk)
             if size > most:
                 job.part.unlink()
-                raise Trouble(f"it does not end after {most} bytes", again=False)
+                raise Trouble(f"it does not end after {most} bytes", retry=False)
             out.write(chunk)
             job.show(size, total)
     return size

@@ -38,12 +38,12 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 class Trouble(Exception):
     """Why a request failed, in words.
 
-    `again`: another try may help, not before `wait` seconds. `stalled`: it took a whole timeout to find out.
+    `retry`: another try may help, not before `wait` seconds. `stalled`: it took a whole timeout to find out.
     """
 
-    def __init__(self, reason: str, *, again: bool = True, wait: float = 0, stalled: bool = False) -> None:
+    def __init__(self, reason: str, *, retry: bool = True, wait: float = 0, stalled: bool = False) -> None:
         super().__init__(reason)
-        self.again = again
+        self.retry = retry
         self.wait = wait
         self.stalled = stalled
 
@@ -65,7 +65,7 @@ def answer(url: str, headers: dict[str, str], timeout: float) -> Iterator[HTTPRe
                 yield response
                 return
             url = onward(url, response.headers.get("Location"))
-    raise Trouble(f"it redirects more than {_REDIRECTS} times, perhaps in a circle", again=False)
+    raise Trouble(f"it redirects more than {_REDIRECTS} times, perhaps in a circle", retry=False)
 
 
 def blocks(response: HTTPResponse) -> Iterator[bytes]:
@@ -80,14 +80,14 @@ def blocks(response: HTTPResponse) -> Iterator[bytes]:
 def onward(url: str, location: str | None) -> str:
     """Where a redirect leads. Raises Trouble unless that is http or https, and https if `url` was."""
     if not location:
-        raise Trouble("it redirects without saying where to", again=False)
+        raise Trouble("it redirects without saying where to", retry=False)
     try:
         target = urljoin(url, quote(location.strip(), safe=punctuation, encoding="iso-8859-1"))
         came, goes = urlsplit(url).scheme, urlsplit(target).scheme
     except ValueError:
-        raise Trouble("it redirects to what is no address", again=False) from None
+        raise Trouble("it redirects to what is no address", retry=False) from None
     if goes not in ("http", "https") or (came == "https" and goes == "http"):
-        raise Trouble(f"it redirects from {came} to {goes!a}, which is not followed", again=False)
+        raise Trouble(f"it redirects from {came} to {goes!a}, which is not followed", retry=False)
     return target
 
 
@@ -97,11 +97,11 @@ def refusal(response: HTTPResponse) -> Trouble:
     phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "of unknown meaning"
     reason = f"it answered {status} {phrase}"
     if status in (401, 403, 407):
-        return Trouble(f"{reason}: it wants a login, or does not serve this machine", again=False)
+        return Trouble(f"{reason}: it wants a login, or does not serve this machine", retry=False)
     wait = _asked_wait(response.headers.get("Retry-After"))
     if wait > _LONGEST_WAIT:
-        return Trouble(f"{reason} and asks for {wait:.0f} s of patience; try again then", again=False)
-    return Trouble(reason, again=status in _BUSY, wait=wait)
+        return Trouble(f"{reason} and asks for {wait:.0f} s of patience; try again then", retry=False)
+    return Trouble(reason, retry=status in _BUSY, wait=wait)
 
 
 def _asked_wait(header: str | None) -> float:
@@ -123,7 +123,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
     opener.addheaders = [("User-Agent", "ig65m")]
     response = opener.open(Request(url, headers=headers), timeout=timeout)
     if not isinstance(response, HTTPResponse):
-        raise Trouble("no way leads there; look at http_proxy and https_proxy", again=False)
+        raise Trouble("no way leads there; look at http_proxy and https_proxy", retry=False)
     return response
 
 
@@ -135,8 +135,8 @@ def _trouble(error: Exception) -> Trouble:
         return Trouble("it broke off")
     reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
     shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
-    again = not isinstance(cause, InvalidURL | ValueError)  # a certificate that does not hold is a ValueError too
-    return Trouble(shown, again=again, stalled=isinstance(cause, TimeoutError))
+    retry = not isinstance(cause, InvalidURL | ValueError)  # a certificate that does not hold is a ValueError too
+    return Trouble(shown, retry=retry, stalled=isinstance(cause, TimeoutError))
 
 
 class _Watched(io.RawIOBase):

@@ -6,7 +6,7 @@ import { count } from "./format.js";
 import { similar, surest } from "./hits.js";
 import { forgetLabels } from "./labels.js";
 import { login } from "./login.js";
-import { player } from "./player.js";
+import { player } from "./video_page.js";
 import { notice } from "./states.js";
 import { offer, result, upload } from "./upload.js";
 

@@ -6,7 +6,7 @@ import { showHits } from "./hits.js";
 import { indexLabels } from "./labels.js";
 import { stopPreview } from "./preview.js";
 import { failure, notice } from "./states.js";
-import { watched } from "./watched.js";
+import { watched } from "./video_view.js";
 
 const KEPT = "ig65m-result";
 const RETRIED = new Set([0, 408, 503]);

@@ -204,7 +204,7 @@ def scored(labels: "tuple[Label, ...] | list[Label]") -> list[Scored]:
     return [Scored(label=each.label, score=each.score) for each in labels]
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For openapi.json: the refusals that a route can answer with, besides those that every one can."""
     return {status: {"model": Refused, "description": _REASONS[status]} for status in sorted({*statuses, *_ALWAYS})}
 

@@ -1,4 +1,4 @@
-"""Who gets a seat: a bounded number of uploads, some of which are worked at, the others wait."""
+"""Who gets a slot: a bounded number of uploads, some of which are worked at, the others wait."""
 
 import asyncio
 import threading
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from ig65m.server.answers import Requests
-from ig65m.server.refusal import Refusal, busy, closing
+from ig65m.server.errors import ApiError, busy, closing
+from ig65m.server.schemas import Requests
 from ig65m.server.uploads import Gone
 
 T = TypeVar("T")
@@ -19,11 +19,11 @@ Stopping = Callable[[], bool]
 Job = Callable[[Stopping], T | None]
 
 
-class Seat:
+class Slot:
     """One upload, from its first byte to its answer. For the event loop's thread, but for what the job does."""
 
-    def __init__(self, desk: "Desk") -> None:
-        self.desk = desk
+    def __init__(self, admission: "Admission") -> None:
+        self.admission = admission
         self.stop = threading.Event()
         self.timeout: asyncio.Timeout | None = None
         self.work: Future[Any] | None = None
@@ -31,24 +31,24 @@ class Seat:
     def wait_with(self, timeout: asyncio.Timeout) -> None:
         """Note what ends the waiting for the upload, if the service is closed."""
         self.timeout = timeout
-        if self.desk.closed:
+        if self.admission.closed:
             timeout.reschedule(0)
 
-    def late(self) -> Refusal:
+    def late(self) -> ApiError:
         """What to answer to an upload whose waiting ended."""
-        if self.desk.closed:
+        if self.admission.closed:
             return closing()
-        return Refusal(408, "too_slow", "the upload came too slowly; send it again over a better connection")
+        return ApiError(408, "too_slow", "the upload came too slowly; send it again over a better connection")
 
     async def run(self, job: Job[T], request: Request) -> T:
         """What the job gives, in a thread; it is told to stop when the client goes away, its time is over or the service ends.
 
-        Raises Refusal, Gone, and what the job raises. When this returns or raises, the job has ended.
+        Raises ApiError, Gone, and what the job raises. When this returns or raises, the job has ended.
         """
-        if self.desk.closed:
+        if self.admission.closed:
             raise closing()
         self.timeout = None
-        work: Future[T | None] = self.desk.pool.submit(lambda: self.desk.timed(job, self.stop))
+        work: Future[T | None] = self.admission.pool.submit(lambda: self.admission.timed(job, self.stop))
         self.work = work
         done = asyncio.ensure_future(asyncio.wrap_future(work))
         gone = asyncio.create_task(_gone(request))
@@ -70,38 +70,38 @@ class Seat:
         result = done.result()
         if result is not None:
             return result
-        raise closing() if self.desk.closed else self.desk.too_long()
+        raise closing() if self.admission.closed else self.admission.too_long()
 
 
-class Desk:
+class Admission:
     """At most `most` uploads at a time, `workers` of which are worked at for at most `seconds` each."""
 
     def __init__(self, most: int, workers: int, seconds: float) -> None:
         self.most, self.workers, self.seconds = most, workers, seconds
         self.pool = ThreadPoolExecutor(workers, "ig65m-upload")
         self.closed = False
-        self._seats: set[Seat] = set()
+        self._slots: set[Slot] = set()
         self._lock = threading.Lock()
         self._running = 0
         self._usual = 1.0  # seconds that a job takes
 
     @contextmanager
-    def seat(self) -> Iterator[Seat]:
-        """A seat for the time of the block. Raises Refusal, 503, if there is none."""
+    def slot(self) -> Iterator[Slot]:
+        """A slot for the time of the block. Raises ApiError, 503, if there is none."""
         if self.closed:
             raise closing()
-        if len(self._seats) >= self.most:
+        if len(self._slots) >= self.most:
             raise busy("too many uploads at a time; try again later", self._usual * self.most / self.workers)
-        seat = Seat(self)
-        self._seats.add(seat)
+        slot = Slot(self)
+        self._slots.add(slot)
         try:
-            yield seat
+            yield slot
         finally:
-            self._seats.remove(seat)
+            self._slots.remove(slot)
 
     def requests(self) -> Requests:
         """How busy it is."""
-        taken = len(self._seats)
+        taken = len(self._slots)
         running = min(self._running, taken)
         return Requests(running=running, waiting=taken - running, room=self.most - taken)
 
@@ -117,24 +117,24 @@ class Desk:
                 self._running -= 1
                 self._usual += 0.2 * (time.monotonic() - begun - self._usual)
 
-    def too_long(self) -> Refusal:
+    def too_long(self) -> ApiError:
         """What to answer where the time of a job was over."""
-        return Refusal(422, "too_long", f"the video takes longer than {self.seconds:g} s to work through; send a part of it")
+        return ApiError(422, "too_long", f"the video takes longer than {self.seconds:g} s to work through; send a part of it")
 
     def close(self) -> None:
         """Refuse uploads from now on, also those that are not whole yet or wait; those that are worked at go on."""
         self.closed = True
-        for seat in list(self._seats):
-            if seat.timeout is not None:
+        for slot in list(self._slots):
+            if slot.timeout is not None:
                 with suppress(RuntimeError):  # it is over already
-                    seat.timeout.reschedule(0)
-            if seat.work is not None:
-                seat.work.cancel()
+                    slot.timeout.reschedule(0)
+            if slot.work is not None:
+                slot.work.cancel()
 
     def stop(self) -> None:
         """Break off those that are worked at too."""
-        for seat in list(self._seats):
-            seat.stop.set()
+        for slot in list(self._slots):
+            slot.stop.set()
 
 
 async def _gone(request: Request) -> None:

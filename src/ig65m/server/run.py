@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ig65m.errors import UsageError, plain
 from ig65m.server.app import create_app
-from ig65m.server.guard import HEADERS, WAITING, Door
+from ig65m.server.security import HEADERS, WAITING, AccessPolicy
 from ig65m.server.service import Service
 from ig65m.server.uploads import Pace
 
@@ -50,7 +50,7 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def door(listener: socket.socket, token: str | None, others: Sequence[str] = ()) -> Door:
+def access_policy(listener: socket.socket, token: str | None, others: Sequence[str] = ()) -> AccessPolicy:
     """Who may ask the service at that socket; `others` are further names of it, NAME or NAME:PORT.
 
     Raises UsageError for a token that is none, and for an address that others can reach without one.
@@ -63,7 +63,7 @@ def door(listener: socket.socket, token: str | None, others: Sequence[str] = ())
         raise UsageError(f"{plain(wrong[0], 60)} is no name of a host; expected NAME or NAME:PORT")
     with_port = {name for name in names if re.search(r"[^:\]]:[0-9]+$|\]:[0-9]+$", name)}
     hosts = {f"{name}:{port}" for name in written} | (set(written) if port == _USUAL_PORT else set()) | with_port
-    return Door(frozenset(hosts), frozenset(set(names) - with_port), token)
+    return AccessPolicy(frozenset(hosts), frozenset(set(names) - with_port), token)
 
 
 def _check_token(host: str, token: str | None) -> None:
@@ -217,8 +217,8 @@ async def _run(server: _Server, service: Service, listener: socket.socket, stopp
     running = asyncio.create_task(server.serve([listener]))
     while not stopping() and not running.done():
         await asyncio.sleep(0.1)
-    service.desk.close()
-    service.pictures.close()
+    service.admission.close()
+    service.thumbnails.close()
     server.should_exit = True
-    asyncio.get_running_loop().call_later(GRACE, service.desk.stop)
+    asyncio.get_running_loop().call_later(GRACE, service.admission.stop)
     await running

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ig65m.server.refusal import Refusal
+from ig65m.server.errors import ApiError
 
 COOKIE: Final = "ig65m"
 HEADERS: Final = (
@@ -42,7 +42,7 @@ _OPEN_FOLDERS: Final = ("/static/", "/docs/")
 
 
 @dataclass(frozen=True)
-class Door:
+class AccessPolicy:
     """Who may ask. hosts: names with their ports by which the service is called; names: those that hold with any port."""
 
     hosts: frozenset[str]
@@ -59,23 +59,23 @@ class Door:
         """Whether that is the token; how long this takes does not tell how much of it is right."""
         return self.token is not None and hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
-    def check(self, scope: Scope) -> Refusal | None:
+    def check(self, scope: Scope) -> ApiError | None:
         """Why a request may not go on, None if it may."""
         headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
         host = [value.lower() for name, value in headers if name == b"host"]
         if len(host) != 1 or not self._is_ours(host[0]):
-            return Refusal(421, "wrong_host", "this service is not called so; allow the name with --allow-host")
+            return ApiError(421, "wrong_host", "this service is not called so; allow the name with --allow-host")
         origins = [value for name, value in headers if name == b"origin"]
         sites = [value for name, value in headers if name == b"sec-fetch-site"]
         if any(not _same(origin, host[0]) for origin in origins):
-            return Refusal(403, "wrong_origin", "another site must not use this service")
+            return ApiError(403, "wrong_origin", "another site must not use this service")
         if any(site not in ("same-origin", "none") for site in sites) and not _is_link(scope, headers):
-            return Refusal(403, "wrong_origin", "another site must not use this service")
+            return ApiError(403, "wrong_origin", "another site must not use this service")
         if self.token is not None and not _is_open(scope["path"]):
             shown, is_guess = self._shown(headers)
             if not shown:
                 message = "show the token: Authorization: Bearer TOKEN, or POST /api/login"
-                return Refusal(401, "no_token", message, {"WWW-Authenticate": "Bearer"}, is_delayed=is_guess)
+                return ApiError(401, "no_token", message, {"WWW-Authenticate": "Bearer"}, is_delayed=is_guess)
         return None
 
     def _is_ours(self, host: str) -> bool:
@@ -144,25 +144,25 @@ class Throttle:
         await anyio.sleep(self.delay(client[0], anyio.current_time()))
 
 
-class Guard:
+class AccessMiddleware:
     """Around the routes: checks, headers for every answer, and an orderly end where a body was not read.
 
     A client that still sends would not see the answer if the connection was closed under its hands: it gets the answer, then
     what it sends is thrown away for a few seconds.
     """
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self.app = app
-        self.door = door
+        self.access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        refusal = self.door.check(scope)
+        refusal = self.access.check(scope)
         if refusal is not None and refusal.is_delayed:
-            await self.door.throttle.wait(scope)
+            await self.access.throttle.wait(scope)
         app = self.app if refusal is None else refusal.response()
         await app(scope, exchange.receive, exchange.send)
 

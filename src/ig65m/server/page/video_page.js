@@ -4,7 +4,7 @@ import { announce, buttonLink, h } from "./dom.js";
 import { clock, count } from "./format.js";
 import { indexLabels } from "./labels.js";
 import { command, failure } from "./states.js";
-import { watched } from "./watched.js";
+import { watched } from "./video_view.js";
 
 /** One video of the collection. */
 export function player(main, place, signal) {

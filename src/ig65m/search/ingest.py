@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
-from ig65m.search.matrix import Vectors
+from ig65m.search.lance import Table
 from ig65m.search.rows import schema, to_text
-from ig65m.search.table import Table
+from ig65m.search.vectors import Vectors
 from ig65m.store.journal import Entry
 from ig65m.store.verify import read_result
 from ig65m.types import Features
@@ -34,7 +34,7 @@ class Added:
     clips: int
 
 
-class Adding:
+class Ingest:
     """Videos on their way into a table, written some at a time."""
 
     def __init__(self, table: Table, known: Mapping[str, str]) -> None:

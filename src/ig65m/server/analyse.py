@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from ig65m.server import found
-from ig65m.server.answers import Classified, Extracted, Hits, LoggedIn, Token, refusals
-from ig65m.server.desk import Stopping
-from ig65m.server.guard import COOKIE
-from ig65m.server.refusal import Refusal
+from ig65m.server import browse
+from ig65m.server.admission import Stopping
+from ig65m.server.errors import ApiError
 from ig65m.server.routes import Count, Given, Merge
+from ig65m.server.schemas import Classified, Extracted, Hits, LoggedIn, Token, error_responses
+from ig65m.server.security import COOKIE
 from ig65m.server.service import Service
 from ig65m.server.uploads import FIELD, Gone, received
 
@@ -31,7 +31,7 @@ _UPLOAD: Final[dict[str, Any]] = {
 _LOGIN: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": Token.model_json_schema()}}}
 }
-_REFUSALS: Final = refusals(400, 408, 413, 415, 422, 503)
+_REFUSALS: Final = error_responses(400, 408, 413, 415, 422, 503)
 _LOGIN_BYTES: Final = 8192
 _LOGIN_SECONDS: Final = 10.0
 _MONTH: Final = 30 * 24 * 3600
@@ -60,42 +60,42 @@ async def search(service: Given, request: Request, count: Count = 12, merge: Mer
         if done is None:
             return None
         if not done.spans:
-            raise Refusal(422, "unreadable", "the upload has no whole clip")
-        return found.like_features(service.index, done.array, done.spans, count, merge=merge)
+            raise ApiError(422, "unreadable", "the upload has no whole clip")
+        return browse.like_features(service.index, done.array, done.spans, count, merge=merge)
 
     return await _upload(service, request, job)
 
 
 async def _upload(service: Service, request: Request, job: Callable[[Path, Stopping], BaseModel | None]) -> Response:
     """Take the upload and answer with what the job makes of it; then the file is gone."""
-    with service.desk.seat() as seat:
-        async with received(request, service.folder, service.rules.upload, seat) as path:
+    with service.admission.slot() as slot:
+        async with received(request, service.folder, service.rules.upload, slot) as path:
 
             def work(stopping: Stopping) -> str | None:
                 answer = job(path, stopping)
                 return None if answer is None else answer.model_dump_json()
 
-            return Response(await seat.run(work, request), media_type="application/json")
+            return Response(await slot.run(work, request), media_type="application/json")
 
 
-@router.post("/login", responses=refusals(400, 404, 408, 413, 415, 422, 503), openapi_extra=_LOGIN)
+@router.post("/login", responses=error_responses(400, 404, 408, 413, 415, 422, 503), openapi_extra=_LOGIN)
 async def login(service: Given, request: Request, response: Response) -> LoggedIn:
     """Show the token, to get a cookie that stands for it."""
-    if service.door.token is None:
-        raise Refusal(404, "no_token", "this service has no token; there is nothing to log in to")
+    if service.access.token is None:
+        raise ApiError(404, "no_token", "this service has no token; there is nothing to log in to")
     token = await _token(request)
-    if not service.door.knows(token):
+    if not service.access.knows(token):
         await service.logins.wait(request.scope)
-        raise Refusal(401, "wrong_token", "that is not the token")
+        raise ApiError(401, "wrong_token", "that is not the token")
     over_tls = request.headers.get("origin", "").startswith("https:")  # the browser's word: a proxy with TLS is in front
-    response.set_cookie(COOKIE, service.door.cookie, max_age=_MONTH, httponly=True, samesite="strict", secure=over_tls)
+    response.set_cookie(COOKIE, service.access.cookie, max_age=_MONTH, httponly=True, samesite="strict", secure=over_tls)
     return LoggedIn(status="ok")
 
 
 async def _token(request: Request) -> str:
-    """The token in a small JSON body. Raises Refusal: 400, 408, 413, 415, 422; Gone."""
+    """The token in a small JSON body. Raises ApiError: 400, 408, 413, 415, 422; Gone."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "wrong_kind", "expected JSON, with its content type application/json")
+        raise ApiError(415, "wrong_kind", "expected JSON, with its content type application/json")
     body = b""
     try:
         async with asyncio.timeout(_LOGIN_SECONDS):
@@ -105,12 +105,12 @@ async def _token(request: Request) -> str:
                     raise Gone
                 body += message.get("body", b"")
                 if len(body) > _LOGIN_BYTES:
-                    raise Refusal(413, "too_large", f"a login has at most {_LOGIN_BYTES} bytes")
+                    raise ApiError(413, "too_large", f"a login has at most {_LOGIN_BYTES} bytes")
                 if not message.get("more_body", False):
                     return Token.model_validate_json(body).token
     except TimeoutError:
-        raise Refusal(408, "too_slow", "the login came too slowly") from None
+        raise ApiError(408, "too_slow", "the login came too slowly") from None
     except ValidationError as error:
         broken = error.errors()[0]["type"] == "json_invalid"
         wanted = 'expected {"token": "..."}'
-        raise (Refusal(400, "bad_json", wanted) if broken else Refusal(422, "bad_parameter", wanted)) from None
+        raise (ApiError(400, "bad_json", wanted) if broken else ApiError(422, "bad_parameter", wanted)) from None

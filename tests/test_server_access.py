@@ -16,9 +16,9 @@ import pytest
 
 from ig65m.cli.serve import _token
 from ig65m.errors import UsageError
-from ig65m.server import guard
-from ig65m.server.guard import COOKIE, Door, Throttle
-from ig65m.server.listening import bound, door
+from ig65m.server import security
+from ig65m.server.run import access_policy, bound
+from ig65m.server.security import COOKIE, AccessPolicy, Throttle
 from ig65m.server.uploads import private_folder
 from tests.serving import checked, post, read_answer, serving
 
@@ -155,12 +155,12 @@ def test_tokens_are_compared_in_constant_time(monkeypatch):
         seen.append((type(one), type(other)))
         return hmac.compare_digest(one, other)
 
-    entrance = Door(frozenset({"h"}), token=TOKEN)
-    monkeypatch.setattr(guard, "hmac", SimpleNamespace(compare_digest=compare, digest=hmac.digest))
+    access = AccessPolicy(frozenset({"h"}), token=TOKEN)
+    monkeypatch.setattr(security, "hmac", SimpleNamespace(compare_digest=compare, digest=hmac.digest))
     scope = {"method": "GET", "path": "/api/health"}
     for name, value in ((b"authorization", b"Bearer wrong"), (b"cookie", b"ig65m=wrong"), (b"authorization", b"Bearer \xff")):
-        assert entrance.check({**scope, "headers": [(b"host", b"h"), (name, value)]}).status == 401
-    assert not entrance.knows("wrong")
+        assert access.check({**scope, "headers": [(b"host", b"h"), (name, value)]}).status == 401
+    assert not access.knows("wrong")
     assert seen == [(bytes, bytes)] * 4
 
 
@@ -175,31 +175,31 @@ def listening(address):
 def test_an_address_that_others_reach_needs_a_token(address):
     with listening(address) as listener:
         with pytest.raises(UsageError, match="token"):
-            door(listener, None)
-        assert door(listener, TOKEN).knows(TOKEN)
+            access_policy(listener, None)
+        assert access_policy(listener, TOKEN).knows(TOKEN)
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "with a space in it", "x" * 15 + "\n", "ü" * 20, "x" * 20 + "\0"])
 def test_tokens_that_are_none(token):
     with listening("127.0.0.1") as listener, pytest.raises(UsageError, match="16"):
-        door(listener, token)
+        access_policy(listener, token)
 
 
 @pytest.mark.parametrize("name", ["", "http://x", "a b", "x:y", "x/", "*", "x:123456", "[::1"])
 def test_names_that_are_none(name):
     with listening("127.0.0.1") as listener, pytest.raises(UsageError, match="name of a host"):
-        door(listener, None, [name])
+        access_policy(listener, None, [name])
 
 
 def test_a_name_with_a_port_holds_for_that_port_only():
     with listening("127.0.0.1") as listener:
-        entrance = door(listener, None, ["a.example", "b.example:9", "[2001:db8::1]"])
+        access = access_policy(listener, None, ["a.example", "b.example:9", "[2001:db8::1]"])
         port = listener.getsockname()[1]
     scope = {"method": "GET", "path": "/"}
     for host in ("a.example", "A.example:1", "b.example:9", f"127.0.0.1:{port}", "[2001:db8::1]", "[2001:db8::1]:5"):
-        assert entrance.check({**scope, "headers": [(b"host", host.encode())]}) is None
+        assert access.check({**scope, "headers": [(b"host", host.encode())]}) is None
     for host in ("b.example", "b.example:8", "a.example.", "127.0.0.1", "[2001:db8::2]", "a.example:x"):
-        assert entrance.check({**scope, "headers": [(b"host", host.encode())]}).status == 421
+        assert access.check({**scope, "headers": [(b"host", host.encode())]}).status == 421
 
 
 def test_on_port_80_browsers_leave_it_out():
@@ -207,8 +207,8 @@ def test_on_port_80_browsers_leave_it_out():
         def getsockname(self):
             return "127.0.0.1", 80
 
-    entrance = door(Listener(), None)
-    assert {"127.0.0.1", "localhost", "127.0.0.1:80"} <= entrance.hosts
+    access = access_policy(Listener(), None)
+    assert {"127.0.0.1", "localhost", "127.0.0.1:80"} <= access.hosts
 
 
 @pytest.mark.parametrize(("host", "port"), [("256.1.1.1", 0), ("no such host", 0), ("127.0.0.1", 70000), ("192.0.2.1", 0)])
@@ -301,7 +301,7 @@ def test_it_ends_in_order(shelf, tmp_path, long_videos):
 
 def test_what_takes_too_long_is_broken_off_at_the_end(shelf, tmp_path, long_videos):
     video, _ = long_videos
-    shorter = "import ig65m.server.listening; ig65m.server.listening.GRACE = 0.5"
+    shorter = "import ig65m.server.run; ig65m.server.run.GRACE = 0.5"
     with serving(shelf / "index", tmp_path / "tmp", first=shorter) as served:
         connections = [socket.create_connection((served.host, served.port), timeout=60) for _ in range(6)]
         for connection in connections:

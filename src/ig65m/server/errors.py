@@ -15,7 +15,7 @@ _ADVICE: Final = re.compile(r"[;:,] [^;:,]*--[a-z][^;]*(?=;|$)")
 
 
 @dataclass(eq=False)
-class Refusal(Exception):
+class ApiError(Exception):
     """The answer to a request that is not done; `facts` stand beside code and message."""
 
     status: int
@@ -31,38 +31,38 @@ class Refusal(Exception):
         return JSONResponse({"error": error}, self.status, dict(self.headers))
 
 
-def busy(message: str, seconds: float) -> Refusal:
+def busy(message: str, seconds: float) -> ApiError:
     """503: to be tried again in so many seconds."""
-    return Refusal(503, "busy", message, {"Retry-After": str(min(60, max(1, round(seconds))))})
+    return ApiError(503, "busy", message, {"Retry-After": str(min(60, max(1, round(seconds))))})
 
 
-def no_index() -> Refusal:
+def no_index() -> ApiError:
     """503: the index cannot be read."""
     message = "the index cannot be read at the moment; whoever runs the service finds more in its messages"
-    return Refusal(503, "index_unavailable", message, {"Retry-After": "10"})
+    return ApiError(503, "index_unavailable", message, {"Retry-After": "10"})
 
 
-def no_video() -> Refusal:
+def no_video() -> ApiError:
     """404: no such video is in the index."""
-    return Refusal(404, "no_video", "there is no such video in the index")
+    return ApiError(404, "no_video", "there is no such video in the index")
 
 
-def no_label() -> Refusal:
+def no_label() -> ApiError:
     """404: no such label is in the index."""
-    return Refusal(404, "no_label", "there is no such label in the index; /api/labels lists those there are")
+    return ApiError(404, "no_label", "there is no such label in the index; /api/labels lists those there are")
 
 
-def closing() -> Refusal:
+def closing() -> ApiError:
     """503: the service ends."""
-    return Refusal(503, "shutting_down", "the service is shutting down; try again later", {"Retry-After": "5"})
+    return ApiError(503, "shutting_down", "the service is shutting down; try again later", {"Retry-After": "5"})
 
 
-def unreadable(message: str, last_good_time: float | None, stage: str = "decode") -> Refusal:
+def unreadable(message: str, last_good_time: float | None, stage: str = "decode") -> ApiError:
     """422: a video that cannot be read."""
-    return Refusal(422, "unreadable", message, facts={"stage": stage, "last_good_time": last_good_time})
+    return ApiError(422, "unreadable", message, facts={"stage": stage, "last_good_time": last_good_time})
 
 
-def public(message: str, path: Path, name: str) -> str:
+def public_message(message: str, path: Path, name: str) -> str:
     """A message about a file as a stranger may read it: the file called `name`, no place on this machine, no advice for the
     command line."""
     for place in (str(path), str(path.absolute()), str(path.parent)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file, sync
-from ig65m.search.record import locked
+from ig65m.search.metadata import locked
 from ig65m.search.rows import Rows
 
 FILE: Final = "vectors.f32"

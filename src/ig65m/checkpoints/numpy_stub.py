@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.checkpoints.stored import Source, Stored
+from ig65m.checkpoints.lazy_bytes import Source, Stored
 from ig65m.errors import CheckpointError, shown
 
 MAX_NAME = 128  # bytes in a dictionary key, a class name, a number's digits; VMZ's longest has 33

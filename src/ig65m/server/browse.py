@@ -10,8 +10,8 @@ from ig65m.search.hits import Moment, Where
 from ig65m.search.index import Index
 from ig65m.search.query import clip_at
 from ig65m.search.videos import IndexedVideo
-from ig65m.server.answers import Asked, Hit, Hits, Span, TimedLabels, Timeline, Video, Videos, scored
 from ig65m.server.catalogue import Listing, shown
+from ig65m.server.schemas import Asked, Hit, Hits, Span, TimedLabels, Timeline, Video, Videos, scored
 from ig65m.types import ClipSpan
 
 

@@ -3,7 +3,7 @@
 import psutil
 
 
-def held(process: psutil.Process) -> float:
+def peak_memory(process: psutil.Process) -> float:
     """GB of a process and its children together, what they share counted once."""
     own, shared = 0, 0
     for each in [process, *process.children(recursive=True)]:

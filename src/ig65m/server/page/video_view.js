@@ -1,7 +1,7 @@
 import { button, h, throttled } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
 import { always, labelBars } from "./labels.js";
-import { Stage } from "./stage.js";
+import { Stage } from "./video_player.js";
 import { Timeline } from "./timeline.js";
 
 const ROWS = 100;
