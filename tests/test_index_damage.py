@@ -284,13 +284,13 @@ HOSTILE = {
 }
 
 
-def overwritten(folder, change):
+def overwritten(folder, change, **how):
     """The table of an index with the rows that `change` makes of its rows, as somebody else might write them."""
     connection = lancedb.connect(folder)
     table = connection.open_table("clips").to_arrow()
     rows = table.to_pylist()
     change(rows)
-    connection.create_table("clips", pa.Table.from_pylist(rows, schema=table.schema), mode="overwrite")
+    connection.create_table("clips", pa.Table.from_pylist(rows, schema=table.schema), mode="overwrite", **how)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -317,11 +317,11 @@ def test_a_row_that_cannot_be_costs_itself_only(kind, place, tmp_path):
     assert sum(len(index.clips(name(path)).spans) for path in content) == 14
 
 
-@pytest.mark.parametrize("vector", [None, [float("inf")] + [0.0] * 15, [1e38] * 16])
+@pytest.mark.parametrize("vector", [[float("nan")] * 16, [float("inf")] + [0.0] * 15, [-float("inf")] * 16, [1e38] * 16])
 def test_vectors_that_cannot_be_are_like_nothing(vector, tmp_path):
     content = drawn(3, 5)
     Index.build(write(tmp_path / "features", content), tmp_path / "index")
-    overwritten(tmp_path / "index", lambda rows: rows[3].update(vector=vector))
+    overwritten(tmp_path / "index", lambda rows: rows[3].update(vector=vector), on_bad_vectors="null")
     index = Index.open(tmp_path / "index")
     for path, array in content.items():
         for number, each in enumerate(array):

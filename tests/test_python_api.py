@@ -87,7 +87,7 @@ def test_a_segment_checks_its_values(wrong):
     ],
 )
 def test_a_misspelt_choice_is_refused_with_the_nearest(option, nearest, bigbuckbunny):
-    with pytest.raises(UsageError, match=f"is none of .*; did you mean '{nearest}'"):
+    with pytest.raises(UsageError, match=f"(is none of|has no) .*; did you mean '{nearest}'"):
         ig65m.classify(bigbuckbunny, model=NAME, **option)
 
 

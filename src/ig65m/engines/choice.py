@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final, Literal, cast, get_args
 
 from ig65m.engines.base import Engine, Precision, Work
@@ -78,11 +79,10 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
     if on_gpu and name != "pytorch":
         raise UsageError(f"{name} runs on the CPU here; on {device} there is pytorch")
     there = PRECISIONS[cast("EngineName", name)]
-    if precision is not None:
-        check_choice("precision", precision, get_args(Precision))
     if precision is not None and precision not in there:
         others = ", ".join(other for other, those in PRECISIONS.items() if precision in those)
-        hint = f"; {precision} is what {others} can do" if others else ""
+        near = get_close_matches(precision, there, 1)
+        hint = f"; {precision} is what {others} can do" if others else f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{name} has no precision {precision!r} here, it has {', '.join(there)}{hint}")
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"the number of threads must be from 1 to {MAX_THREADS}, got {threads}")
