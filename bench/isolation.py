@@ -18,9 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ig65m.types import Limits
 from ig65m.video.clips import clips_of, read_ticks
-from ig65m.video.isolation import Decoder
+from ig65m.video.isolation import read_clips
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import VMZ
 
@@ -29,9 +28,8 @@ SAMPLING = Sampling(frames=32)
 
 def in_worker(video: str) -> None:
     """All clips by way of a worker that is already there."""
-    with Decoder(Limits()) as decoder:
-        for _ in clips_of(decoder.read_ticks(video, SAMPLING, VMZ, image_fps=25), SAMPLING):
-            pass
+    for _ in read_clips(video, SAMPLING, VMZ):
+        pass
 
 
 def in_process(video: str) -> None:

@@ -1,5 +1,10 @@
 """The Python API: what may be left out or None, and what is refused with a reason."""
 
+import itertools
+import subprocess
+import sys
+
+import av
 import numpy as np
 import pytest
 
@@ -98,3 +103,38 @@ def test_needed_frames_are_found_fast_among_many_starts():
     sparse = Sampling(frames=8, frame_step=2, starts=(5, 1000))
     expected = {start + step for start in (5, 1000) for step in range(0, 16, 2)}
     assert {tick for tick in range(1100) if needed(tick, sparse)} == expected
+
+
+def test_the_public_names_are_there_and_shown():
+    """In a process of its own: looking at the names loads neither torch nor an engine, using them gives what they name."""
+    code = (
+        "import sys, ig65m; names = dir(ig65m); assert set(ig65m.__all__) < set(names);"
+        "assert not {'torch', 'openvino', 'onnx', 'av'} & set(sys.modules), sys.modules;"
+        "print(len([getattr(ig65m, name) for name in ig65m.__all__]))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == len(ig65m.__all__)
+    assert all(getattr(ig65m, name).__doc__ for name in ig65m.__all__ if name != "cards")
+
+
+def test_read_clips_gives_what_the_extractor_sees(bigbuckbunny):
+    card = ig65m.cards[NAME]
+    sampling = ig65m.Sampling(frames=card.frames, frame_step=card.frame_step, end=3.0)
+    clips = list(ig65m.read_clips(bigbuckbunny, sampling, card.preprocessing))
+    features = ig65m.extract(bigbuckbunny, model=NAME, end=3.0)
+    assert [clip.span for clip in clips] == list(features.spans)
+    with av.open(str(bigbuckbunny)) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), 60)])
+    in_memory = list(ig65m.read_clips(ig65m.Frames(frames, 25.0), sampling, card.preprocessing))
+    assert [clip.pixels.shape for clip in in_memory[:3]] == [(8, 64, 64, 3)] * 3
+    spread = list(ig65m.read_clips(ig65m.Segment(str(bigbuckbunny), 1.0, 4.0), sampling, card.preprocessing, clips=3))
+    assert [clip.span.start for clip in spread] == pytest.approx([1.0, 2.2, 3.4])
+
+
+def test_features_are_saved_and_loaded(bigbuckbunny, tmp_path):
+    features = ig65m.extract(bigbuckbunny, model=NAME, end=2.0)
+    for suffix in (".npz", ".npy", ".parquet"):
+        ig65m.save_features(features, tmp_path / f"f{suffix}")
+        again = ig65m.load_features(tmp_path / f"f{suffix}")
+        assert (again.array == features.array).all()
+        assert again.spans == features.spans

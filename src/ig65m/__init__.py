@@ -1,50 +1,105 @@
 """Labels and features from video with the 3-D convolutional networks of VMZ.
 
-The names below are loaded when they are first used: `import ig65m` brings in neither torch nor an engine.
+The names in `__all__` are the public API. They are loaded when they are first used: `import ig65m` imports neither torch nor an
+engine.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ig65m.tasks import classify, classify_many, extract, extract_many
-    from ig65m.types import ClipPrediction, ClipSpan, Features, Frames, Label, Prediction
+    from ig65m.engines.base import Pooling
+    from ig65m.errors import (
+        CheckpointError,
+        DownloadError,
+        IgError,
+        ModelError,
+        ProofError,
+        UsageError,
+        VideoError,
+    )
+    from ig65m.store.formats import load as load_features
+    from ig65m.store.formats import save as save_features
+    from ig65m.tasks import Extractor, classify, classify_many, extract, extract_many, load_extractor
+    from ig65m.types import (
+        Clip,
+        ClipPrediction,
+        ClipSpan,
+        Failure,
+        Features,
+        Frames,
+        Label,
+        Limits,
+        Prediction,
+        Preprocessing,
+        Segment,
+    )
+    from ig65m.video.isolation import read_clips
+    from ig65m.video.sampling import Sampling
+    from ig65m.zoo.cards import CARDS as cards
     from ig65m.zoo.cards import list_models
     from ig65m.zoo.load import load_model
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "classify": "tasks",
-    "classify_many": "tasks",
-    "extract": "tasks",
-    "extract_many": "tasks",
-    "ClipPrediction": "types",
-    "ClipSpan": "types",
-    "Features": "types",
-    "Frames": "types",
-    "Label": "types",
-    "Prediction": "types",
-    "list_models": "zoo.cards",
-    "load_model": "zoo.load",
+_MODULES = {
+    "engines.base": ["Pooling"],
+    "errors": ["CheckpointError", "DownloadError", "IgError", "ModelError", "ProofError", "UsageError", "VideoError"],
+    "store.formats": ["load_features", "save_features"],
+    "tasks": ["Extractor", "classify", "classify_many", "extract", "extract_many", "load_extractor"],
+    "types": [
+        *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Features", "Frames", "Label"),
+        *("Limits", "Prediction", "Preprocessing", "Segment"),
+    ],
+    "video.isolation": ["read_clips"],
+    "video.sampling": ["Sampling"],
+    "zoo.cards": ["cards", "list_models"],
+    "zoo.load": ["load_model"],
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS"}
+
 __all__ = [
+    "CheckpointError",
+    "Clip",
     "ClipPrediction",
     "ClipSpan",
+    "DownloadError",
+    "Extractor",
+    "Failure",
     "Features",
     "Frames",
+    "IgError",
     "Label",
+    "Limits",
+    "ModelError",
+    "Pooling",
     "Prediction",
+    "Preprocessing",
+    "ProofError",
+    "Sampling",
+    "Segment",
+    "UsageError",
+    "VideoError",
+    "cards",
     "classify",
     "classify_many",
     "extract",
     "extract_many",
     "list_models",
+    "load_extractor",
+    "load_features",
     "load_model",
+    "read_clips",
+    "save_features",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"ig65m.{_HOMES[name]}"), name)
+        return getattr(import_module(f"ig65m.{_HOMES[name]}"), _NAMES_THERE.get(name, name))
     raise AttributeError(f"module 'ig65m' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +19,9 @@ from ig65m.engines.choice import Choice
 from ig65m.graph import OPSET
 from ig65m.models.network import Network, network
 from ig65m.pipeline import run
-from ig65m.types import Clip, Limits
-from ig65m.video.clips import clips_of
-from ig65m.video.isolation import Decoder
+from ig65m.types import Clip
+from ig65m.video.clips import Source
+from ig65m.video.isolation import read_clips
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import Card, find_card
 from ig65m.zoo.cost import cost
@@ -156,20 +156,17 @@ def _product_graph(*, whole: bool) -> tuple[bytes, NDArray[Any]]:
 
 def _decode_speed(video: Path, sampling: Sampling, work: Work) -> float:
     start = time.perf_counter()
-    with Decoder(Limits()) as decoder:
-        ticks = decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0)
-        count = sum(1 for _ in clips_of(ticks, sampling))
+    count = sum(1 for _ in read_clips(video, sampling, work.preprocessing))
     return count / (time.perf_counter() - start)
 
 
 def _both_speed(video: Path, sampling: Sampling, work: Work, engine: Engine) -> float:
     start = time.perf_counter()
-    with Decoder(Limits()) as decoder:
 
-        def read(_: Any) -> Iterator[Clip]:
-            return clips_of(decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0), sampling)
+    def read(source: Source) -> Generator[Clip, None, None]:
+        return read_clips(source, sampling, work.preprocessing)
 
-        (result,) = run([video], read, engine, batch_size=work.batch_size, interrupt=decoder.interrupt)  # type: ignore[arg-type]
+    (result,) = run([video], read, engine, batch_size=work.batch_size)
     if result.error is not None:
         raise RuntimeError(result.error.message)
     return len(result.spans) / (time.perf_counter() - start)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ig65m.pipeline import Source
 from ig65m.store.content import Hash, content_digest
 from ig65m.store.folder import Store, result_name
 from ig65m.store.journal import Entry
 from ig65m.store.parquet import Dtype
 from ig65m.tasks import Extractor
 from ig65m.types import ClipSpan, Features, Segment
+from ig65m.video.clips import Source
 
 
 @dataclass(frozen=True)

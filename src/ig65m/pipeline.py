@@ -5,16 +5,15 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError, VideoError
-from ig65m.types import Clip, ClipSpan, Failure, Frames, Segment, Status
+from ig65m.types import Clip, ClipSpan, Failure, Status
+from ig65m.video.clips import Source
 
-Source = Path | str | Frames | Segment
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 ReadClips = Callable[[Source], Generator[Clip, None, None]]
 

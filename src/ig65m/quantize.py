@@ -24,8 +24,7 @@ from ig65m.models.folding import fold
 from ig65m.models.network import Network
 from ig65m.models.quantization import INPUT, Quantization, simulate
 from ig65m.types import Limits
-from ig65m.video.clips import clips_of
-from ig65m.video.isolation import Decoder
+from ig65m.video.isolation import read_clips
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import Card
 from ig65m.zoo.custom import as_network
@@ -60,7 +59,7 @@ class Agreement:
         return self.cosine >= MIN_COSINE and (self.same is None or self.same >= MIN_SAME)
 
 
-def read_clips(
+def calibration_clips(
     videos: Sequence[Path | str], work: Work, frame_step: int, most: int, limits: Limits, on_failure: Callable[[str], None]
 ) -> list[Pixels]:
     """Some `most` clips (T, H, W, 3), the same number of each video and evenly spread over it, none overlapping another.
@@ -69,17 +68,15 @@ def read_clips(
     """
     sampling = Sampling(frames=work.frames, frame_step=frame_step)
     clips: list[Pixels] = []
-    with Decoder(limits) as decoder:
 
-        def read(video: Path | str) -> Iterator[Pixels]:
-            try:
-                ticks = decoder.read_ticks(video, sampling, work.preprocessing, image_fps=25.0)
-                yield from (clip.pixels for clip in clips_of(ticks, sampling))
-            except (VideoError, OSError) as error:
-                on_failure(str(error))
+    def read(video: Path | str) -> Iterator[Pixels]:
+        try:
+            yield from (clip.pixels for clip in read_clips(video, sampling, work.preprocessing, limits=limits))
+        except (VideoError, OSError) as error:
+            on_failure(str(error))
 
-        for video in videos:
-            clips += spread(read(video), math.ceil(most / len(videos)))
+    for video in videos:
+        clips += spread(read(video), math.ceil(most / len(videos)))
     if not clips:
         raise VideoError("none of the videos gave a clip to calibrate with")
     return clips

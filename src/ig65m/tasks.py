@@ -1,9 +1,9 @@
-"""What the pipeline is for: labels and features, of one video or of many."""
+"""classify and extract: labels and features of one video or of many."""
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -19,7 +19,7 @@ from ig65m.errors import UsageError, VideoError, check_choice
 from ig65m.memory import release_memory
 from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
-from ig65m.pipeline import Source, VideoResult, run
+from ig65m.pipeline import VideoResult, run
 from ig65m.types import (
     MAX_CLIPS,
     Clip,
@@ -34,7 +34,7 @@ from ig65m.types import (
     Resampling,
     Segment,
 )
-from ig65m.video.clips import Tick, clips_of, read_ticks, uniform_clips
+from ig65m.video.clips import Source, check_source, check_spread, clips_from, read_ticks, sampling_of
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, Card, check_use
@@ -92,7 +92,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class _Job:
-    """Options made good: everything that a run over videos needs."""
+    """Resolved options of one run."""
 
     model: Network
     reload: Callable[[], Network] | None  # loads it again, where it is nobody else's
@@ -146,53 +146,15 @@ class _Job:
         stopping: Callable[[], bool] | None = None,
     ) -> Iterator[VideoResult]:
         facts: dict[str, Any] = {"batch_size": self.batch_size, "on_clip": on_clip, "stopping": stopping}
-        if self.in_process:
-            yield from run(sources, partial(self._clips, partial(read_ticks, limits=self.limits)), engine, **facts)
-            return
-        with Decoder(self.limits) as decoder:
+        here = partial(read_ticks, limits=self.limits)
+        how: dict[str, Any] = {"clips": self.clips, "image_fps": self.image_fps}
+        with nullcontext() if self.in_process else Decoder(self.limits) as decoder:
 
             def read(source: Source) -> Generator[Clip, None, None]:
-                in_memory = isinstance(source, Frames)
-                return self._clips(partial(read_ticks, limits=self.limits) if in_memory else decoder.read_ticks, source)
+                ticks = here if decoder is None or isinstance(source, Frames) else decoder.read_ticks
+                return clips_from(ticks, source, self.sampling, self.preprocessing, **how)
 
-            yield from run(sources, read, engine, **facts, interrupt=decoder.interrupt)
-
-    def _clips(self, read: Callable[..., Generator[Tick, None, None]], source: Source) -> Generator[Clip, None, None]:
-        """The clips of a source, whose ticks `read` reads."""
-        _check_source(source)
-        sampling, path = self.sampling, source
-        if isinstance(source, Segment):
-            sampling, path = sampling_of(source, sampling), source.path
-        from_source = partial(read, path, preprocessing=self.preprocessing, image_fps=self.image_fps)
-        if self.clips is not None:
-            _check_spread(source, self.clips)
-            return uniform_clips(lambda each: from_source(sampling=each), sampling, self.clips)
-        clips = clips_of(from_source(sampling=sampling), sampling)
-        return clips if sampling.starts is None else _all_of(clips, str(path), sampling.starts)
-
-
-def _all_of(clips: Generator[Clip, None, None], path: str, starts: Sequence[int]) -> Generator[Clip, None, None]:
-    """The clips, one for each start. Raises VideoError after the last one if there are fewer."""
-    given, until = 0, None
-    with closing(clips):
-        for clip in clips:
-            given, until = given + 1, clip.span.end
-            yield clip
-    if given < len(starts):
-        raise VideoError(f"{path}: no whole clip at frame {starts[given]}, its frames end", last_good_time=until)
-
-
-def _check_spread(source: Source, clips: int) -> None:
-    """Raise UsageError if so many clips cannot be spread over a video, because it says itself where they start."""
-    if isinstance(source, Segment) and source.starts is not None:
-        raise UsageError(f"{source}: {clips} clips cannot be spread over a list of starts; leave one of them out")
-
-
-def _check_source(source: object) -> None:
-    """Raise UsageError for what is no video."""
-    if not isinstance(source, str | os.PathLike | Frames | Segment):
-        kind = type(source).__name__
-        raise UsageError(f"a video is a path, a folder of images, ig65m.Frames or a Segment; got {kind} {source!r:.60}")
+            yield from run(sources, read, engine, **facts, interrupt=None if decoder is None else decoder.interrupt)
 
 
 def _job(default_model: str, options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> _Job:
@@ -299,7 +261,7 @@ def classify(
     """
     source = _source(video, options)
     if clips is not None:
-        _check_spread(source, clips)
+        check_spread(source, clips)
     return _read_at_all(
         next(classify_many([source], top_k=top_k, labels=labels, clips=clips, crops=crops, full=full, **options))
     )
@@ -432,7 +394,7 @@ class Extractor:
 
     @property
     def card(self) -> Card:
-        """The model's."""
+        """The model's card."""
         return self._job.card
 
     @property
@@ -468,12 +430,6 @@ class Extractor:
         )
 
 
-def sampling_of(video: Segment, sampling: Sampling) -> Sampling:
-    """How clips of that part of a video are chosen, where `sampling` is how those of others are."""
-    part = {name: value for name in ("start", "end", "starts") if (value := getattr(video, name)) is not None}
-    return replace(sampling, **part)
-
-
 def _check_top_k(top_k: int) -> None:
     if top_k < 1:
         raise UsageError(f"top-k must be at least 1, got {top_k}")
@@ -502,7 +458,7 @@ def _source(video: Source | NDArray[np.uint8], options: Options) -> Source:
     Raises UsageError for what is no video.
     """
     if not isinstance(video, np.ndarray):
-        _check_source(video)
+        check_source(video)
         return video
     fps = options.pop("fps", None)
     if fps is None:

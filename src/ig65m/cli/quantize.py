@@ -39,7 +39,7 @@ def quantize(
     file = Path(output)
     _check_file(file, model, overwrite=overwrite)
     from ig65m.engines.base import Work
-    from ig65m.quantize import agreement, read_clips, split
+    from ig65m.quantize import agreement, calibration_clips, split
     from ig65m.quantize import quantize as run
     from ig65m.types import Limits
     from ig65m.zoo.files import save_safetensors
@@ -57,7 +57,7 @@ def quantize(
         failures.append(message)
         say(f"ig65m: {printable(message)}")
 
-    taken = read_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure)
+    taken = calibration_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure)
     calibration, held_out = split(taken)
     say(f"ig65m: calibrating with {len(calibration)} clips")
     quantized = run(network, calibration, work)

@@ -17,7 +17,7 @@ _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class PyTorchEngine:
-    """Runs a network's inference form; float32 is float32 in earnest (TF32 off)."""
+    """Runs the inference form of a network; float32 is true float32 (TF32 is off)."""
 
     def __init__(
         self, model: Network, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None

@@ -34,7 +34,7 @@ def fold(model: Network) -> None:
 
 
 def drop_norms(model: Network) -> None:
-    """Give a network the shape that `fold` gives it; its weights are no longer those of anything."""
+    """Give a network the shape that `fold` gives it; the weights are meaningless afterwards."""
     for conv, norm, name in list(_pairs(model)):
         conv.bias = norm.bias
         model.set_submodule(name, nn.Identity())

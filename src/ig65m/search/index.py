@@ -104,12 +104,12 @@ class Index:
 
     @property
     def width(self) -> int:
-        """Of a vector; 0 as long as there is none."""
+        """Length of a vector; 0 while the index is empty."""
         return self._table.width
 
     @property
     def model_name(self) -> str:
-        """Of the network that computed the features."""
+        """Name of the network that computed the features."""
         return str(self.settings.get("name"))
 
     @property
@@ -126,7 +126,7 @@ class Index:
 
     @property
     def kind(self) -> Kind:
-        """How it searches."""
+        """Whether search is exact or approximate."""
         return self._kind(self._latest().rows)
 
     def _kind(self, rows: Rows) -> Kind:
@@ -134,7 +134,7 @@ class Index:
 
     @property
     def version(self) -> int:
-        """Another number whenever something was added or removed."""
+        """Version of the index; changes whenever something is added or removed."""
         return self._latest().version
 
     def described(self) -> str:
@@ -314,7 +314,7 @@ class Index:
         unit = unit_length(vectors)
         numbers = np.flatnonzero(unit.any(1))
         if len(numbers) == 0:
-            raise UsageError("a vector of zeros is like nothing; search with another clip")
+            raise UsageError("a zero vector has no direction, so it has no neighbours; search with another clip")
         return unit[numbers], numbers
 
     def _allowed(self, rows: Rows, where: Where) -> NDArray[np.bool_] | None:

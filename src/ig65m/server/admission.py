@@ -1,4 +1,4 @@
-"""Who gets a slot: a bounded number of uploads, some of which are worked at, the others wait."""
+"""Admission of uploads: a bounded number of slots; some uploads are processed, the others wait."""
 
 import asyncio
 import threading

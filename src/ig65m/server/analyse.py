@@ -1,4 +1,4 @@
-"""The routes that take an upload, and the one that takes a token."""
+"""Routes that take an upload and analyse it, and the login."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Routes, errors and guard put together."""
+"""The ASGI application: routes, static files, error handlers and middleware."""
 
 from collections.abc import Callable
 from pathlib import Path

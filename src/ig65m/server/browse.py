@@ -1,4 +1,4 @@
-"""What is in the index, and what is like something, as answers have it."""
+"""Videos, timelines and search hits of the index as response models."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The videos of an index as the service looks them up."""
+"""Cached list of the videos and labels in the index."""
 
 import threading
 import time

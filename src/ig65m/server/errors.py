@@ -1,4 +1,4 @@
-"""How a request is refused: a status, a word for programs, a sentence for people, and nothing about this machine."""
+"""Error responses: status, code for programs, message for people, and nothing about this machine."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Thumbnails and bytes of the videos in the index."""
+"""Thumbnails and files of the videos in the index."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""The routes that only read: what is in the index, what is like something in it, its pictures and bytes."""
+"""Routes that only read: health, models, videos, timelines, thumbnails, files, search."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""The service on a socket: from binding to the orderly end."""
+"""Runs the service: binds the socket, serves requests, shuts down."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What the routes answer: these are the schemas of openapi.json."""
+"""Response models: the schemas of openapi.json."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, and what every answer says to browsers."""
+"""ASGI middleware: checks host, origin and token; adds security headers."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""What the routes stand on: an index, a network, a admission for uploads, thumbnails."""
+"""State that the routes share: the index, the extractor, admission of uploads, thumbnails."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

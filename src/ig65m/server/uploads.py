@@ -1,4 +1,4 @@
-"""The body of a request -> a file of our own, under limits; it is gone when the block ends, however that is."""
+"""Receives uploads: request body -> temporary file, within limits; the file is removed when the block ends."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""What a video is, whatever it is called: a digest of its bytes."""
+"""Content digest of a video file."""
 
 import errno
 import hashlib

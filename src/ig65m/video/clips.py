@@ -1,8 +1,9 @@
 """A video -> its clips, one at a time: reading, sampling and resizing put together."""
 
 import math
+import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count, islice, repeat
@@ -12,7 +13,7 @@ from typing import Final, cast
 import numpy as np
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing
+from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing, Segment
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_frames
 from ig65m.video.sampling import TOLERANCE, Sampling, is_within, needed, ticks, uniform_starts, windows
@@ -20,6 +21,9 @@ from ig65m.video.transforms import Pixels, Scaler, to_pixels
 
 MOST_GAPS: Final = 1000
 """Parts of a video that may be lost to damage; in one that has more, what comes after them is given up."""
+
+
+Source = Path | str | Frames | Segment
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Tick:
     pixels: Pixels | None
     lost: bool = False
     lost_before: bool = False
+
+
+ReadTicks = Callable[[Sampling], Generator[Tick, None, None]]
 
 
 def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator[Clip, None, None]:
@@ -75,9 +82,7 @@ def clips_of(read: Generator[Tick, None, None], sampling: Sampling) -> Generator
         raise failure
 
 
-def uniform_clips(
-    read: Callable[[Sampling], Generator[Tick, None, None]], sampling: Sampling, clips: int
-) -> Generator[Clip, None, None]:
+def uniform_clips(read: ReadTicks, sampling: Sampling, clips: int) -> Generator[Clip, None, None]:
     """`clips` clips spread evenly over what `read` reads, which it does twice: the frames of a video must be counted first.
 
     Where it breaks off, they are spread over what is there, and its error is raised after the last. Raises what `read` does.
@@ -100,6 +105,67 @@ def uniform_clips(
             failure = failure or error
     if failure is not None:
         raise failure
+
+
+def clips_from(
+    read: Callable[..., Generator[Tick, None, None]],
+    source: Source,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    clips: int | None = None,
+    image_fps: float = 25.0,
+) -> Generator[Clip, None, None]:
+    """The clips of a source, whose ticks `read` gives: `read_ticks`, or that of a `Decoder`.
+
+    A segment's own values override those of `sampling`. clips: as many, spread evenly, in place of the stride.
+
+    Raises UsageError for what is no source and for clips spread over a list of starts; VideoError as `read`, and if a start
+    that was asked for has no whole clip.
+    """
+    check_source(source)
+    path = source
+    if isinstance(source, Segment):
+        sampling, path = sampling_of(source, sampling), source.path
+
+    def read_with(each: Sampling) -> Generator[Tick, None, None]:
+        return read(path, sampling=each, preprocessing=preprocessing, image_fps=image_fps)
+
+    if clips is not None:
+        check_spread(source, clips)
+        return uniform_clips(read_with, sampling, clips)
+    found = clips_of(read_with(sampling), sampling)
+    return found if sampling.starts is None else _one_for_each(found, str(path), sampling.starts)
+
+
+def sampling_of(segment: Segment, sampling: Sampling) -> Sampling:
+    """The sampling of a segment, where `sampling` is that of whole videos."""
+    own = {name: value for name in ("start", "end", "starts") if (value := getattr(segment, name)) is not None}
+    return replace(sampling, **own)
+
+
+def check_source(source: object) -> None:
+    """Raise UsageError for what is no video."""
+    if not isinstance(source, str | os.PathLike | Frames | Segment):
+        kind = type(source).__name__
+        raise UsageError(f"a video is a path, a folder of images, ig65m.Frames or a Segment; got {kind} {source!r:.60}")
+
+
+def check_spread(source: Source, clips: int) -> None:
+    """Raise UsageError if so many clips cannot be spread over a video, because it says itself where they start."""
+    if isinstance(source, Segment) and source.starts is not None:
+        raise UsageError(f"{source}: {clips} clips cannot be spread over a list of starts; leave one of them out")
+
+
+def _one_for_each(clips: Generator[Clip, None, None], path: str, starts: Sequence[int]) -> Generator[Clip, None, None]:
+    """The clips, one for each start. Raises VideoError after the last one if there are fewer."""
+    given, until = 0, None
+    with closing(clips):
+        for clip in clips:
+            given, until = given + 1, clip.span.end
+            yield clip
+    if given < len(starts):
+        raise VideoError(f"{path}: no whole clip at frame {starts[given]}, its frames end", last_good_time=until)
 
 
 def read_ticks(

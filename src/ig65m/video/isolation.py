@@ -15,16 +15,18 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import closing, suppress
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
-from ig65m.types import Limits, Preprocessing
-from ig65m.video.clips import Tick
+from ig65m.types import Clip, Frames, Limits, Preprocessing
+from ig65m.video.clips import Source, Tick, clips_from, read_ticks
 from ig65m.video.picture import View
 from ig65m.video.sampling import Sampling
 from ig65m.video.worker import ALIVE, END, HEAD, LENGTH, LOST, PICTURE, SAME, SIZE, TICK, TORN, WORDS, Job
@@ -270,6 +272,33 @@ class Decoder:
     def _drop(self, grace: float = 0.0) -> int:
         worker, self._worker = self._worker, None
         return 0 if worker is None else worker.stop(grace)
+
+
+def read_clips(
+    source: Source,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    clips: int | None = None,
+    image_fps: float = 25.0,
+    limits: Limits | None = None,
+) -> Generator[Clip, None, None]:
+    """The clips of a video one after the other, decoded in a worker process; memory holds one clip's frames.
+
+    source: a file, a folder of images (`image_fps` a second), `Frames` in memory, or a `Segment`. clips: as many, spread evenly
+    over the video, in place of the stride. A clip's pixels are (T, H, W, 3) RGB on 0..255, not normalised: uint8, or float32 if
+    the preprocessing resizes in float; with several crops there is a clip for each.
+
+    Raises UsageError as `clips_from`; VideoError if nothing can be read, and after the last clip of a video that is damaged or
+    breaks off.
+    """
+    limits = limits or Limits()
+    how: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
+    if isinstance(source, Frames):
+        yield from clips_from(partial(read_ticks, limits=limits), source, sampling, preprocessing, **how)
+        return
+    with Decoder(limits) as decoder:
+        yield from clips_from(decoder.read_ticks, source, sampling, preprocessing, **how)
 
 
 def _verdict(body: bytes) -> tuple[IgError | None, bool]:

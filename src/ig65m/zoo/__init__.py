@@ -1,1 +1,1 @@
-"""What there is to load: cards, labels, weights, and how they are fetched and read."""
+"""The models: cards, labels, weights, and how they are downloaded and loaded."""
