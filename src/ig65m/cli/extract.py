@@ -8,7 +8,7 @@ import typer
 
 from ig65m.cli import options as opt
 from ig65m.cli.terminal import printable
-from ig65m.errors import UsageError, check_choice
+from ig65m.errors import UsageError
 from ig65m.types import Features
 
 
@@ -81,8 +81,8 @@ def extract(
         raise UsageError(f"--top-k is for a folder or a .parquet file, and {output} is neither")
     if overwrite and not to_file:
         raise UsageError("--overwrite is for a file; a folder goes on with what is in it, take another for other features")
-    if dtype is not None:
-        check_choice("--dtype", dtype, ("float32", "float16"))
+    if dtype not in (None, "float32", "float16"):
+        raise UsageError(f"--dtype is float32 or float16, got {dtype!r}")
     opt.check_videos(inputs)
     limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
     from ig65m.engines.base import Pooling
