@@ -57,7 +57,7 @@ def _without_debug(args: list[str]) -> tuple[list[str], bool]:
 
 
 def _with_address(args: list[str]) -> list[str]:
-    """The arguments with "local" after an option --ray that no address follows; what stands behind a -- is no option."""
+    """Insert "local" after an option --ray without an address; arguments after -- are not options."""
     options = args[: args.index("--")] if "--" in args else args
     places = [place for place, arg in enumerate(options) if arg == "--ray"]
     for place in reversed(places):

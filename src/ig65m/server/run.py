@@ -76,7 +76,7 @@ def _check_token(host: str, token: str | None) -> None:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's, with limits on slow clients and on the number of connections, and JSON for what is no HTTP.
+    """uvicorn's protocol with limits on slow clients and on connections, and JSON responses to invalid HTTP.
 
     A client must send a request's headers within HEAD_SECONDS, and take its response as fast as `pace` says. At the limit of
     connections a new one takes the place of the one that has stood still longest.

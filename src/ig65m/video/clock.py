@@ -9,7 +9,7 @@ NEW_TIMELINE = 1.0
 
 
 class Stamped(Protocol):
-    """A picture, or what stands in place of one: timestamps and duration in the stream's time base."""
+    """A picture or a lost picture, with timestamps and duration in the stream's time base."""
 
     @property
     def pts(self) -> int | None: ...

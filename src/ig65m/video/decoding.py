@@ -1,7 +1,7 @@
-"""Packets -> pictures in order of presentation, and in place of those that damage has cost, a word on each.
+"""Decodes packets to pictures in presentation order, and reports each lost picture in its place.
 
-After damage, decoding goes on at the next key frame that decodes. No picture is given whose packet comes after a damaged one
-and before that key frame: it may be predicted from the damaged picture, which decoders do not say.
+After damage, decoding continues at the next key frame that decodes. Pictures whose packets lie between the damage and that key
+frame are dropped: the decoder may have predicted them from a damaged picture without reporting it.
 """
 
 import os
@@ -61,7 +61,7 @@ class Damage(Exception):
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of a picture that damage has cost: its packet's timestamp and duration, in the stream's time base."""
+    """A lost picture: timestamp and duration of its packet, in the stream's time base."""
 
     pts: int | None
     dts: int | None
@@ -71,7 +71,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Hole:
-    """Pictures are missing here that no packet tells of; timestamps after this are `shift` seconds too early."""
+    """An unknown number of pictures is missing here; later timestamps are `shift` seconds too early."""
 
     reason: str
     shift: float = 0.0
@@ -83,10 +83,10 @@ Decoded = av.VideoFrame | Lost | Hole
 def decode(
     path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits, reopen: Reopen
 ) -> Iterator[Decoded]:
-    """The stream's pictures in order of presentation.
+    """Decode the stream's pictures in presentation order.
 
-    `reopen` opens the file once more, for a decoder with one thread. Before the first good picture of a recording that does not
-    start with a key frame, what cannot be decoded is passed over. Raises Damage where nothing good comes any more.
+    `reopen` opens the file once more, for a decoder with one thread. If a recording does not start with a key frame, packets
+    before its first good picture are skipped without an error. Raises Damage if no further picture can be decoded.
     """
     with ExitStack() as opened:
         packets = Packets(path, container, stream, seen)
@@ -101,8 +101,8 @@ def decode(
 class _Decoding:
     """State of `decode`.
 
-    A decoder with threads says late and vaguely which packet is damaged. Where it meets damage, the packets since the last key
-    frame are decoded once more by a decoder without threads, packet by packet.
+    A multi-threaded decoder reports damage late and without naming the packet. After a report, the packets since the last key
+    frame are decoded again by a single-threaded decoder, one by one, to find the damaged packet.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class _Decoding:
         return item
 
     def _decoded(self, packet: Packet | None) -> Iterator[Decoded]:
-        """What comes of a packet; of None, what is still in the decoder."""
+        """Decode a packet and give the pictures that are safe; None drains the decoder."""
         if packet is not None:
             self._keep(packet)
         try:
@@ -196,13 +196,13 @@ class _Decoding:
         return NOT_ALONE
 
     def _is_full(self) -> bool:
-        """Whether no more pictures can wait."""
+        """Whether no further picture may be held back."""
         latest = self.held[-1]
         size = latest.width * latest.height * latest.format.padded_bits_per_pixel // 8
         return len(self.held) >= min(LONGEST_RUN, MOST_HELD // max(size, 1))
 
     def _release(self, but: int = 0) -> None:
-        """Let pictures that wait be given, but for the latest ones: all that they may be predicted from is good."""
+        """Mark held pictures as safe, except the latest `but`: all pictures that they may be predicted from are good."""
         count = len(self.held) - but
         for picture in self.held[:count]:
             self.last = _stamp(picture)
@@ -215,7 +215,7 @@ class _Decoding:
             yield self.good.popleft()
 
     def _keep(self, packet: Packet) -> None:
-        """Keep packets from the key frame on that lies before all whose pictures may still come."""
+        """Keep the packets whose pictures may still be pending, starting at a key frame."""
         if not self.kept and not (packet.is_keyframe or self.sent == 1):
             return
         self.kept.append(packet)
@@ -232,10 +232,10 @@ class _Decoding:
         self.kept_bytes = 0
 
     def _damaged(self, reason: str, loss: Loss | None = None, bad: int | None = None) -> Iterator[Decoded]:
-        """Give the good pictures before the damage, then what is lost up to the next key frame, with which decoding goes on.
+        """Give the good pictures before the damage and the lost ones after it, then continue at the next key frame.
 
-        loss: packets are missing after those that were sent. bad: number of the damaged packet among those kept, if known.
-        Raises Damage if no key frame comes any more.
+        loss: packets are missing after the last one sent. bad: index of the damaged packet in `kept`, if known. Raises Damage
+        if there is no further key frame.
         """
         if not self.begun and not self.seen.starts_with_key:
             self._pass_over(reason, loss)
@@ -274,7 +274,7 @@ class _Decoding:
             raise Damage(reason)
 
     def _shown_before(self, lost: list[Packet], good: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """The good pictures up to the first lost one; where times do not say which, without those that may come after it."""
+        """Good pictures before the first lost one. Without timestamps, the last ones are dropped: they may come after it."""
         stamps = [packet.pts for packet in lost if packet.pts is not None]
         if not lost:
             return good
@@ -292,7 +292,7 @@ class _Decoding:
                 raise Damage(reason)
 
     def _again(self) -> tuple[list[av.VideoFrame], int]:
-        """Decode the packets kept once more: good pictures that were not given yet, and the number of the first bad packet."""
+        """Decode the kept packets again. Returns the good pictures not given yet, and the index of the first bad packet."""
         if self.spare is None:
             self.spare = self.open_spare()
         self.spare.flush_buffers()
@@ -314,11 +314,11 @@ class _Decoding:
         return good, len(self.kept)
 
     def _new(self, pictures: Iterable[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Those that were not given yet."""
+        """Pictures that were not given yet."""
         return [each for each in pictures if self.last is None or (stamp := _stamp(each)) is None or stamp > self.last]
 
     def _up_to(self, corrupt: av.VideoFrame, good: list[av.VideoFrame], number: int) -> tuple[list[av.VideoFrame], int]:
-        """As `_again`, where packet `number` brought a corrupt picture to light."""
+        """As `_again`, when packet `number` made the decoder output a corrupt picture."""
         while good and good[-1].pict_type == PictureType.B:  # may be predicted from the corrupt one
             good.pop()
         if corrupt.pts is None:
@@ -327,7 +327,7 @@ class _Decoding:
         return self._new(good), sent.index(corrupt.pts) if corrupt.pts in sent else number
 
     def _skip_to_key(self, lost: list[Packet], holes: list[Hole]) -> bool:
-        """Leave out packets up to the next key frame, and those behind it that are shown before it; False if there is none."""
+        """Skip to the next key frame, and packets after it that are presented before it; False if there is none."""
         while (item := self._next()) is not None:
             if isinstance(item, Loss):
                 holes += [] if item.only else [Hole(item.reason, item.shift)]
@@ -351,7 +351,7 @@ class _Decoding:
         return True
 
     def _lost(self, packets: Iterable[Packet], reason: str) -> Iterator[Lost]:
-        """In order of presentation; what is not to be shown is no loss."""
+        """Report packets as lost, in presentation order; packets that are not to be shown are ignored."""
         stamped = [(stamp, each) for each in packets if not each.is_discard and (stamp := _stamp(each)) is not None]
         for stamp, packet in sorted(stamped, key=lambda pair: pair[0]):
             if self.last is None or stamp > self.last:
@@ -365,16 +365,16 @@ def _stamp(timed: av.VideoFrame | Packet) -> int | None:
 
 
 def _behind(packets: list[Packet], bad: int) -> int:
-    """Where to go on: behind the bad packet, or if that is shown before its key frame, at this, which does not need it."""
+    """Index at which to continue: after the bad packet, or at its key frame if the bad packet is presented before that."""
     key = next((number for number in range(min(bad, len(packets) - 1), 0, -1) if packets[number].is_keyframe), 0)
     return key if 0 < key < bad < len(packets) and _is_before(packets[bad], packets[key]) else bad + 1
 
 
 def _up_to_hole(good: list[av.VideoFrame], packets: list[Packet]) -> list[av.VideoFrame]:
-    """The good pictures before the first one that is missing: packets are, and some may be shown before the last that came."""
+    """Good pictures before the first missing one: a missing packet may be presented before the last packet that came."""
     stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
     if len(stamps) < len(packets):
-        return good  # `_shown_before` has left out those that may be shown after the missing ones
+        return good  # `_shown_before` has dropped the pictures that may come after the missing ones
     steps = sorted(after - before for before, after in pairwise(stamps))
     if not steps:
         return good
@@ -384,7 +384,7 @@ def _up_to_hole(good: list[av.VideoFrame], packets: list[Packet]) -> list[av.Vid
 
 
 def _is_before(packet: Packet, key: Packet) -> bool:
-    """Whether a packet is shown before the key frame that it follows."""
+    """Whether a packet is presented before the key frame that it follows in the file."""
     return packet.pts is not None and key.pts is not None and packet.pts < key.pts
 
 

@@ -45,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class LostFrame:
-    """In place of a frame that damage has cost, which would be on display from `time` to `end`; `reason` says what happened."""
+    """A frame that was lost to damage; it would be on display from `time` to `end`."""
 
     time: float
     end: float

@@ -1,4 +1,4 @@
-"""The packets of a video stream in order of the file, and in place of those that are missing, a word on why."""
+"""Reads the packets of a video stream in file order, and reports where packets are missing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -62,12 +62,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Seam:
-    """The packets after this belong to another recording, whose times have nothing to do with those before."""
+    """The packets after this belong to another recording with an unrelated clock."""
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """What the packets so far said."""
+    """Facts about the packets read so far."""
 
     always_key: bool  # the container's first packet is always a key frame
     video_end: float | None = None  # seconds, latest end of a packet of the video stream
@@ -84,7 +84,7 @@ class Seen:
     others: dict[int, list[float]] = field(default_factory=dict)  # first and last time of each other video stream
 
     def note(self, packet: Packet, *, is_video: bool) -> None:
-        """Take notice of a packet of the video stream or of another one."""
+        """Record the facts of a packet of the video stream, or of another stream."""
         if is_video:
             if self.starts_with_key is None:
                 self.starts_with_key = packet.is_keyframe or self.always_key
@@ -173,7 +173,7 @@ class Packets:
             yield self._whole(held)
 
     def _own(self) -> Iterator[Loss | tuple[Packet, Break | None, bool]]:
-        """The stream's own packets; with each, how it follows on the one before, and whether FFmpeg skipped damage between."""
+        """The stream's own packets, each with how it follows the one before and whether FFmpeg skipped damage between them."""
         before: Packet | None = None
         moved: set[tuple[int | None, int | None]] = set()
         skipped = False
@@ -202,14 +202,14 @@ class Packets:
             before, skipped = item, False
 
     def _whole(self, packet: Packet) -> Packet | Loss:
-        """The packet, unless a part of it was overwritten with zeros, which decoders do not always notice."""
+        """The packet, or a loss if a part of it was overwritten with zeros; decoders do not always notice that."""
         self.seen.note(packet, is_video=True)
         if self._has_no_zeros and _is_zeroed(packet):
             return Loss("zeros are in place of a part of it", packet, only=True)
         return packet
 
     def _demuxed(self) -> Iterator[Packet | Loss]:
-        """Of all streams; where FFmpeg fails to read one, it is asked for the next."""
+        """Packets of all streams; after FFmpeg fails to read one, the next one is read."""
         failures = 0
         while True:
             try:
@@ -227,7 +227,7 @@ class Packets:
                     return
 
     def _moved(self, before: Packet) -> Packet | None:
-        """The last picture of a programme that goes on under another number, behind the packet `before`."""
+        """The last picture under the old PID of a programme that moved to another PID, after the packet `before`."""
         assert self._continuity is not None
         picture, self._continuity.moved = self._continuity.moved, None
         if picture is None or before.dts is None or picture.dts is None:
@@ -240,7 +240,7 @@ class Packets:
         return packet
 
     def _skipped(self, before: Packet, after: Packet) -> Iterator[Loss]:
-        """What FFmpeg has skipped between two packets. The index of AVI, which has no other times, says how many pictures."""
+        """The loss between two packets. AVI has no timestamps, so its index tells how many pictures were skipped."""
         reason, shift = "a part of the file there is damaged", 0.0
         if self.name == "avi":
             entries = [entry for entry in self.stream.index_entries if entry.size]

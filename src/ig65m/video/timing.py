@@ -1,4 +1,4 @@
-"""Decoded pictures -> frames with their times."""
+"""Gives decoded pictures their times: pictures -> frames."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -87,7 +87,7 @@ class Timing:
             self.hole = self.hole or item.reason
 
     def _until(self, time: float) -> Iterator[Frame | LostFrame]:
-        """The frame held, up to `time`, or up to the first of those that are missing before that."""
+        """The held frame, which ends at `time`, and the frames that are missing between the two."""
         assert self.held is not None
         start, item = self.held
         missing = 0 if self.hole is None else self._missing(start, time)
@@ -104,7 +104,7 @@ class Timing:
         self.of_recording += missing
 
     def _missing(self, start: float, time: float) -> int:
-        """How many frames are missing between two times: as many as the mean distance of frames so far leaves room for."""
+        """Number of frames missing between two times, from the mean distance of the frames so far."""
         distance, usual = self.clock.period, float(1 / self.rate) if self.rate else 0.0
         if self.of_recording > ENOUGH and start > self.first:
             distance = (start - self.first) / (self.of_recording - 1)

@@ -1,7 +1,7 @@
-"""Whether the elements of a container lead from one packet to the next, or bytes between them are damaged.
+"""Checks that the elements of a container lead from one packet to the next.
 
-FFmpeg skips a damaged part of Matroska, AVI and FLV without an error, up to the next thing it recognises. The packets that it
-skipped are missing then.
+FFmpeg skips damaged parts of Matroska, AVI and FLV without an error, up to the next element that it recognises. The packets in
+between are missing then.
 """
 
 from collections.abc import Callable
