@@ -149,7 +149,7 @@ def test_a_foreign_table_is_refused(tmp_path):
 WORK = """
 import sys
 from pathlib import Path
-import ig65m.search.ingest as adding
+import ig65m.search.ingest as ingest
 from ig65m.search.index import Index
 ingest.PART = 2000
 features, folder = map(Path, sys.argv[1:3])

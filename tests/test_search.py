@@ -234,7 +234,7 @@ def test_videos_and_their_labels(index, content):
 @pytest.mark.parametrize(
     ("vectors", "why"),
     [
-        (np.zeros((1, 16)), "zeros"),
+        (np.zeros((1, 16)), "zero vector"),
         (np.full((1, 16), np.nan), "not finite"),
         (np.full((2, 16), np.inf), "not finite"),
         (np.ones((1, 15)), "expected vectors"),

@@ -1,6 +1,7 @@
 """Files that stand under their final name only when they are whole."""
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,17 @@ def finished_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder that only this user can enter; removed at the end of the block, also if a signal comes while it is made."""
+    folder = parent / f"{prefix}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -1,14 +1,13 @@
 """A checkpoint of someone else's -> our three files, proven to be the same function."""
 
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ig65m.atomic import check_place, nearest_folder, sync_folder
+from ig65m.atomic import check_place, nearest_folder, sync_folder, temporary_folder
 from ig65m.errors import ProofError, UsageError
 from ig65m.export import export_onnx, onnx_difference
 from ig65m.models.network import Network
@@ -78,8 +77,8 @@ def convert(
         labels=card.labels if labels is None else labels,
         embedded=False,
     )
-    with tempfile.TemporaryDirectory(prefix=".ig65m-convert-", dir=nearest_folder(out.parent)) as folder:
-        written = tuple(Path(folder) / file.name for file in files)
+    with temporary_folder(nearest_folder(out.parent), ".ig65m-convert-") as folder:
+        written = tuple(folder / file.name for file in files)
         save_safetensors(model.state_dict(), model.card, written[0])
         save_pth(model.state_dict(), model.card, written[1])
         export_onnx(model, written[2])

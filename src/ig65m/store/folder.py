@@ -53,9 +53,14 @@ class Store:
         self.entries: dict[str, Entry] = {}
         self._thread = threading.RLock()
         self._tidy()
+        self.locks.take(_JOURNAL, wait=True)
+        try:
+            self._settle()
+        finally:
+            self.locks.free(_JOURNAL)
         self.journal = Journal(folder / "journal.jsonl")
         with self._locked():
-            self._settle()
+            pass  # the journal is read
 
     def __enter__(self) -> "Store":
         return self
