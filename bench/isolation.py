@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ig65m.video.clips import clips_of, read_ticks
-from ig65m.video.isolation import read_clips
+from ig65m.models.card import VMZ
+from ig65m.video.clips import clips_of, read_clips
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.cards import VMZ
 
 SAMPLING = Sampling(frames=32)
 
@@ -34,7 +34,7 @@ def in_worker(video: str) -> None:
 
 def in_process(video: str) -> None:
     """All clips, read here."""
-    for _ in clips_of(read_ticks(video, SAMPLING, VMZ), SAMPLING):
+    for _ in clips_of(read_samples(video, SAMPLING, VMZ), SAMPLING):
         pass
 
 

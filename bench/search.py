@@ -46,8 +46,9 @@ class Drawn:
 
 def write_features(folder: Path, draw: Drawn, clips: int, first: int = 0) -> None:
     """A folder of features of videos of EACH clips, numbered from `first`."""
+    from ig65m.store.features import Features
     from ig65m.store.folder import Store, result_name
-    from ig65m.types import ClipSpan, Features, Segment
+    from ig65m.types import ClipSpan, Segment
 
     spans = tuple(ClipSpan(1.28 * n, 1.28 * (n + 1), 32 * n, 32 * n + 31) for n in range(EACH))
     with Store(folder, SETTINGS) as store:

@@ -4,8 +4,9 @@ import lancedb
 import numpy as np
 import pytest
 
+from ig65m.store.features import Features
 from ig65m.store.folder import Store, result_name
-from ig65m.types import ClipSpan, Failure, Features, Label, Segment
+from ig65m.types import ClipSpan, Failure, Label, Segment
 
 SETTINGS = {
     "name": "numbers",

@@ -17,8 +17,9 @@ import pytest
 
 import ig65m.cli
 from ig65m.cli.convert import _summary
+from ig65m.models.card import MMACTION2
 from ig65m.models.spec import ResNetSpec
-from ig65m.zoo.cards import CARDS, EMBEDDED, MMACTION2, card_for
+from ig65m.zoo.cards import CARDS, EMBEDDED, card_for
 from ig65m.zoo.labels import read_labels
 
 PROGRAM = Path(sys.executable).parent / "ig65m"
@@ -305,7 +306,7 @@ def test_errors_of_the_machine(run, tiny_model, bigbuckbunny, monkeypatch, error
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr("ig65m.tasks.classify_many", failing)
+    monkeypatch.setattr("ig65m.tasks.classify.classify_many", failing)
     got, out, err = run("classify", bigbuckbunny, "--model", tiny_model)
     assert (got, out) == (code, "")
     assert message in err
@@ -316,7 +317,7 @@ def test_a_full_disk_is_told(run, tiny_model, bigbuckbunny, tmp_path, monkeypatc
     def full(features, path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("ig65m.store.formats.save", full)
+    monkeypatch.setattr("ig65m.store.features.save", full)
     code, out, err = run("extract", bigbuckbunny, "--model", tiny_model, "--end", 0.3, "--json", "-o", tmp_path / "b.npy")
     assert (code, out) == (1, "")
     assert "b.npy: No space left on device; free some space" in err
@@ -403,7 +404,7 @@ def test_a_fault_of_the_program_exits_with_1(run, tiny_model, bigbuckbunny, monk
     def faulty(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("ig65m.tasks.classify_many", faulty)
+    monkeypatch.setattr("ig65m.tasks.classify.classify_many", faulty)
     code, _, err = run("classify", bigbuckbunny, "--model", tiny_model)
     assert code == 1
     assert "a bug" in err

@@ -9,7 +9,8 @@ import pytest
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Frames, Preprocessing
 from ig65m.video import clips as clips_module
-from ig65m.video.clips import clips_of, read_ticks
+from ig65m.video.clips import clips_of
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
 from tests import videos
 
@@ -20,7 +21,7 @@ VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=(0, 0, 0), std=(1, 
 
 
 def read_clips(source: Path | Frames, sampling: Sampling, preprocessing: Preprocessing, **options: float) -> Iterator[Clip]:
-    return clips_of(read_ticks(source, sampling, preprocessing, **options), sampling)
+    return clips_of(read_samples(source, sampling, preprocessing, **options), sampling)
 
 
 @pytest.fixture(scope="module")

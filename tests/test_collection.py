@@ -19,8 +19,8 @@ import pytest
 import ig65m
 import ig65m.cli
 from ig65m.store import folder as store_folder
+from ig65m.store.features import read_parquet
 from ig65m.store.folder import read_journal
-from ig65m.store.parquet import read_parquet
 from tests.conftest import PROGRAM
 from tests.videos import encode, numbered
 
@@ -250,17 +250,17 @@ def test_broken_inputs_are_rows_and_the_rest_is_right(undisturbed, videos, tiny_
 def test_failures_are_done_again_only_when_asked(tiny_model, tmp_path, run, monkeypatch, videos):
     from ig65m.video.isolation import Decoder
 
-    folder, read = tmp_path / "features", Decoder.read_ticks
+    folder, read = tmp_path / "features", Decoder.read_samples
 
     def fails(self, source, *args, **options):
         if "v03" in str(source):
             raise OSError(errno.EIO, "the disk is away", str(source))
         return read(self, source, *args, **options)
 
-    monkeypatch.setattr(Decoder, "read_ticks", fails)
+    monkeypatch.setattr(Decoder, "read_samples", fails)
     inputs = [videos / "v02.mp4", videos / "v03.mp4"]
     assert run("extract", *inputs, "--output", folder, "--model", tiny_model)[0] == 3
-    monkeypatch.setattr(Decoder, "read_ticks", read)
+    monkeypatch.setattr(Decoder, "read_samples", read)
     code, out, _ = run("extract", *inputs, "--output", folder, "--model", tiny_model)
     assert code == 3
     assert "1 ok, 1 failed, 2 of them done before" in out

@@ -9,14 +9,15 @@ import av
 import numpy as np
 import pytest
 
+from ig65m.collection.inputs import find_videos
 from ig65m.errors import UsageError, VideoError
 from ig65m.search.hits import Hit, merged
 from ig65m.types import Clip, Limits, Preprocessing
-from ig65m.video.clips import clips_of, read_ticks, uniform_clips
+from ig65m.video.clips import clips_of, uniform_clips
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.inputs import find_videos
 from ig65m.video.isolation import Decoder
 from ig65m.video.reader import read_frames
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
 from tests import videos
 
@@ -80,7 +81,7 @@ def with_zeros(source: Path, target: Path, shares: list[float], length: int = 40
 def read_clips(source: Path, sampling: Sampling = SAMPLING) -> tuple[list[Clip], VideoError | None]:
     clips: list[Clip] = []
     try:
-        clips.extend(clips_of(read_ticks(source, sampling, VMZ), sampling))
+        clips.extend(clips_of(read_samples(source, sampling, VMZ), sampling))
     except VideoError as error:
         return clips, error
     return clips, None
@@ -144,7 +145,7 @@ def test_clips_spread_over_a_damaged_video(whole: Callable[[str], Path], tmp_pat
     def spread(video: Path) -> tuple[list[Clip], VideoError | None]:
         clips: list[Clip] = []
         try:
-            clips.extend(uniform_clips(lambda sampling: read_ticks(video, sampling, VMZ), SAMPLING, 10))
+            clips.extend(uniform_clips(lambda sampling: read_samples(video, sampling, VMZ), SAMPLING, 10))
         except VideoError as error:
             return clips, error
         return clips, None
@@ -161,7 +162,7 @@ def test_a_worker_says_the_same(whole: Callable[[str], Path], tmp_path: Path) ->
     expected, failure = read_clips(path)
     found: list[Clip] = []
     with Decoder(Limits()) as decoder, pytest.raises(VideoError) as raised:
-        found.extend(clips_of(decoder.read_ticks(path, SAMPLING, VMZ, image_fps=25.0), SAMPLING))
+        found.extend(clips_of(decoder.read_samples(path, SAMPLING, VMZ, image_fps=25.0), SAMPLING))
     assert [clip.span for clip in found] == [clip.span for clip in expected]
     assert (str(raised.value), raised.value.gaps) == (str(failure), failure.gaps)
     assert raised.value.last_good_time == failure.last_good_time
@@ -193,7 +194,7 @@ def test_a_video_of_nothing_but_damage_is_given_up(whole: Callable[[str], Path],
         data[position + size // 3 : position + size // 3 * 2] = bytes(size // 3 * 2 - size // 3)
     source.write_bytes(data)
     with pytest.raises(VideoError, match="damaged in more than 1000 places") as failure:
-        list(read_ticks(source, SAMPLING, VMZ))
+        list(read_samples(source, SAMPLING, VMZ))
     assert len(failure.value.gaps) == 1000
 
 
@@ -321,7 +322,7 @@ def test_a_start_before_the_first_marked_key_frame(suffix: str, tmp_path: Path) 
 def test_tolerances_end_where_frames_are_shorter(tmp_path: Path) -> None:
     path = tmp_path / "fast.mp4"
     ffmpeg("-f lavfi -i testsrc2=s=96x64:r=2000:d=0.3 -c:v libx264 -pix_fmt yuv420p", path)
-    times = [tick.time for tick in read_ticks(path, Sampling(frames=1, start=0.1, end=0.11), VMZ)]
+    times = [tick.time for tick in read_samples(path, Sampling(frames=1, start=0.1, end=0.11), VMZ)]
     assert times == [number / 2000 for number in range(200, 220)]
 
 

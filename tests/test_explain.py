@@ -11,8 +11,8 @@ import ig65m
 from ig65m.errors import UsageError
 from ig65m.explain.picture import clip_edges, draw_semcode
 from ig65m.explain.semcode import semantic_code
-from ig65m.store.formats import load, save
-from ig65m.types import ClipSpan, Features, Label
+from ig65m.store.features import Features, load, save
+from ig65m.types import ClipSpan, Label
 
 
 def features(rows, spans):

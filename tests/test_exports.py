@@ -13,10 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
+from ig65m.store.features import Features, load, read_parquet
 from ig65m.store.folder import Store, read_journal, result_name
-from ig65m.store.formats import load
-from ig65m.store.parquet import read_parquet
-from ig65m.types import ClipSpan, Failure, Features, Segment
+from ig65m.types import ClipSpan, Failure, Segment
 from tests.videos import encode, numbered
 
 
@@ -285,6 +284,20 @@ def test_info_and_verify(features, run):
     assert f"{second.name} is missing" in out
     assert "stray.parquet is not in the journal" in out
     assert "1 of 3 results are sound" in out
+
+
+def test_a_backslash_in_a_video_s_name_is_a_letter_like_others(tmp_path, tiny_model, run):
+    (tmp_path / "videos").mkdir()
+    videos = film(tmp_path / "videos" / "a\\b.mp4", 40).parent
+    folder = tmp_path / "features"
+    for _ in range(2):
+        code, _, err = run("extract", videos, "--output", folder, "--model", tiny_model)
+        assert code == 0, err
+    assert run("features", "verify", folder)[0] == 0
+    for kind in ("npy", "opentad"):
+        code, _, err = run("features", "export", folder, tmp_path / kind, "--to", kind)
+        assert code == 0, err
+    assert (tmp_path / "npy" / "a\\b.npy").exists()
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "video-features", "actionformer", "opentad", "qvhighlights"])

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 import ig65m
 from ig65m.checkpoints.fit import build, infer_spec
 from ig65m.errors import CheckpointError, ModelError
+from ig65m.models.card import Card
 from ig65m.models.network import empty
 from ig65m.models.resnet import ResNet
 from ig65m.models.spec import BLOCKS, ResNetSpec
-from ig65m.zoo.cards import CARDS, Card
+from ig65m.zoo.cards import CARDS
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model, weights_sha256
 from tests import hostile

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ig65m.errors import UsageError
-from ig65m.store.formats import check_file, save
+from ig65m.store.features import Features, check_file, save
 from ig65m.store.names import is_file_name
-from ig65m.types import ClipSpan, Failure, Features
+from ig65m.types import ClipSpan, Failure
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(3, 4)
 SPANS = (ClipSpan(0.0, 0.32, 0, 7), ClipSpan(0.32, 0.64, 8, 15), ClipSpan(0.64, 0.7, 16, 17))

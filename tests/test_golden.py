@@ -10,7 +10,7 @@ import torch
 
 from ig65m.convert import convert
 from ig65m.errors import CheckpointError, ModelError
-from ig65m.tasks import class_scores
+from ig65m.tasks.scoring import class_scores
 from ig65m.zoo.files import save_safetensors
 from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN

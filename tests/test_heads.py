@@ -19,7 +19,7 @@ from ig65m.engines.base import Pooling
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.network import empty, network
 from ig65m.models.spec import C3DSpec, ResNetSpec
-from ig65m.tasks import class_scores
+from ig65m.tasks.scoring import class_scores
 from ig65m.zoo.cards import card_for
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model

@@ -16,8 +16,9 @@ import pytest
 from filelock import FileLock
 
 from ig65m.errors import DownloadError, ModelError, UsageError
+from ig65m.models.card import Card
 from ig65m.zoo import download, hub
-from ig65m.zoo.cards import CARDS, Card
+from ig65m.zoo.cards import CARDS
 from ig65m.zoo.hub import weights_file
 from tests.webserver import serving
 

@@ -7,9 +7,9 @@ import av
 import pandas as pd
 import pytest
 
+from ig65m.collection.inputs import find_videos
 from ig65m.errors import UsageError
 from ig65m.types import Segment
-from ig65m.video.inputs import find_videos
 from tests.videos import numbered
 
 

@@ -13,11 +13,11 @@ import pytest
 
 import ig65m
 from ig65m.errors import UsageError, VideoError
+from ig65m.models.card import VMZ
 from ig65m.types import Limits
-from ig65m.video.clips import read_ticks
 from ig65m.video.isolation import Decoder
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.cards import VMZ
 from tests.videos import constant, encode, encode_numbers
 
 FLOAT = replace(VMZ, resampling="float_bilinear")
@@ -26,7 +26,7 @@ SAMPLING = Sampling(frames=8, stride=4, fps=20)
 
 def ticks(source, sampling=SAMPLING, preprocessing=VMZ, **limits):
     with Decoder(Limits(**limits)) as decoder:
-        yield from decoder.read_ticks(source, sampling, preprocessing, image_fps=25)
+        yield from decoder.read_samples(source, sampling, preprocessing, image_fps=25)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def crashes(tmp_path):
 @pytest.mark.parametrize("preprocessing", [VMZ, FLOAT])
 @pytest.mark.parametrize("sampling", [SAMPLING, Sampling(frames=2, stride=7, start=0.5, end=1.7)])
 def test_a_worker_gives_what_this_process_gives(video, preprocessing, sampling):
-    here = list(read_ticks(video, sampling, preprocessing))
+    here = list(read_samples(video, sampling, preprocessing))
     there = list(ticks(video, sampling, preprocessing))
     assert [(tick.time, tick.end) for tick in there] == [(tick.time, tick.end) for tick in here]
     for a, b in zip(here, there, strict=True):
@@ -73,7 +73,7 @@ def test_errors_are_those_of_this_process(video, tmp_path):
         (video, replace(SAMPLING, start=99.0)),
     ]:
         with pytest.raises((VideoError, UsageError)) as here:
-            list(read_ticks(path, sampling, VMZ))
+            list(read_samples(path, sampling, VMZ))
         with pytest.raises(type(here.value)) as there:
             list(ticks(path, sampling))
         assert str(there.value) == str(here.value)
@@ -109,13 +109,13 @@ def test_what_came_before_a_crash_is_kept(video, tiny_model):
 
 def test_a_decoder_that_hangs_is_stopped(video):
     with Decoder(Limits(seconds=1.0)) as decoder:
-        reading = decoder.read_ticks(video, SAMPLING, VMZ, image_fps=25)
+        reading = decoder.read_samples(video, SAMPLING, VMZ, image_fps=25)
         first = next(reading)
         os.kill(decoder._worker.process.pid, signal.SIGSTOP)  # 48 pictures are more than the pipe holds
         with pytest.raises(VideoError, match=r"video\.mp4: no frame for 1 s.*--timeout") as caught:
             list(reading)
         assert first.end <= caught.value.last_good_time < 2.4
-        assert len(list(decoder.read_ticks(video, SAMPLING, VMZ, image_fps=25))) == 48
+        assert len(list(decoder.read_samples(video, SAMPLING, VMZ, image_fps=25))) == 48
 
 
 def test_a_video_that_eats_memory_is_stopped(tmp_path, video):

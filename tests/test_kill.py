@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import ig65m.cli
+from ig65m.store.features import Features, save
 from ig65m.store.folder import Store, result_name, write_errors
-from ig65m.store.formats import save
-from ig65m.types import ClipSpan, Features, Segment
+from ig65m.types import ClipSpan, Segment
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "src" / "ig65m" / "demo" / "clip.mp4"

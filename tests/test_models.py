@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from ig65m.errors import ModelError, UsageError
+from ig65m.models.card import Card
 from ig65m.models.resnet import ResNet
 from ig65m.models.spec import ResNetSpec
-from ig65m.zoo.cards import Card
 
 TINY = ResNetSpec(depth=10, classes=4, channel_multiplier=0.125)
 

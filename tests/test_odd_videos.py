@@ -14,11 +14,11 @@ from ig65m.errors import VideoError
 from ig65m.types import Frames, Limits
 from ig65m.video.frame import Frame
 from ig65m.video.reader import read_frames
-from ig65m.video.sampling import Sampling, ticks
+from ig65m.video.sampling import Sampling, samples
 from tests import videos
 
 COUNT = 30
-TICK = Fraction(1, 25)
+SAMPLE = Fraction(1, 25)
 LOSSLESS = {"codec": "ffv1"}
 VP8: dict[str, Any] = {"codec": "libvpx", "options": {"deadline": "realtime", "b": "1M"}}
 VP9: dict[str, Any] = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "b": "1M"}}
@@ -99,7 +99,7 @@ def numbers(frames: list[Frame]) -> list[int]:
 
 
 def even(path: Path, how: dict[str, Any], count: int = COUNT) -> Path:
-    return videos.encode_numbers(path, range(count), time_base=TICK, **how)
+    return videos.encode_numbers(path, range(count), time_base=SAMPLE, **how)
 
 
 def first_stamp(path: Path) -> float:
@@ -187,7 +187,7 @@ def test_a_gap_of_a_day_is_a_gap(suffix: str, tmp_path: Path) -> None:
 
 def test_ticks_in_a_gap_are_bounded(tmp_path: Path) -> None:
     path = videos.encode_numbers(tmp_path / "gap.mkv", [0, 40, 3_000_000])
-    taken, retimed = [], ticks(read_frames(path), Sampling(frames=8, fps=25), most=1000)
+    taken, retimed = [], samples(read_frames(path), Sampling(frames=8, fps=25), most=1000)
     with pytest.raises(VideoError, match="more than 1,000 frames chosen; raise --max-frames") as failure:
         taken.extend(retimed)
     assert failure.value.last_good_time == pytest.approx(3_000.0)

@@ -1,5 +1,7 @@
 """The Python API: what may be left out or None, and what is refused with a reason."""
 
+import dataclasses
+import inspect
 import itertools
 import subprocess
 import sys
@@ -7,11 +9,13 @@ import sys
 import av
 import numpy as np
 import pytest
+import torch
 
 import ig65m
 from ig65m.errors import UsageError, VideoError
-from ig65m.tasks import Options, load_extractor
-from ig65m.types import Segment
+from ig65m.tasks.options import Options
+from ig65m.types import Frames, Segment
+from ig65m.video.preprocess import Preprocess
 from ig65m.video.sampling import Sampling, needed
 
 NAME = "r2plus1d_10_camera_motion"
@@ -19,15 +23,55 @@ NAME = "r2plus1d_10_camera_motion"
 
 @pytest.fixture(scope="module")
 def extractor():
-    return load_extractor(model=NAME)
+    return ig65m.Extractor(NAME)
 
 
 def test_none_means_the_default_for_every_option(bigbuckbunny):
-    nothing = dict.fromkeys(set(Options.__annotations__) - {"model"})
+    nothing = dict.fromkeys(Options.__dataclass_fields__.keys() - {"model", "shared"})
     expected = ig65m.classify(bigbuckbunny, model=NAME, end=2.0)
     nothing["end"] = 2.0
     assert ig65m.classify(bigbuckbunny, model=NAME, top_k=None, crops=None, full=None, **nothing) == expected
     assert len(ig65m.extract(bigbuckbunny, model=NAME, pooling=None, **nothing).array) == len(expected.clips)
+
+
+@pytest.mark.parametrize("function", ["classify", "classify_many", "classify_clips", "extract", "extract_many", "Extractor"])
+def test_defaults_are_the_same_in_every_function(function):
+    parameters = inspect.signature(getattr(ig65m, function)).parameters
+    for field in dataclasses.fields(Options):
+        if field.name not in ("model", "limits", "shared"):
+            assert parameters[field.name].default == field.default, field.name
+
+
+def test_clips_are_classified_one_after_the_other(bigbuckbunny, tmp_path):
+    expected = ig65m.classify(bigbuckbunny, model=NAME, crops=3, batch_size=2)
+    assert tuple(ig65m.classify_clips(bigbuckbunny, model=NAME, crops=3, batch_size=2)) == expected.clips
+    long = Frames(np.broadcast_to(np.uint8(0), (10_000_000, 64, 64, 3)), 25.0)  # 123 GB, were it read at once
+    clips = ig65m.classify_clips(long, model=NAME)
+    assert next(clips).end == pytest.approx(0.6)
+    clips.close()
+    with pytest.raises(VideoError, match="no such file"):
+        next(ig65m.classify_clips(tmp_path / "missing.mp4", model=NAME))
+    with pytest.raises(UsageError, match="number of clips"):
+        ig65m.classify_clips(bigbuckbunny, model=NAME, clips=0)
+
+
+def test_preprocess_gives_the_pixels_of_the_pipeline(tiny_model):
+    """The network in PyTorch on preprocessed frames gives the features that `extract` computes, with one crop and with three.
+    """
+    model = ig65m.load_model(tiny_model)
+    frames = np.random.default_rng(1).integers(0, 256, (8, 90, 160, 3), np.uint8)
+    x = model.preprocess(frames)
+    assert torch.equal(x, model.card.preprocess(torch.from_numpy(frames)))
+    expected = ig65m.extract(ig65m.Frames(frames, 25.0), model=model, engine="pytorch")
+    with torch.inference_mode():
+        features = model.forward_head(model.forward_features(x), pre_logits=True).numpy()
+    np.testing.assert_allclose(features, expected.array, rtol=1e-5, atol=1e-6)
+    for preprocessing in (model.card.preprocessing, dataclasses.replace(model.card.preprocessing, crops=3)):
+        clips = list(ig65m.read_clips(ig65m.Frames(frames, 25.0), ig65m.Sampling(frames=8), preprocessing))
+        np.testing.assert_array_equal(Preprocess(preprocessing).pixels(frames), np.stack([clip.pixels for clip in clips]))
+    for wrong in (frames.astype(np.float32), frames[0], "video.mp4", frames[..., :2]):
+        with pytest.raises(UsageError):
+            model.preprocess(wrong)
 
 
 def test_clips_are_spread_over_a_segment(bigbuckbunny):
@@ -41,7 +85,7 @@ def test_clips_are_spread_over_a_segment(bigbuckbunny):
 
 @pytest.mark.parametrize("videos", ["a.mp4", b"a.mp4", Segment("a.mp4"), np.zeros((8, 4, 4, 3), np.uint8), None, 5])
 def test_one_video_where_several_are_expected_is_refused(videos, extractor):
-    for run in (extractor.run, extractor.classify):
+    for run in (extractor.extract_many, extractor.classify_many):
         with pytest.raises(UsageError, match="expected several videos, got"):
             next(run(videos))
     with pytest.raises(UsageError, match="expected several videos, got"):

@@ -20,7 +20,8 @@ from ig65m.models.network import network as build_network
 from ig65m.models.spec import C3DSpec
 from ig65m.quantize import MIN_COSINE, MIN_SAME, Agreement, agreement, quantize, split, spread
 from ig65m.types import Preprocessing
-from ig65m.video.clips import clips_of, read_ticks
+from ig65m.video.clips import clips_of
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import card_for
 from ig65m.zoo.files import read_safetensors, save_safetensors
@@ -67,7 +68,7 @@ def move_clips(network, folder, seed, each):
     for index, move in enumerate(draw_moves(seed=seed, each=each, sizes=((352, 288), (360, 480)))):
         video = folder / f"{seed}-{index}.mp4"
         make(move, video)
-        for clip in clips_of(read_ticks(video, sampling, card.preprocessing), sampling):
+        for clip in clips_of(read_samples(video, sampling, card.preprocessing), sampling):
             yield clip.pixels
 
 
@@ -77,7 +78,7 @@ def small(camera_motion):
     card = camera_motion.card
     sampling = Sampling(frames=card.frames, frame_step=card.frame_step)
     video = Path(ig65m.__file__).parent / "demo" / "clip.mp4"
-    clips = [clip.pixels for clip in clips_of(read_ticks(video, sampling, card.preprocessing), sampling)]
+    clips = [clip.pixels for clip in clips_of(read_samples(video, sampling, card.preprocessing), sampling)]
     return quantize(camera_motion, clips, Work(preprocessing=card.preprocessing, frames=card.frames))
 
 

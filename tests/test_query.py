@@ -91,12 +91,12 @@ def test_videos_by_name(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def footage(bikes, bigbuckbunny, tmp_path_factory):
     """An index of what `ig65m extract` makes of real footage with the network that is in the package, and its folder."""
-    from ig65m.collection import extract_collection, open_store
-    from ig65m.tasks import load_extractor
+    from ig65m.collection.extraction import extract_collection, open_store
+    from ig65m.tasks.extractor import Extractor
     from ig65m.types import Segment
 
     folder = tmp_path_factory.mktemp("footage")
-    extractor = load_extractor(model="r2plus1d_10_camera_motion", top_k=2, stride=10)
+    extractor = Extractor("r2plus1d_10_camera_motion", top_k=2, stride=10)
     with open_store(folder / "features", extractor) as store:
         list(extract_collection([Segment(str(bikes)), Segment(str(bigbuckbunny))], extractor, store))
     return Index.build(folder / "features", folder / "index")[0]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.video.sampling import Sampling, clip_starts, needed, ticks, windows
+from ig65m.video.sampling import Sampling, clip_starts, needed, samples, windows
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def constant(rate: float, count: int, *, first: float = 0.0, digits: int = 9) ->
 
 
 def brute_clips(count: int, frames: int, step: int, stride: int, tail: str) -> list[list[int]]:
-    """For each clip the ticks it shows, from the rule in words, by trying every start."""
+    """For each clip the samples it shows, from the rule in words, by trying every start."""
     clips, covered = [], set()
     for start in range(0, count, stride):
         places = [start + j * step for j in range(frames)]
@@ -34,7 +34,7 @@ def brute_clips(count: int, frames: int, step: int, stride: int, tail: str) -> l
             clips.append(places)
             covered.update(range(start, places[-1] + 1))
         else:
-            fresh = not covered or any(tick > max(covered) for tick in range(start, count)) or count - 1 > max(covered)
+            fresh = not covered or any(sample > max(covered) for sample in range(start, count)) or count - 1 > max(covered)
             if not clips or (tail == "pad" and fresh):
                 real = [place for place in places if place < count]
                 clips.append(real + [real[-1]] * (frames - len(real)))
@@ -62,10 +62,10 @@ def test_windows_are_the_rule_tried_out_by_brute_force(count: int, sampling: Sam
 
 
 @given(st.integers(0, 200), samplings)
-def test_needed_ticks_are_those_of_the_clips_of_a_longer_video(tick: int, sampling: Sampling) -> None:
-    longer = tick + 2 * sampling.span + sampling.hop
+def test_needed_ticks_are_those_of_the_clips_of_a_longer_video(sample: int, sampling: Sampling) -> None:
+    longer = sample + 2 * sampling.span + sampling.hop
     full = [window for window, real in windows(range(longer), sampling) if real == sampling.frames]
-    assert needed(tick, sampling) == any(tick in window for window in full)
+    assert needed(sample, sampling) == any(sample in window for window in full)
 
 
 @pytest.mark.parametrize(
@@ -130,20 +130,20 @@ def test_memory_is_bounded_by_one_span_whatever_the_length(stride: int | None) -
 
 def test_every_frame_is_a_tick_without_a_rate() -> None:
     frames = shown(0.0, 0.1, 0.15, 0.9, end=1.0)
-    assert list(ticks(frames, Sampling(frames=1))) == frames
+    assert list(samples(frames, Sampling(frames=1))) == frames
 
 
 def test_start_and_end_choose_by_presentation_time() -> None:
     frames = constant(25, 100, first=1.4)
-    chosen = list(ticks(frames, Sampling(frames=1, start=2.0, end=3.0)))
+    chosen = list(samples(frames, Sampling(frames=1, start=2.0, end=3.0)))
     assert (chosen[0].time, chosen[-1].time, len(chosen)) == (2.0, 2.96, 25)
 
 
 def test_adjoining_ranges_share_no_frame_and_lose_none() -> None:
     frames = constant(29.97, 100, digits=3)
     cut = frames[40].time + 0.0004
-    before = list(ticks(frames, Sampling(frames=1, end=cut)))
-    after = list(ticks(frames, Sampling(frames=1, start=cut)))
+    before = list(samples(frames, Sampling(frames=1, end=cut)))
+    after = list(samples(frames, Sampling(frames=1, start=cut)))
     assert before + after == frames
     assert len(before) == 40
 
@@ -153,7 +153,7 @@ def test_nothing_is_read_after_the_end() -> None:
         yield from constant(25, 50)
         pytest.fail("read too far")
 
-    assert len(list(ticks(frames(), Sampling(frames=1, end=1.0)))) == 25
+    assert len(list(samples(frames(), Sampling(frames=1, end=1.0)))) == 25
 
 
 @pytest.mark.parametrize("digits", [9, 3])
@@ -161,27 +161,27 @@ def test_nothing_is_read_after_the_end() -> None:
 def test_retiming_to_the_own_rate_changes_nothing(rate: float, digits: int) -> None:
     """Matroska's times are whole milliseconds: no frame may be doubled or lost for that."""
     frames = constant(rate, 300, digits=digits)
-    assert list(ticks(frames, Sampling(frames=1, fps=rate))) == frames
+    assert list(samples(frames, Sampling(frames=1, fps=rate))) == frames
 
 
 def test_retiming_to_half_the_rate_takes_every_second_frame() -> None:
     frames = constant(30, 90, digits=3)
-    assert list(ticks(frames, Sampling(frames=1, fps=15))) == frames[::2]
+    assert list(samples(frames, Sampling(frames=1, fps=15))) == frames[::2]
 
 
 def test_retiming_up_repeats_frames() -> None:
     frames = constant(10, 3)
-    assert [frame.time for frame in ticks(frames, Sampling(frames=1, fps=30))] == [0, 0, 0, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2]
+    assert [frame.time for frame in samples(frames, Sampling(frames=1, fps=30))] == [0, 0, 0, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2]
 
 
 def test_a_lasting_frame_is_shown_until_its_end_or_the_end_asked_for() -> None:
     frames = shown(0.0, 1.0, end=3.0)
-    assert [frame.time for frame in ticks(frames, Sampling(frames=1, fps=2))] == [0, 0, 1, 1, 1, 1]
-    assert [frame.time for frame in ticks(frames, Sampling(frames=1, fps=2, end=2.0))] == [0, 0, 1, 1]
+    assert [frame.time for frame in samples(frames, Sampling(frames=1, fps=2))] == [0, 0, 1, 1, 1, 1]
+    assert [frame.time for frame in samples(frames, Sampling(frames=1, fps=2, end=2.0))] == [0, 0, 1, 1]
 
 
 def test_a_frame_without_duration_still_gives_a_tick() -> None:
-    assert len(list(ticks([Shown(2.0, 2.0)], Sampling(frames=1, fps=25)))) == 1
+    assert len(list(samples([Shown(2.0, 2.0)], Sampling(frames=1, fps=25)))) == 1
 
 
 @given(
@@ -190,17 +190,17 @@ def test_a_frame_without_duration_still_gives_a_tick() -> None:
     fps=st.sampled_from([1.0, 4.0, 12.5, 25.0]),
 )
 def test_each_tick_shows_the_last_frame_not_after_it(gaps: list[int], first: int, fps: float) -> None:
-    """Times here are whole milliseconds, ticks are compared in exact arithmetic but for those that fall on the tolerance."""
+    """Times here are whole milliseconds, samples are compared in exact arithmetic but for those that fall on the tolerance."""
     times = [first]
     for gap in gaps:
         times.append(times[-1] + gap)
     frames = shown(*(time / 1000 for time in times[:-1]), end=times[-1] / 1000)
-    got = [round(frame.time * 1000) for frame in ticks(frames, Sampling(frames=1, fps=fps))]
+    got = [round(frame.time * 1000) for frame in samples(frames, Sampling(frames=1, fps=fps))]
     period = round(1000 / fps)
-    grid = [tick for tick in range(first, times[-1], period) if times[-1] - tick > 1 or tick == first]
-    for tick, time in zip(grid, got, strict=False):
-        on_display = [frame for frame in times[:-1] if frame <= tick]
-        assert time == on_display[-1] or (time == tick + 1 and time in times)
+    grid = [sample for sample in range(first, times[-1], period) if times[-1] - sample > 1 or sample == first]
+    for sample, time in zip(grid, got, strict=False):
+        on_display = [frame for frame in times[:-1] if frame <= sample]
+        assert time == on_display[-1] or (time == sample + 1 and time in times)
     assert abs(len(grid) - len(got)) <= 1
 
 
@@ -224,20 +224,20 @@ def test_wrong_values_are_refused_with_a_reason(options: dict[str, float], messa
 
 def test_a_rate_does_not_fill_a_gap_of_days() -> None:
     frames = [Shown(0.0, 0.5), Shown(0.5, 1e6), Shown(1e6, 1e6 + 0.5)]
-    taken, chosen = [], ticks(frames, Sampling(frames=1, fps=4))
+    taken, chosen = [], samples(frames, Sampling(frames=1, fps=4))
     with pytest.raises(VideoError, match=r"nothing new comes for 1000000 s after 0\.500 s"):
         taken.extend(chosen)
     assert taken == [frames[0], frames[0]]
     last = [Shown(0.0, 0.5), Shown(0.5, 1e6)]
     with pytest.raises(VideoError, match="nothing new comes"):
-        list(ticks(last, Sampling(frames=1, fps=4)))
-    assert len(list(ticks(frames, Sampling(frames=1)))) == 3
+        list(samples(last, Sampling(frames=1, fps=4)))
+    assert len(list(samples(frames, Sampling(frames=1)))) == 3
 
 
 def test_ticks_are_bounded_with_a_rate_and_without() -> None:
     frames = [Shown(0.0, 0.04), Shown(0.04, 0.08), Shown(1000.0, 1000.04)]
     for sampling, most in ((Sampling(frames=1), 2), (Sampling(frames=1, fps=25), 100)):
-        taken, chosen = [], ticks(frames, sampling, most=most)
+        taken, chosen = [], samples(frames, sampling, most=most)
         with pytest.raises(VideoError, match=f"more than {most} frames chosen"):
             taken.extend(chosen)
-        assert len(list(ticks(frames, Sampling(frames=1), most=3))) == 3
+        assert len(list(samples(frames, Sampling(frames=1), most=3))) == 3

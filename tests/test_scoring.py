@@ -14,7 +14,8 @@ import torch.nn.functional as F
 import ig65m
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Frames, Preprocessing
-from ig65m.video.clips import read_ticks, uniform_clips
+from ig65m.video.clips import uniform_clips
+from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling, uniform_starts
 from ig65m.zoo.load import load_model
 from tests import videos
@@ -48,7 +49,7 @@ def numbered(tmp_path_factory):
 
 def numbers(path, sampling, clips):
     whole = Preprocessing(resize=(32, 64), crop=(32, 64), mean=(0, 0, 0), std=(1, 1, 1))
-    found = uniform_clips(lambda chosen: read_ticks(path, chosen, whole), sampling, clips)
+    found = uniform_clips(lambda chosen: read_samples(path, chosen, whole), sampling, clips)
     return [([videos.number_in(picture) for picture in clip.pixels], clip.span) for clip in found]
 
 
@@ -68,7 +69,7 @@ def test_of_a_broken_video_the_good_part_is_spread_over(numbered, tmp_path):
     videos.encode_numbers(cut, videos.constant(50), options={"g": "10"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
     with pytest.raises(VideoError) as failure:
-        list(read_ticks(cut, Sampling(frames=1), Preprocessing(resize=(8, 8), crop=(8, 8), mean=(0, 0, 0), std=(1, 1, 1))))
+        list(read_samples(cut, Sampling(frames=1), Preprocessing(resize=(8, 8), crop=(8, 8), mean=(0, 0, 0), std=(1, 1, 1))))
     good = round(failure.value.last_good_time / 0.04)
     model = load_model(GOLDEN / "tiny_r2plus1d_10.pkl")
     prediction = ig65m.classify(cut, model=model, frames=8, clips=3)

@@ -20,7 +20,8 @@ from ig65m.search.index import Index
 from ig65m.server import service
 from ig65m.server.errors import ApiError
 from ig65m.server.service import Service
-from ig65m.types import ClipSpan, Features
+from ig65m.store.features import Features
+from ig65m.types import ClipSpan
 from tests.serving import PROGRAM, serving
 from tests.videos import constant, encode_numbers, number_in
 

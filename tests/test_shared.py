@@ -11,7 +11,7 @@ from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.engines.shared import PATIENCE, SharedEngine
 from ig65m.errors import ModelError, UsageError
-from ig65m.tasks import load_extractor
+from ig65m.tasks.extractor import Extractor
 from ig65m.zoo.load import load_model
 
 BAD = 255
@@ -197,12 +197,12 @@ def test_neighbours_change_no_more_than_the_last_bits(engine):
 
 def test_an_extractor_that_threads_share_gives_what_one_alone_gives(videos):
     paths = sorted(videos.glob("*.mp4"))[:8]
-    alone = load_extractor(model="r2plus1d_10_camera_motion", logits=True)
-    expected = list(alone.run(paths))
-    shared = load_extractor(model="r2plus1d_10_camera_motion", logits=True, shared=True)
+    alone = Extractor("r2plus1d_10_camera_motion", logits=True)
+    expected = list(alone.extract_many(paths))
+    shared = Extractor("r2plus1d_10_camera_motion", logits=True, shared=True)
     assert shared.settings == alone.settings
     with ThreadPoolExecutor(4) as pool:
-        got = list(pool.map(lambda path: next(shared.run([path])), paths))
+        got = list(pool.map(lambda path: next(shared.extract_many([path])), paths))
         predicted = list(pool.map(lambda path: next(shared.classify([path], top_k=2)), paths))
     for one, other, prediction in zip(expected, got, predicted, strict=True):
         assert other.spans == one.spans

@@ -12,7 +12,7 @@ import ig65m
 from ig65m.engines.base import Pooling
 from ig65m.engines.pytorch import find_device, pool
 from ig65m.errors import IgError, ModelError, UsageError, VideoError
-from ig65m.tasks import class_scores
+from ig65m.tasks.scoring import class_scores
 from ig65m.zoo.load import load_model
 from tests.videoresnet import random_model
 
@@ -67,7 +67,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_bad_video(model, bigbuckbunny
         raise ZeroDivisionError("a bug")
         yield
 
-    monkeypatch.setattr("ig65m.tasks.read_ticks", faulty)
+    monkeypatch.setattr("ig65m.tasks.extractor.read_samples", faulty)
     with pytest.raises(ZeroDivisionError):
         ig65m.extract(bigbuckbunny, model=model, in_process=True)
 
@@ -113,14 +113,15 @@ def test_frames_in_memory_are_the_same_video(model):
     rng = np.random.default_rng(0)
     array = rng.integers(0, 256, (20, 120, 160, 3), np.uint8)
     first = ig65m.extract(ig65m.Frames(array, fps=10.0), model=model)
-    second = ig65m.extract(array, fps=10.0, model=model)
+    with pytest.warns(DeprecationWarning, match=r"pass ig65m\.Frames"):
+        second = ig65m.extract(array, fps=10.0, model=model)
     np.testing.assert_array_equal(first.array, second.array)
     assert [span.start for span in first.spans] == pytest.approx([0.0, 0.8, 1.6])
     assert [span.end for span in first.spans] == pytest.approx([0.8, 1.6, 2.0])
     with pytest.raises(UsageError, match="fps"):
         ig65m.extract(array, model=model)
     with pytest.raises(UsageError, match="RGB bytes"):
-        ig65m.extract(array.astype(np.float32), fps=10.0, model=model)
+        ig65m.extract(ig65m.Frames(array.astype(np.float32), fps=10.0), model=model)
 
 
 def test_labels_replace_the_models(model, bigbuckbunny, tmp_path):

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from ig65m.errors import ModelError, UsageError
+from ig65m.models.card import MEAN, STD, VMZ, VMZ_CSN, Card
 from ig65m.models.network import empty
 from ig65m.models.spec import ARCHITECTURES, POOLED, C3DSpec, ResNetSpec
 from ig65m.types import Preprocessing
-from ig65m.zoo.cards import CARDS, MEAN, STD, VMZ, VMZ_CSN, Card, find_card, find_cards
+from ig65m.zoo.cards import CARDS, find_card, find_cards
 from ig65m.zoo.cost import cost
 from ig65m.zoo.hub import weights_file
 from ig65m.zoo.load import load_model

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
         UsageError,
         VideoError,
     )
-    from ig65m.store.formats import load as load_features
-    from ig65m.store.formats import save as save_features
-    from ig65m.tasks import Extractor, classify, classify_many, extract, extract_many, load_extractor
+    from ig65m.store.features import load as load_features
+    from ig65m.store.features import save as save_features
+    from ig65m.tasks.classify import classify, classify_clips, classify_many
+    from ig65m.tasks.extract import extract, extract_many
+    from ig65m.tasks.extractor import Extractor
     from ig65m.types import (
         Clip,
         ClipPrediction,
         ClipSpan,
         Failure,
-        Features,
         Frames,
         Label,
         Limits,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         Preprocessing,
         Segment,
     )
-    from ig65m.video.isolation import read_clips
+    from ig65m.video.clips import read_clips
     from ig65m.video.sampling import Sampling
     from ig65m.zoo.cards import CARDS as cards
     from ig65m.zoo.cards import list_models
@@ -45,19 +46,21 @@ __version__ = "0.1.0"
 _MODULES = {
     "engines.base": ["Pooling"],
     "errors": ["CheckpointError", "DownloadError", "IgError", "ModelError", "ProofError", "UsageError", "VideoError"],
-    "store.formats": ["load_features", "save_features"],
-    "tasks": ["Extractor", "classify", "classify_many", "extract", "extract_many", "load_extractor"],
+    "store.features": ["Features", "load_features", "save_features"],
+    "tasks.classify": ["classify", "classify_clips", "classify_many"],
+    "tasks.extract": ["extract", "extract_many"],
+    "tasks.extractor": ["Extractor", "load_extractor"],
     "types": [
-        *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Features", "Frames", "Label"),
+        *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label"),
         *("Limits", "Prediction", "Preprocessing", "Segment"),
     ],
-    "video.isolation": ["read_clips"],
+    "video.clips": ["read_clips"],
     "video.sampling": ["Sampling"],
     "zoo.cards": ["cards", "list_models"],
     "zoo.load": ["load_model"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-_NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS"}
+_NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS", "load_extractor": "Extractor"}
 
 __all__ = [
     "CheckpointError",
@@ -83,11 +86,11 @@ __all__ = [
     "VideoError",
     "cards",
     "classify",
+    "classify_clips",
     "classify_many",
     "extract",
     "extract_many",
     "list_models",
-    "load_extractor",
     "load_features",
     "load_model",
     "read_clips",

@@ -1,4 +1,4 @@
-"""Files that stand under their final name only when they are whole."""
+"""Files that get their final name only once they are complete on the disk."""
 
 import os
 import shutil
@@ -13,10 +13,10 @@ from ig65m.errors import UsageError
 
 @contextmanager
 def finished_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there gets the final name when the block ends without an error.
+    """Yield a temporary path beside `path`; the file there is renamed to `path` when the block ends without an error.
 
-    It is on the disk before it has that name, so that neither a kill nor a power cut leaves half a file there. Missing
-    folders are made then. Raises UsageError if a file stands where a folder is needed; an OSError says `path`.
+    It is synced before, so that neither a kill nor a power cut leaves half a file. Missing folders are created. Raises
+    UsageError if a file is where a folder is needed; an OSError names `path`.
     """
     temporary = nearest_folder(path.parent) / f".ig65m-{uuid.uuid4().hex}.part"
     try:
@@ -36,7 +36,7 @@ def finished_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder that only this user can enter; removed at the end of the block, also if a signal comes while it is made."""
+    """Yield a new private folder, and remove it when the block ends, also by a signal."""
     folder = parent / f"{prefix}{uuid.uuid4().hex}"
     try:
         folder.mkdir(mode=0o700)
@@ -46,7 +46,7 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when the disk has what was written to the file."""
+    """Flush a file to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -55,13 +55,13 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the disk has the folder's names, where the file system can say so of a folder."""
+    """Flush a folder's entries to the disk, if the file system supports it."""
     with suppress(OSError):
         sync(folder)
 
 
 def nearest_folder(folder: Path) -> Path:
-    """`folder` if it exists, else the nearest above it that does. Raises UsageError if a file is in the way."""
+    """Return the folder, or its nearest parent that exists. Raises UsageError if a file is in the way."""
     while not os.path.isdir(folder):  # noqa: PTH112 - Path's raises where the name is too long
         if os.path.lexists(folder) or folder == folder.parent:
             raise UsageError(f"{folder} is not a folder; choose another place")
@@ -70,14 +70,14 @@ def nearest_folder(folder: Path) -> Path:
 
 
 def check_place(path: Path) -> None:
-    """Raise UsageError if no file can be written at `path`: better before the long work than after it. Nothing is made."""
+    """Raise UsageError if no file can be written at `path`; called before long work. Nothing is created."""
     folder = nearest_folder(path.parent)
     longest = os.pathconf(folder, "PC_NAME_MAX")
     for name in path.parts:
         if len(os.fsencode(name)) > longest:
-            raise UsageError(f"{name[:40]}... is a name of {len(os.fsencode(name))} bytes; choose one of at most {longest}")
+            raise UsageError(f"{name[:40]}... has {len(os.fsencode(name))} bytes; choose a name of at most {longest}")
     try:
         with tempfile.TemporaryFile(prefix=".ig65m-", dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"nothing can be written in {folder} ({error.strerror}); choose another place") from error
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); choose another place") from error

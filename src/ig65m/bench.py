@@ -1,4 +1,6 @@
-"""How fast this machine turns video into features: decoding, the network, both together, and what arithmetic allows."""
+"""Measures how fast this machine turns video into features: decoding, network, both together, and the limit of its
+arithmetic.
+"""
 
 import platform
 import time
@@ -20,54 +22,48 @@ from ig65m.graph import OPSET
 from ig65m.models.network import Network, network
 from ig65m.pipeline import run
 from ig65m.types import Clip
-from ig65m.video.clips import Source
-from ig65m.video.isolation import read_clips
+from ig65m.video.clips import Source, read_clips
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.cards import Card, find_card
+from ig65m.zoo.cards import find_card
 from ig65m.zoo.cost import cost
 from ig65m.zoo.load import load_model
 
-SIDE = 2048  # of the matrices whose product measures the arithmetic limit
-SECONDS = 2.0  # that one measurement takes at least
+SIDE = 2048  # edge of the matrices whose product measures the arithmetic
+SECONDS = 2.0  # shortest duration of a measurement
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Clips a second, None where it was not measured.
-
-    `network`: the engine alone. `decode`: the video alone, to pixels of the network's size. `both`: the whole pipeline, the
-    engine loaded. `limit`: the multiply-adds of convolutions and last layer at the speed of a large matrix product of the
-    same precision in the same library; `gflops` is that speed.
-    """
+    """Clips a second; None if not measured."""
 
     engine: str
     precision: str
     device: str
     threads: int | None
     batch_size: int
-    network: float
-    limit: float
-    gflops: float
-    decode: float | None = None
-    both: float | None = None
+    network: float  # the engine alone
+    limit: float  # multiply-adds of convolutions and last layer at the speed of a large matrix product
+    gflops: float  # that speed, in the same precision and library
+    decode: float | None = None  # decoding alone, to pixels of the network's size
+    both: float | None = None  # the whole pipeline, with a loaded engine
 
 
 def network_for(model: str) -> Network:
-    """The network of a file, or of that name with random weights: speed does not depend on them, nor on a download."""
+    """Load a file; for a name, return the network with random weights, since speed does not depend on them."""
     if Path(model).suffix:
         return load_model(model)
     card = find_card(model)
     built = network(card.spec).eval()
     for module in built.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
-            torch.nn.init.constant_(module.weight, 0.5)  # or numbers grow from block to block, beyond what fp16 holds
+            torch.nn.init.constant_(module.weight, 0.5)  # otherwise values grow from block to block, beyond the range of fp16
     built.card = card
     return built
 
 
 def measure(runs: Sequence[tuple[Network, Choice]], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
-    """A `Speed` for each run of the same network, quantised or not. Raises what engines and videos raise."""
-    card: Card = runs[0][0].card
+    """Yield a `Speed` for each run of the same network, quantised or not."""
+    card = runs[0][0].card
     work = Work(preprocessing=card.preprocessing, frames=card.frames or 8, batch_size=batch_size)
     sampling = Sampling(frames=work.frames, frame_step=card.frame_step)
     decode = None if video is None else _decode_speed(video, sampling, work)
@@ -90,12 +86,12 @@ def measure(runs: Sequence[tuple[Network, Choice]], video: Path | None, *, batch
 
 
 def random_clips(work: Work, count: int) -> NDArray[Any]:
-    """Noise (count, T, H, W, 3), as engines take it."""
+    """Return noise (count, T, H, W, 3), as engines take it."""
     return np.random.default_rng(0).integers(0, 256, (count, *work.shape[1:]), np.uint8).astype(work.dtype)
 
 
 def seconds(job: Callable[[], Any]) -> float:
-    """The shortest time that `job` takes, of as many runs as take SECONDS together, at least three; a first is not timed."""
+    """Return the shortest time of `job` in at least three runs and at least SECONDS, after a run for warming up."""
     job()
     times: list[float] = []
     while len(times) < 3 or sum(times) < SECONDS:
@@ -106,7 +102,7 @@ def seconds(job: Callable[[], Any]) -> float:
 
 
 def product_speed(choice: Choice, precision: Precision) -> float:
-    """10⁹ operations a second of a large matrix product."""
+    """Return 10⁹ operations a second of a large matrix product."""
     operations = 2 * SIDE**3 / 1e9
     if choice.engine == "pytorch":
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -129,7 +125,7 @@ def product_speed(choice: Choice, precision: Precision) -> float:
 
 
 def _product_graph(*, whole: bool) -> tuple[bytes, NDArray[Any]]:
-    """The graph of a product of matrices, floats or `whole` numbers of a byte, and its left one, "a"."""
+    """Return the ONNX graph of a matrix product, in float32 or int8, and its left matrix "a"."""
     random = np.random.default_rng(0)
     a, b = (random.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
     weights: dict[str, NDArray[Any]] = {"b": b}
@@ -169,11 +165,11 @@ def _both_speed(video: Path, sampling: Sampling, work: Work, engine: Engine) -> 
     (result,) = run([video], read, engine, batch_size=work.batch_size)
     if result.error is not None:
         raise RuntimeError(result.error.message)
-    return len(result.spans) / (time.perf_counter() - start)
+    return len(result.clips) / (time.perf_counter() - start)
 
 
 def machine() -> dict[str, str]:
-    """What runs here: processor, Python and the versions of what computes."""
+    """Return the processor, and the versions of Python and of all libraries that compute."""
     names = ("ig65m", "torch", "openvino", "onnxruntime", "av", "numpy")
     info = Path("/proc/cpuinfo")
     model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line), "")

@@ -1,4 +1,4 @@
-"""A checkpoint of someone else's -> our three files, proven to be the same function."""
+"""Converts a checkpoint to safetensors, PyTorch and ONNX, and proves that all three are the same function."""
 
 import os
 from dataclasses import dataclass, replace
@@ -10,20 +10,23 @@ import torch
 from ig65m.atomic import check_place, nearest_folder, sync_folder, temporary_folder
 from ig65m.errors import ProofError, UsageError
 from ig65m.export import export_onnx, onnx_difference
+from ig65m.models.card import Card
 from ig65m.models.network import Network
 from ig65m.models.spec import Builder
-from ig65m.zoo.cards import Card
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
 
 TOLERANCE = 1e-4
 SUFFIXES = (".safetensors", ".pth", ".onnx")
-LONGEST_PROOF, LARGEST_PROOF = 64, 256  # frames, and pixels of a side: the graph is the same beyond, the memory is not
+LONGEST_PROOF, LARGEST_PROOF = (
+    64,
+    256,
+)  # most frames, and most pixels of an edge, of the test clips; the graph is the same beyond
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written, and the largest relative difference of ONNX Runtime to PyTorch on random clips."""
+    """The files written, and the largest relative difference of ONNX Runtime to PyTorch on random clips."""
 
     card: Card
     files: tuple[Path, ...]
@@ -41,34 +44,33 @@ def convert(
     origin: Builder | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """Convert `checkpoint` to OUT.safetensors, OUT.pth and OUT.onnx; nothing is left behind unless all three are proven.
+    """Convert `checkpoint` to OUT.safetensors, OUT.pth and OUT.onnx; unless all three are proven, no file is written.
 
-    The two weight files are read back and must give the very same logits; the ONNX file must agree with PyTorch to
-    TOLERANCE, on random clips of the network's own shape (up to LONGEST_PROOF frames and LARGEST_PROOF pixels) and of
-    another. `frames` is the clip length to record, and `classes` a number to check. `pool1` and `origin` are as in
-    `load_model`. Files that `overwrite` replaces are removed before the first new one gets its name, so old and new never
-    stand side by side.
+    Both weight files are read back and must be equal. The ONNX file must agree with PyTorch within TOLERANCE on random clips
+    of the network's shape (up to LONGEST_PROOF frames and LARGEST_PROOF pixels) and of another shape. `frames` is the clip
+    length to record, `classes` a number to check; `pool1` and `origin` are as in `load_model`. With `overwrite`, all old files
+    are removed before the first new one appears, so that old and new ones never mix.
 
-    Raises CheckpointError if the checkpoint cannot be converted, ProofError if a file is not the same function,
-    UsageError if the arguments contradict the checkpoint or files are in the way, OSError if the disk refuses.
+    Raises CheckpointError if the checkpoint cannot be converted, ProofError if a file is not the same function, UsageError if
+    the arguments contradict the checkpoint or files exist, OSError if the disk is full or faulty.
     """
     name = out.name.removesuffix(out.suffix) if out.suffix in SUFFIXES else out.name
     if name in ("", ".", ".."):
-        raise UsageError(f"{out} names no file; give a path such as {out / 'model'}")
+        raise UsageError(f"{out} is not a file name; give a path such as {out / 'model'}")
     files = tuple(out.with_name(name + suffix) for suffix in SUFFIXES)
     _check_places(files, checkpoint, overwrite=overwrite)
     model = load_model(checkpoint, pool1=pool1, origin=origin)
     if model.quantization is not None:
-        raise UsageError(f"{checkpoint} is in int8; convert the model that it was made from")
-    card: Card = model.card
+        raise UsageError(f"{checkpoint} is in int8; convert the model that it was quantised from")
+    card = model.card
     if classes is not None and classes != card.spec.classes:
-        raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out to take its own")
+        raise UsageError(f"{checkpoint} has {card.spec.classes} classes, not {classes}; leave --classes out")
     if frames is not None and card.frames not in (None, frames):
         raise UsageError(f"{checkpoint} is for clips of {card.frames} frames, not {frames}; leave --frames out")
     if labels is not None and len(labels) != card.spec.classes:
         raise UsageError(
-            f"{len(labels)} labels for the {card.spec.classes} classes of {checkpoint}; give one a class, in the order of its "
-            "outputs"
+            f"{len(labels)} labels for the {card.spec.classes} classes of {checkpoint}; give one for each class, in "
+            "the order of the outputs"
         )
     model.card = replace(
         card,
@@ -84,7 +86,7 @@ def convert(
         export_onnx(model, written[2])
         difference = _prove(model, written)
         out.parent.mkdir(parents=True, exist_ok=True)
-        for file in files:  # all old ones before the first new one: the three that stand there always belong together
+        for file in files:  # all old ones first, so that old and new ones never mix
             file.unlink(missing_ok=True)
         for source, target in zip(written, files, strict=True):
             source.replace(target)
@@ -93,18 +95,18 @@ def convert(
 
 
 def _check_places(files: tuple[Path, ...], checkpoint: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where one of `files` cannot or must not be written."""
-    check_place(files[0])  # it has the longest name
+    """Raise UsageError if one of `files` cannot or must not be written."""
+    check_place(files[0])  # the longest name
     if folders := [str(file) for file in files if file.is_dir()]:
         raise UsageError(f"{', '.join(folders)} is a folder; choose another name")
     if same := [str(file) for file in files if file.exists() and checkpoint.exists() and file.samefile(checkpoint)]:
         raise UsageError(f"{same[0]} is the checkpoint itself; choose another name")
     if (present := [str(file) for file in files if os.path.lexists(file)]) and not overwrite:
-        raise UsageError(f"{', '.join(present)} already there; choose another name or --overwrite")
+        raise UsageError(f"{', '.join(present)} already exists; choose another name, or use --overwrite")
 
 
 def _prove(model: Network, files: tuple[Path, ...]) -> float:
-    """Check the files against `model`; the largest relative difference of the ONNX one."""
+    """Check the files against `model`, and return the largest relative difference of the ONNX file."""
     weights, state_dict, graph = files
     frames = min(model.card.frames or 8, LONGEST_PROOF)
     generator = torch.Generator().manual_seed(0)
@@ -120,11 +122,11 @@ def _prove(model: Network, files: tuple[Path, ...]) -> float:
         if again.card != model.card or any(
             not torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items()
         ):
-            raise ProofError(f"{file.name} does not read back as what was written; is the disk sound?")
-    difference = float(np.max([onnx_difference(model, graph, clip) for clip in clips]))  # not a number if any is none
+            raise ProofError(f"{file.name} reads back differently than it was written; check the disk")
+    difference = float(np.max([onnx_difference(model, graph, clip) for clip in clips]))  # NaN if any is NaN
     if not difference <= TOLERANCE:
         raise ProofError(
             f"ONNX Runtime differs from PyTorch by {difference:.1e} of the largest output, more than {TOLERANCE:.0e}; "
-            "no file was kept"
+            "no file was written"
         )
     return difference

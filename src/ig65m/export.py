@@ -1,4 +1,4 @@
-"""A network -> ONNX: one self-contained file, with what a program needs to know to use it."""
+"""Exports a network to one self-contained ONNX file with its metadata."""
 
 import json
 from pathlib import Path
@@ -13,24 +13,25 @@ from torch import Tensor
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
 from ig65m.graph import CLIPS, Graph, add_head, add_maps
+from ig65m.models.card import Card
 from ig65m.models.network import Network
-from ig65m.zoo.cards import Card
 from ig65m.zoo.custom import as_network
 
-LONG = 8  # frames from which on the networks of VMZ are the same graph
+LONG = 8  # number of frames from which on VMZ's networks have the same graph
 
 
 def export_onnx(model: Network, path: Path) -> None:
-    """Write `model` as ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `logits`, if any, and `features`.
+    """Export a network to ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `features`, and `logits` if it has
+    classes.
 
-    N, T, H and W are free, T from 8 up: shorter clips are another graph of VMZ's, on which this one fails, and a network whose
-    card says fewer frames is written for just that many, as is one whose stem spans the clip. Of C3D only N is free. Batch
-    norms are folded into the convolutions. The metadata hold the card (`ig65m`) and, for programs that do not know it,
-    `labels`, `mean`, `std` (of RGB on 0..255), `frames`, `scores` (what makes scores of logits, "softmax" or "sigmoid"),
-    `origin`. Raises ModelError as `as_network`.
+    N, H, W and T are free, T from 8 on. VMZ's network is another graph for shorter clips, on which this one fails. If the card
+    has fewer than 8 frames, or the stem spans the clip, T is fixed. For C3D only N is free. Batch norms are folded.
+
+    The metadata have the card (`ig65m`), and for other programs `labels`, `mean` and `std` (of RGB on 0..255), `frames`,
+    `scores` ("softmax" or "sigmoid" of the logits) and `origin`. Raises ModelError as `as_network`.
     """
     model = as_network(model)
-    card: Card = model.card
+    card = model.card
     frames = card.frames or 2 * LONG
     short = any(model.spec.keeps_time(frames))
     fixed = short or model.spec.clip_frames is not None
@@ -55,16 +56,17 @@ def export_onnx(model: Network, path: Path) -> None:
 
 
 def _add_guard(graph: Graph) -> str:
-    """One, if clips have at least LONG frames; else running the graph fails: element LONG-1 of as many ones as frames."""
+    """Add a value that is 1 if clips have at least LONG frames; otherwise running the graph fails, by indexing out of range."""
     frames = graph.add("Shape", CLIPS, start=2, end=3)
     ones = graph.add("ConstantOfShape", frames, value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
     return graph.add("Gather", ones, graph.constant(np.array(LONG - 1)))
 
 
 def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
-    """Largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest output.
+    """Return the largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest
+    output.
 
-    Raises CheckpointError if the network's own outputs are not finite.
+    Raises CheckpointError if the network's outputs are not finite.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = ["logits", "features"] if model.spec.classes else ["features"]
@@ -73,7 +75,7 @@ def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
         maps = model.forward_features(clips)
         wanted = [model.forward_head(maps, pre_logits=name == "features") for name in names]
     if not all(bool(torch.isfinite(output).all()) for output in wanted):
-        raise CheckpointError("its weights are finite, but what they make of a random clip is not: this is no trained network")
+        raise CheckpointError("its output for a random clip is not finite: the weights were never trained")
     pairs = zip(got, wanted, strict=True)
     return float(torch.stack([(torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in pairs]).max())
 

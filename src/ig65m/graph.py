@@ -1,4 +1,4 @@
-"""A network -> its graph in ONNX, made for inference: batch norms folded into the convolutions, in float64, no dead nodes."""
+"""Builds the ONNX graph of a network for inference: batch norms are folded into convolutions in float64."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,19 @@ from ig65m.models.quantization import INPUT
 from ig65m.models.resnet import ResNet
 
 OPSET: Final = 20
-NORMALISED: Final = "normalised"  # pixels, before their axes are put in the network's order
-CLIPS: Final = "clips"  # what the network takes
-SMALL: Final = 1024  # bytes of a constant that stays in the graph; engines want to see those
+NORMALISED: Final = "normalised"  # pixels, before their axes are permuted
+CLIPS: Final = "clips"  # input of the network
+SMALL: Final = 1024  # largest constant in bytes that stays in the graph, where engines can see it
 _ALIGNED: Final = 64  # bytes
 _PLACES: Final = (2, 3, 4)  # axes of time, height and width
 
 
 class Graph:
-    """Nodes and weights, added one after the other; a value goes by the name that adding it gives.
+    """Nodes and weights of a graph, added one by one; each value has the name that adding it returns.
 
-    Nodes that compute what a module of `model` gives have its path for a name. Where the network is quantised, their values
-    are rounded, and the weights are whole numbers. With a file for `weights` the graph refers to it by its name, in its own
-    folder, and memory holds none of them.
+    A node that computes the output of a module of `model` has the module's path as name. In a quantised network, values are
+    rounded and weights are integers. With a file for `weights`, the graph refers to it by its name in the same folder, and no
+    weights stay in memory.
     """
 
     def __init__(self, model: Network, weights: BinaryIO | None = None) -> None:
@@ -43,14 +43,14 @@ class Graph:
         self.quantization = model.quantization
 
     def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Add a node; the name of its output, which is `name` if one is given."""
+        """Add a node, and return the name of its output: `name` if given."""
         nodes = self.proto.graph.node
         name = name or f"{operator.lower()}_{len(nodes)}"
         nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, values: Tensor | NDArray[Any], name: str | None = None) -> str:
-        """Add a constant; its name."""
+        """Add a constant, and return its name."""
         array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
         name = name or f"constant_{len(self.proto.graph.initializer)}"
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -67,7 +67,7 @@ class Graph:
         return name
 
     def weight(self, values: Tensor, path: str) -> str:
-        """Add the weight (C, ...) of the convolution with that path."""
+        """Add the weight (C, ...) of the convolution at a path."""
         if self.quantization is None or path not in self.quantization.steps:
             return self.constant(values, f"{path}.weight")
         steps = self.quantization.steps[path]
@@ -75,7 +75,7 @@ class Graph:
         return self.add("DequantizeLinear", self.constant(whole, f"{path}.weight"), self.constant(steps), axis=0)
 
     def rounded(self, value: str, path: str) -> str:
-        """A value, which is the output of the module with that path, as the quantised network has it."""
+        """Quantise the output of the module at a path, if the network does."""
         if self.quantization is None or path not in self.quantization.ranges:
             return value
         step, zero = self.quantization.step(path)
@@ -83,13 +83,13 @@ class Graph:
         return self.add("DequantizeLinear", self.add("QuantizeLinear", value, *grid), *grid)
 
     def rename(self, value: str, name: str) -> None:
-        """Give a value another name."""
+        """Rename a value."""
         for node in self.proto.graph.node:
             for values in (node.input, node.output):
                 values[:] = [name if old == value else old for old in values]
 
     def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The whole."""
+        """Return the finished model."""
         self.proto.graph.input.extend(inputs)
         self.proto.graph.output.extend(outputs)
         return self.proto
@@ -104,7 +104,7 @@ def add_pixels(graph: Graph, pixels: str, mean: Sequence[float], std: Sequence[f
 
 
 def add_maps(graph: Graph, clips: str, model: Network, frames: int) -> str:
-    """Clips of `frames` frames -> feature maps, as the network's `forward_features` computes them."""
+    """Clips of `frames` frames -> feature maps, as `forward_features`."""
     clips = graph.rounded(clips, INPUT)
     if isinstance(model, C3D):
         return _chain(graph, clips, list(model.parts()))
@@ -116,7 +116,7 @@ def add_maps(graph: Graph, clips: str, model: Network, frames: int) -> str:
 
 
 def add_head(graph: Graph, maps: str, model: Network) -> tuple[str, str | None]:
-    """Feature maps -> the features and, if there is a last layer, the logits, as `forward_head` computes them."""
+    """Feature maps -> features, and logits if there are classes, as `forward_head`."""
     if isinstance(model, C3D):
         features = graph.add("Relu", _linear(graph, graph.add("Flatten", maps), model.fc6))
         hidden = graph.add("Relu", _linear(graph, features, model.fc7))
@@ -128,7 +128,7 @@ def add_head(graph: Graph, maps: str, model: Network) -> tuple[str, str | None]:
 
 
 def add_class_map(graph: Graph, maps: str, model: ResNet, window: tuple[int, int]) -> str:
-    """Feature maps -> the logits of each place of a `window` (height, width), as `class_map` computes them."""
+    """Feature maps -> logits for each position of a `window` (height, width), as `class_map`."""
     x = graph.add("ReduceMean", maps, graph.constant(np.array([2])), keepdims=1)
     x = graph.add("AveragePool", x, kernel_shape=(1, *window), strides=(1, 1, 1))
     weight = model.fc.weight[:, :, None, None, None]
@@ -137,7 +137,7 @@ def add_class_map(graph: Graph, maps: str, model: ResNet, window: tuple[int, int
 
 
 def _chain(graph: Graph, x: str, parts: nn.Module | Sequence[nn.Module], *, keep_time: bool = False) -> str:
-    """Modules that follow each other; `keep_time` drops the temporal strides."""
+    """Add modules in sequence; `keep_time` drops temporal strides."""
     flat = [leaf for part in ([parts] if isinstance(parts, nn.Module) else parts) for leaf in _leaves(part)]
     for part, after in pairwise([*flat, None]):
         path = graph.paths[part]
@@ -160,7 +160,7 @@ def _chain(graph: Graph, x: str, parts: nn.Module | Sequence[nn.Module], *, keep
             pads = _triple(part.padding) * 2
             x = graph.add("MaxPool", x, name=path, kernel_shape=part.kernel_size, strides=part.stride, pads=pads)
         elif not isinstance(part, nn.BatchNorm3d | nn.Identity):
-            raise TypeError(f"there is no way to export a {type(part).__name__}")
+            raise TypeError(f"cannot export a {type(part).__name__}")
         x = graph.rounded(x, path)
     return x
 
@@ -191,7 +191,7 @@ def _linear(graph: Graph, x: str, layer: nn.Linear) -> str:
 
 
 def _scaled(graph: Graph, logits: str, model: Network, shape: tuple[int, ...]) -> str:
-    """What a multi-label network does to the logits of its last layer."""
+    """Add the layer after the last one of a multi-label network."""
     if not model.spec.multi_label:
         return logits
     scaled = graph.add("Mul", logits, graph.constant(model.pred_logit.weight.view(shape)))

@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed."""
+"""Returns freed memory to the system."""
 
 import ctypes
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3  # glibc's malloc.h
 _BLOCK: Final = 1 << 20  # bytes
-_USUAL: Final = 32 << 20  # glibc raises its own threshold up to this as a program goes on
+_USUAL: Final = 32 << 20  # highest value of glibc's dynamic threshold
 
 
 @contextmanager
 def release_memory() -> Iterator[None]:
-    """Blocks of a MiB and more that are allocated within go back to the system as soon as they are freed.
+    """Within the block, return freed allocations of a MiB and more to the system at once.
 
-    For loading, which needs much memory for a moment: glibc would keep that for later. Other C libraries keep their ways.
+    Loading a network needs much memory for a moment, which glibc would keep. Other C libraries are left alone.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt"):

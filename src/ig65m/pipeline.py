@@ -18,14 +18,30 @@ Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 ReadClips = Callable[[Source], Generator[Clip, None, None]]
 
 
-@dataclass
-class VideoResult:
-    """What the network said of one video's clips, in order: a row of features and of logits for each span."""
+@dataclass(frozen=True)
+class ClipResult:
+    """Features and logits of one clip, as the engine returns them for it."""
 
     source: Source
-    spans: list[ClipSpan] = field(default_factory=list)
-    features: list[NDArray[np.float32]] = field(default_factory=list)
-    logits: list[NDArray[np.float32]] = field(default_factory=list)
+    span: ClipSpan
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VideoEnd:
+    """A video has no more clips; `error` says why it broke off or could not be read."""
+
+    source: Source
+    error: Failure | None
+
+
+@dataclass
+class VideoResult:
+    """All clips of one video, in order."""
+
+    source: Source
+    clips: list[ClipResult] = field(default_factory=list)
     error: Failure | None = None
 
     @property
@@ -33,14 +49,7 @@ class VideoResult:
         """ok; partial if an error left some clips; failed if it left none."""
         if self.error is None:
             return "ok"
-        return "partial" if self.spans else "failed"
-
-
-@dataclass(frozen=True)
-class _End:
-    """The last word on a video; `error` if it broke off."""
-
-    error: Failure | None
+        return "partial" if self.clips else "failed"
 
 
 class _Stopped(Exception):
@@ -48,7 +57,7 @@ class _Stopped(Exception):
 
 
 class _Reader(threading.Thread):
-    """Decodes videos one after the other into a bounded queue of (number of the video, clip or end)."""
+    """Decodes videos one after the other into a bounded queue of clips and ends."""
 
     def __init__(
         self, sources: Iterable[Source], read_clips: ReadClips, room: int, interrupt: Callable[[], None] | None
@@ -57,7 +66,7 @@ class _Reader(threading.Thread):
         self.sources = sources
         self.read_clips = read_clips
         self.interrupt = interrupt
-        self.queue: queue.Queue[tuple[Source, Clip | _End] | BaseException | None] = queue.Queue(room)
+        self.queue: queue.Queue[tuple[Source, Clip] | VideoEnd | BaseException | None] = queue.Queue(room)
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -67,7 +76,7 @@ class _Reader(threading.Thread):
             self._put(None)
         except _Stopped:
             pass
-        except BaseException as error:  # a fault of the program: it is raised where the results are consumed
+        except BaseException as error:  # a bug: it is raised where the results are consumed
             with suppress(_Stopped):
                 self._put(error)
 
@@ -81,9 +90,9 @@ class _Reader(threading.Thread):
             failure = Failure("decode", str(error))
             if isinstance(error, VideoError):
                 failure = replace(failure, last_good_time=error.last_good_time, gaps=error.gaps)
-        self._put((source, _End(failure)))
+        self._put(VideoEnd(source, failure))
 
-    def _put(self, item: tuple[Source, Clip | _End] | BaseException | None) -> None:
+    def _put(self, item: tuple[Source, Clip] | VideoEnd | BaseException | None) -> None:
         while not self.stopping.is_set():
             try:
                 return self.queue.put(item, timeout=0.1)
@@ -91,7 +100,7 @@ class _Reader(threading.Thread):
                 continue
         raise _Stopped
 
-    def items(self, stopping: Callable[[], bool]) -> Iterator[tuple[Source, Clip | _End]]:
+    def items(self, stopping: Callable[[], bool]) -> Iterator[tuple[Source, Clip] | VideoEnd]:
         while not stopping():
             try:
                 item = self.queue.get(timeout=0.5)
@@ -104,9 +113,9 @@ class _Reader(threading.Thread):
             yield item
 
     def stop(self) -> None:
-        """Let go of the thread: it ends at its next clip, which without `interrupt` may be a long way into a video."""
+        """End the thread at its next clip; `interrupt` is called if that takes long."""
         self.stopping.set()
-        self.join(timeout=0.3)  # enough where it waits for room in the queue
+        self.join(timeout=0.3)  # enough if it waits for room in the queue
         if self.is_alive() and self.interrupt is not None:
             self.interrupt()
         self.join(timeout=5)
@@ -114,6 +123,49 @@ class _Reader(threading.Thread):
 
 def _never() -> bool:
     return False
+
+
+def run_clips(
+    sources: Iterable[Source],
+    read_clips: ReadClips,
+    engine: Run,
+    *,
+    batch_size: int,
+    interrupt: Callable[[], None] | None = None,
+    stopping: Callable[[], bool] | None = None,
+) -> Generator[ClipResult | VideoEnd, None, None]:
+    """Yield the result of each clip as soon as its batch is done, and a VideoEnd after the last clip of each video.
+
+    Results come in the order of the sources and of their clips; memory holds a few batches. A video that cannot be read, or
+    breaks off, ends with an error; the others go on. `interrupt` makes a `read_clips` at work in another thread raise soon.
+    Once `stopping` returns True, no more clips are taken; those that were taken are finished.
+    """
+    reader = _Reader(sources, read_clips, max(4, 2 * batch_size), interrupt)
+    reader.start()
+    pending: list[tuple[Source, Clip] | VideoEnd] = []
+
+    def flush() -> Iterator[ClipResult | VideoEnd]:
+        clips = [item[1] for item in pending if not isinstance(item, VideoEnd)]
+        rows = zip(*engine(np.stack([clip.pixels for clip in clips])), strict=True) if clips else iter(())
+        for item in pending:
+            if isinstance(item, VideoEnd):
+                yield item
+            else:
+                source, clip = item
+                yield ClipResult(source, clip.span, *next(rows))
+        pending.clear()
+
+    try:
+        clips = 0
+        for item in reader.items(stopping or _never):
+            pending.append(item)
+            clips += not isinstance(item, VideoEnd)
+            if clips in (0, batch_size):
+                yield from flush()
+                clips = 0
+        yield from flush()
+    finally:
+        reader.stop()
 
 
 def run(
@@ -126,50 +178,18 @@ def run(
     interrupt: Callable[[], None] | None = None,
     stopping: Callable[[], bool] | None = None,
 ) -> Iterator[VideoResult]:
-    """A result for each source, in their order, as soon as its last clip is through; memory holds a few batches.
-
-    A video that cannot be read, or breaks off, becomes a result with an error; the others go on. `on_clip` is told of
-    each clip when the network is done with it. `interrupt` makes a `read_clips` at work in another thread raise soon. Once
-    `stopping` says so no more clips are taken; those that were go through, and the videos that are whole then are the last.
-    """
-    reader = _Reader(sources, read_clips, max(4, 2 * batch_size), interrupt)
-    reader.start()
-    open_results: list[VideoResult] = []  # of the videos whose end has not been reached or not been given out
-    ended: list[bool] = []
-    waiting: list[tuple[VideoResult, Clip]] = []
-
-    def flush() -> None:
-        if not waiting:
-            return
-        features, logits = engine(np.stack([clip.pixels for _, clip in waiting]))
-        for (result, clip), row, scores in zip(waiting, features, logits, strict=True):
-            result.spans.append(clip.span)
-            result.features.append(row)
-            result.logits.append(scores)
-            if on_clip is not None:
-                on_clip(result.source, clip.span)
-        waiting.clear()
-
-    def finished() -> Iterator[VideoResult]:
-        held = {id(result) for result, _ in waiting}
-        while ended and ended[0] and id(open_results[0]) not in held:
-            ended.pop(0)
-            yield open_results.pop(0)
-
-    try:
-        for source, item in reader.items(stopping or _never):
-            if not ended or ended[-1]:
-                open_results.append(VideoResult(source))
-                ended.append(False)
-            if isinstance(item, _End):
-                open_results[-1].error = item.error
-                ended[-1] = True
+    """Yield a result for each video after its last clip; otherwise as `run_clips`. `on_clip` is called after each clip."""
+    result: VideoResult | None = None
+    with closing(
+        run_clips(sources, read_clips, engine, batch_size=batch_size, interrupt=interrupt, stopping=stopping)
+    ) as results:
+        for item in results:
+            result = result or VideoResult(item.source)
+            if isinstance(item, ClipResult):
+                result.clips.append(item)
+                if on_clip is not None:
+                    on_clip(item.source, item.span)
             else:
-                waiting.append((open_results[-1], item))
-                if len(waiting) == batch_size:
-                    flush()
-            yield from finished()
-        flush()
-        yield from finished()
-    finally:
-        reader.stop()
+                result.error = item.error
+                yield result
+                result = None

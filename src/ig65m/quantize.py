@@ -1,4 +1,4 @@
-"""A network in int8: NNCF's post-training quantisation, calibrated on clips of the user's own videos."""
+"""Quantises a network to int8 with NNCF, calibrated on clips of the user's videos."""
 
 import copy
 import logging
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -21,15 +20,14 @@ from ig65m.engines.choice import choose
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.graph import CLIPS, NORMALISED
 from ig65m.models.folding import fold
-from ig65m.models.network import Network
-from ig65m.models.quantization import INPUT, Quantization, simulate
+from ig65m.models.network import Network, simulate
+from ig65m.models.quantization import INPUT, Quantization
 from ig65m.types import Limits
-from ig65m.video.isolation import read_clips
+from ig65m.video.clips import Source, read_clips
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.cards import Card
 from ig65m.zoo.custom import as_network
 
-HELD_OUT: Final = 4  # every fourth clip is kept from the calibration, to measure on
+HELD_OUT: Final = 4  # every fourth clip is held out for the measurement
 MIN_COSINE: Final = 0.99
 MIN_SAME: Final = 0.97
 
@@ -38,16 +36,12 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near int8 is to float32 on clips that the calibration did not see.
-
-    cosine, least_cosine: of the features, the mean and the least over clips. same: the share of clips whose best class is
-    the same, None for a network without classes.
-    """
+    """How well int8 agrees with float32 on held-out clips."""
 
     clips: int
-    cosine: float
+    cosine: float  # of the features, mean over clips
     least_cosine: float
-    same: float | None
+    same: float | None  # share of clips with the same best class; None without classes
 
     def __str__(self) -> str:
         classes = "" if self.same is None else f", same best class {self.same:.1%}"
@@ -55,21 +49,21 @@ class Agreement:
 
     @property
     def enough(self) -> bool:
-        """Whether it reaches MIN_COSINE and MIN_SAME."""
+        """Whether MIN_COSINE and MIN_SAME are reached."""
         return self.cosine >= MIN_COSINE and (self.same is None or self.same >= MIN_SAME)
 
 
 def calibration_clips(
-    videos: Sequence[Path | str], work: Work, frame_step: int, most: int, limits: Limits, on_failure: Callable[[str], None]
+    videos: Sequence[Source], work: Work, frame_step: int, most: int, limits: Limits, on_failure: Callable[[str], None]
 ) -> list[Pixels]:
-    """Some `most` clips (T, H, W, 3), the same number of each video and evenly spread over it, none overlapping another.
+    """Return about `most` clips (T, H, W, 3), equally many from each video, evenly spread over it and without overlap.
 
-    `on_failure` is told why a video gave none, or not all. Raises VideoError if none gave any.
+    `on_failure` is called with the reason if a video gives no clips, or not all. Raises VideoError if no video gives any.
     """
     sampling = Sampling(frames=work.frames, frame_step=frame_step)
     clips: list[Pixels] = []
 
-    def read(video: Path | str) -> Iterator[Pixels]:
+    def read(video: Source) -> Iterator[Pixels]:
         try:
             yield from (clip.pixels for clip in read_clips(video, sampling, work.preprocessing, limits=limits))
         except (VideoError, OSError) as error:
@@ -78,12 +72,12 @@ def calibration_clips(
     for video in videos:
         clips += spread(read(video), math.ceil(most / len(videos)))
     if not clips:
-        raise VideoError("none of the videos gave a clip to calibrate with")
+        raise VideoError("no clip could be read from the videos")
     return clips
 
 
 def spread(clips: Iterable[Pixels], most: int) -> list[Pixels]:
-    """From `most` to twice as many of the clips, evenly spread over them; all if there are fewer."""
+    """Return `most` to twice as many of the clips, evenly spread; all if there are fewer."""
     kept: list[Pixels] = []
     every = 1
     for index, clip in enumerate(clips):
@@ -95,23 +89,23 @@ def spread(clips: Iterable[Pixels], most: int) -> list[Pixels]:
 
 
 def split(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
-    """Clips to calibrate with, and to measure on. Raises UsageError if there are too few for that."""
+    """Split clips into those for calibration and held-out ones. Raises UsageError if there are too few."""
     if len(clips) < HELD_OUT:
-        raise UsageError(f"there are {len(clips)} clips in these videos; give footage of at least {HELD_OUT}, better of 100")
+        raise UsageError(f"the videos have {len(clips)} clips; give at least {HELD_OUT}, better 100")
     held_out = clips[HELD_OUT - 1 :: HELD_OUT]
     return [clip for index, clip in enumerate(clips) if index % HELD_OUT != HELD_OUT - 1], list(held_out)
 
 
 def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
-    """The network with the weights and ranges of values of int8, calibrated on clips (T, H, W, 3) as engines take them.
+    """Return the network in int8, calibrated on clips (T, H, W, 3) as engines take them.
 
-    The head stays float32, as do depthwise convolutions, which are no faster in int8.
+    The head and depthwise convolutions, which are no faster in int8, stay float32.
 
-    Raises ModelError if the network is in int8 already, UsageError if NNCF is not installed.
+    Raises ModelError if the network is already in int8, UsageError if NNCF is not installed.
     """
     model = as_network(model)
     if model.quantization is not None:
-        raise ModelError(f"{model.card.name} is in int8 already; quantise the network that it was made from")
+        raise ModelError(f"{model.card.name} is already in int8; quantise the network that it was made from")
     try:
         import nncf
     except ImportError:
@@ -121,7 +115,7 @@ def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
     dataset = nncf.Dataset(clips, lambda clip: {"pixels": clip[None]})
     floats = nncf.IgnoredScope(types=["MatMul", "GroupConvolution"], validate=False)
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    with redirect_stdout(StringIO()):  # where it draws its bars
+    with redirect_stdout(StringIO()):  # NNCF prints progress bars
         done = nncf.quantize(graph, dataset, subset_size=len(clips), ignored_scope=floats)
     own = copy.deepcopy(model)
     fold(own)
@@ -136,13 +130,13 @@ def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
             nn.Parameter(torch.from_numpy(each.copy()), requires_grad=False) for each in (values, bias.reshape(-1))
         )
     simulate(own, Quantization(steps, dict(_ranges(done))))
-    card: Card = model.card
+    card = model.card
     own.card = replace(
         card,
         name=f"{card.name}_int8",
         frames=work.frames,
         origin=f"quantised to int8 from {card.name}",
-        top1=None,  # which nobody has measured in int8
+        top1=None,  # accuracy in int8 is not known
         top5=None,
         clip_top1=None,
         embedded=False,
@@ -170,7 +164,7 @@ def agreement(model: Network, quantized: Network, clips: Sequence[Pixels], work:
 
 
 def _convolutions(graph: openvino.Model) -> Iterator[tuple[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]]:
-    """By path: the whole numbers, step and bias of each convolution that NNCF has quantised."""
+    """Yield path, integer weights, step and bias of each quantised convolution."""
     for node in graph.get_ops():
         if node.get_type_name() != "Convolution":
             continue
@@ -185,7 +179,7 @@ def _convolutions(graph: openvino.Model) -> Iterator[tuple[str, tuple[NDArray[An
 
 
 def _ranges(graph: openvino.Model) -> Iterator[tuple[str, tuple[float, float]]]:
-    """By path: the least and the greatest value of what NNCF rounds."""
+    """Yield path, lowest and highest value of each quantised output."""
     for node in graph.get_ops():
         if node.get_type_name() == "FakeQuantize":
             source = node.input_value(0).get_node().get_friendly_name()
@@ -194,7 +188,7 @@ def _ranges(graph: openvino.Model) -> Iterator[tuple[str, tuple[float, float]]]:
 
 
 def _constants(node: openvino.Node) -> list[NDArray[Any]]:
-    """All constants that a node's values are computed from; what only its shape depends on is left out."""
+    """Return all constants that a node's values are computed from, except those that only shapes depend on."""
     if node.get_type_name() == "Constant":
         return [node.get_data()]
     if node.get_type_name() == "ShapeOf":

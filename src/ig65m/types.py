@@ -1,9 +1,9 @@
-"""Small frozen values that the rooms hand to each other; times are in seconds."""
+"""Values that the public API takes and returns; all times are in seconds."""
 
 import operator
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from ig65m.errors import UsageError, check_choice
 
 MAX_FPS = 1000.0
-"""Ticks a second: more is a mistake, and most of them would show the same frame."""
+"""Highest rate at which a video can be sampled."""
 
 MAX_BATCH = 1024
-"""Clips that go through a network together: more is a mistake, no machine gains by it."""
+"""Largest batch in clips; no machine gains by more."""
 
 MAX_CROPS = 16
-"""Crops of one picture, and MAX_CLIPS clips spread over a video: more is a mistake, they would hardly differ."""
+"""Most crops of one frame; more would hardly differ."""
 
 MAX_CLIPS = 1000
+"""Most clips spread over one video."""
 
 MAX_FRAMES = 10_000
-"""Frames in a clip, and from one of its frames to the next: more is a mistake or an attack on the memory."""
+"""Most frames in a clip, and largest step between them; more would exhaust the memory."""
 
 Resampling = Literal["fast_bilinear", "area", "float_bilinear"]
 Status = Literal["ok", "partial", "failed"]
@@ -32,21 +33,25 @@ Status = Literal["ok", "partial", "failed"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its pictures: part of its card.
+    """How frames become input of a network; part of its card.
 
-    `resize` is (height, width), the aspect ratio ignored, or one number, the shorter edge, the aspect ratio kept and the longer
-    edge rounded down; `crop` is (height, width), cut from the middle, or `crops` of them spread evenly along the longer edge,
-    from one end to the other. `mean` and `std` are of RGB on 0..255. `resampling` says who resizes: libswscale with its flag
-    FAST_BILINEAR or AREA, straight from the decoded pixel format (BT.601 matrix) to RGB bytes with the crop's corner rounded
-    down; or "float_bilinear", in float without antialiasing, the corner rounded half to even, as ig65m-pytorch did.
+    Resampling "fast_bilinear" and "area" are flags of libswscale, which converts the decoded pixel format (BT.601 matrix) to
+    RGB bytes of the new size in one step; the crop's corner is rounded down. "float_bilinear" is the way of ig65m-pytorch:
+    bilinear in float without antialiasing, the crop's corner rounded half to even.
+
+    Raises UsageError if a value is out of range.
+
+    Example:
+        >>> ig65m.cards["r2plus1d_34_32_kinetics"].preprocessing.resize
+        (128, 171)
     """
 
-    resize: tuple[int, int] | int
-    crop: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    resize: tuple[int, int] | int  # (height, width) whatever the aspect ratio; or the shorter edge, the longer rounded down
+    crop: tuple[int, int]  # (height, width), from the centre
+    mean: tuple[float, float, float]  # of RGB on 0..255
+    std: tuple[float, float, float]  # of RGB on 0..255
     resampling: Resampling = "fast_bilinear"
-    crops: int = 1
+    crops: int = 1  # number of crops, spread evenly along the longer edge
 
     def __post_init__(self) -> None:
         if type(self.crops) is not int or not 1 <= self.crops <= MAX_CROPS:
@@ -64,22 +69,26 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Frames:
-    """A video in memory: RGB pictures (T, H, W, 3) uint8, `fps` a second, the first at time 0."""
+    """A video in memory; the first frame is at 0 s. Raises UsageError for another shape, dtype or rate.
 
-    array: NDArray[np.uint8]
-    fps: float
+    Example:
+        >>> video = ig65m.Frames(numpy.zeros((50, 240, 320, 3), numpy.uint8), fps=25)
+        >>> ig65m.extract(video, model="r2plus1d_10_camera_motion").array.shape
+        (4, 128)
+    """
+
+    array: NDArray[np.uint8]  # RGB (T, H, W, 3)
+    fps: float  # frame rate
 
     def __post_init__(self) -> None:
         if self.array.dtype != np.uint8 or self.array.ndim != 4 or self.array.shape[-1] != 3 or 0 in self.array.shape:
-            raise UsageError(
-                f"frames in memory must be RGB bytes of shape (T, H, W, 3), got {self.array.dtype} {self.array.shape}"
-            )
+            raise UsageError(f"frames must be RGB bytes, uint8 (T, H, W, 3); got {self.array.dtype} {self.array.shape}")
         if not 0 < self.fps < float("inf"):
             raise UsageError(f"fps must be a positive number, got {self.fps}")
 
 
 def check_range(start: float | None, end: float | None) -> None:
-    """Raise UsageError unless these are finite seconds, the start before the end; None is the video's own."""
+    """Raise UsageError unless start and end are finite seconds in that order; None is the start or end of the video."""
     for name, time in (("start", start), ("end", end)):
         if time is not None and not (isinstance(time, int | float) and isfinite(time)):
             raise UsageError(f"{name} must be a finite number of seconds, got {time!r}")
@@ -88,7 +97,7 @@ def check_range(start: float | None, end: float | None) -> None:
 
 
 def ascending_starts(starts: Iterable[int]) -> tuple[int, ...]:
-    """Frame numbers at which clips start, in ascending order; one may come twice. Raises UsageError for anything else."""
+    """Return frame numbers in ascending order, repeated ones included. Raises UsageError for anything else."""
     try:
         numbers = sorted(operator.index(start) for start in starts)
     except TypeError:
@@ -100,15 +109,20 @@ def ascending_starts(starts: Iterable[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video file or of a folder of images. These values override the options given for all videos.
+    """A part of a video file or of a folder of images. Its values override the options given for all videos.
 
     Raises UsageError if a value is out of range.
+
+    Example:
+        >>> features = ig65m.extract(ig65m.Segment("video.mp4", start=1.0, end=2.0), model="r2plus1d_10_camera_motion")
+        >>> features.spans[0].start
+        1.0
     """
 
     path: str
-    start: float | None = None  # seconds of the stream
-    end: float | None = None  # seconds of the stream
-    starts: tuple[int, ...] | None = None  # frames at which clips start, in place of a stride; kept in ascending order
+    start: float | None = None  # in seconds of the stream; None: start of the video
+    end: float | None = None  # in seconds of the stream; None: end of the video
+    starts: tuple[int, ...] | None = None  # frames at which clips start, instead of a stride; in ascending order
 
     def __post_init__(self) -> None:
         path = os.fspath(self.path) if isinstance(self.path, os.PathLike) else self.path
@@ -119,7 +133,7 @@ class Segment:
         if self.starts is not None:
             object.__setattr__(self, "starts", ascending_starts(self.starts))
             if not self.starts:
-                raise UsageError("the starts of a segment are empty; leave them out to take clips of all of it")
+                raise UsageError("the starts of a segment are empty; leave them out for clips of the whole segment")
 
     def __str__(self) -> str:
         if self.starts is not None:
@@ -131,16 +145,20 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one video may cost before it is given up: beyond a limit it is partial or failed, and the others go on.
+    """What one video may cost. A video beyond a limit is partial or failed; other videos go on.
 
-    pixels: in one picture. frames: decoded from a video, and chosen from it. memory: bytes that the process which decodes may
-    use. seconds: without a new frame. The last two hold where decoding runs in a process of its own.
+    `memory` and `seconds` hold for decoding in a worker process only. Raises UsageError if a value is out of range.
+
+    Example:
+        >>> limits = ig65m.Limits(frames=20_000, seconds=10)
+        >>> ig65m.classify("video.mp4", model="r2plus1d_10_camera_motion", limits=limits).status
+        'ok'
     """
 
-    pixels: int = 36_000_000  # 8192 x 4320 has 35.4 million
-    frames: int = 5_000_000  # 46 hours at 30 a second
-    memory: int = 6 << 30  # 8192 x 4320 in 10 bits takes up to 5 GiB on 16 cores
-    seconds: float = 60.0
+    pixels: int = 36_000_000  # most pixels of a frame; 8192 x 4320 has 35.4 million
+    frames: int = 5_000_000  # most frames of a video; 46 hours at 30 a second
+    memory: int = 6 << 30  # bytes for decoding; 8192 x 4320 in 10 bits takes up to 5 GiB on 16 cores
+    seconds: float = 60.0  # longest time without a new frame
 
     def __post_init__(self) -> None:
         for name, value, least in (("pixels", self.pixels, 1), ("frames", self.frames, 1), ("memory", self.memory, 256 << 20)):
@@ -152,14 +170,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class ClipSpan:
-    """From the start of a clip's first frame to the end of its last one, in presentation times of the stream.
+    """Where a clip is in its video.
 
-    first_frame, last_frame: their numbers, from 0, among the frames that clips are chosen from: all of the video, or those from
-    the start that was asked for on, or those of the rate that was.
+    Frame numbers count from 0, from the `start` that was asked for; in a video sampled at a rate they count samples.
     """
 
-    start: float
-    end: float
+    start: float  # of the first frame, in seconds of the stream's presentation times
+    end: float  # of the last frame, likewise
     first_frame: int = 0
     last_frame: int = 0
 
@@ -170,15 +187,15 @@ class ClipSpan:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames ready for a network but for normalisation: (T, H, W, 3) RGB on 0..255, uint8 (float32 if resized in float)."""
+    """Resized and cropped frames of a clip, not yet normalised."""
 
-    pixels: NDArray[np.uint8] | NDArray[np.float32]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]  # RGB on 0..255, (T, H, W, 3); float32 if resized in float
     span: ClipSpan
 
 
 @dataclass(frozen=True)
 class Label:
-    """A class and its probability."""
+    """A class and its score, from 0 to 1."""
 
     label: str
     score: float
@@ -188,18 +205,14 @@ class Label:
 class ClipPrediction:
     """The best labels of one clip, best first."""
 
-    start: float
-    end: float
+    start: float  # in seconds
+    end: float  # in seconds
     labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a video gave nothing or not all.
-
-    stage: the stage that failed. last_good_time: end of the last good frame in seconds, None if there was none. gaps: (start,
-    end) in seconds of each part that was lost between good frames; no clip touches one.
-    """
+    """Why a video is partial or failed."""
 
     stage: str
     message: str
@@ -207,49 +220,24 @@ class Failure:
     gaps: tuple[tuple[float, float], ...] = ()
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON has it; `gaps` stands there only if there are some."""
+        """Return the failure as JSON values; `gaps` is left out if there are none."""
         record = asdict(self)
         return record if self.gaps else {key: value for key, value in record.items() if key != "gaps"}
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Failure":
-        """The inverse of `to_record`.
-
-        Raises LookupError, TypeError or ValueError for a record of something else.
-        """
+        """Read a record of `to_record`. Raises LookupError, TypeError or ValueError for anything else."""
         gaps = tuple((float(start), float(end)) for start, end in record.get("gaps", ()))
         return Failure(**{**record, "gaps": gaps})
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a video shows to a model: `labels` from the mean over clips of their scores, `clips` each by itself."""
+    """Labels of a video and of its clips."""
 
-    model: str
+    model: str  # name
     path: str
     status: Status
-    labels: tuple[Label, ...]
+    labels: tuple[Label, ...]  # by the mean score over all clips, best first
     clips: tuple[ClipPrediction, ...]
     error: Failure | None = None
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of a video: `array` (clips, C) float32, or (clips, C, T', H', W') un-pooled, and a span for each clip.
-
-    `logits` is (clips, classes) float32, and `labels` the best of each clip, where they were asked for. `model` identifies
-    what computed them: name, sha256 of the weights, preprocessing, sampling, pooling, precision.
-    """
-
-    path: str
-    status: Status
-    array: NDArray[np.float32]
-    spans: tuple[ClipSpan, ...]
-    model: Mapping[str, Any] = field(default_factory=dict)
-    logits: NDArray[np.float32] | None = None
-    labels: tuple[tuple[Label, ...], ...] | None = None
-    error: Failure | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.array) != len(self.spans):
-            raise UsageError(f"{len(self.array)} rows of features but {len(self.spans)} spans")

@@ -1,4 +1,4 @@
-"""Tensors by state-dict key -> the network that they are: each tensor used once, no parameter left unset."""
+"""Identifies a network by the shapes of its tensors, and builds it: each tensor is used once, no parameter is left unset."""
 
 import math
 import re
@@ -12,8 +12,8 @@ from ig65m.errors import CheckpointError, ModelError, shown
 from ig65m.models.network import Network, empty
 from ig65m.models.spec import ARCHITECTURES, BLOCKS, POOLED, C3DSpec, Convolution, ResNetSpec, Spec
 
-CHANNELS = (2, 3)  # of optical flow and of video
-MAX_WIDTH = 1 << 16  # channels of a stage; the widest network of VMZ has 2048
+CHANNELS = (2, 3)  # optical flow, RGB
+MAX_WIDTH = 1 << 16  # most channels of a stage; VMZ's widest network has 2048
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -22,20 +22,19 @@ _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
-    """The network that shapes by state-dict key belong to; what they do not tell is as VMZ had it.
+    """Return the network with these shapes; what shapes do not tell is as in VMZ.
 
-    `called` is what the file calls these tensors, if not by their keys.
-
-    Raises CheckpointError if they belong to none that is known here.
+    `called` has the names of the tensors in the file, if they differ from the keys. Raises CheckpointError if no known network
+    fits.
     """
     names = {} if called is None else called
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
         if key not in shapes:
-            raise CheckpointError(f"there is no tensor {names.get(key, key)!r}: these are not the weights of a known network")
+            raise CheckpointError(f"tensor {names.get(key, key)!r} is missing: these are not the weights of a known network")
         if len(shapes[key]) != dimensions or 0 in shapes[key]:
             name = names.get(key, key)
-            raise CheckpointError(f"{name} has the shape {shapes[key]}; expected {dimensions} dimensions, none of them empty")
+            raise CheckpointError(f"{name} has the shape {shapes[key]}; expected {dimensions} dimensions without an empty one")
         return shapes[key]
 
     is_c3d = "conv1a.weight" in shapes or "fc6.weight" in shapes
@@ -59,10 +58,10 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
             keys.append(f"layer{stage}.0.conv3.0.weight")
         outer.append(shape(keys[-1], 5)[0])
     if (widest := max(*inner, *outer)) > MAX_WIDTH:
-        raise CheckpointError(f"it is {widest} channels wide; no network of VMZ has more than 2048")
+        raise CheckpointError(f"it has {widest} channels; expected at most 2048")
     architecture = next((name for name, those in ARCHITECTURES.items() if list(those) == kinds), None)
     if architecture is None:
-        raise CheckpointError(f"convolutions of the kinds {', '.join(kinds)} are of no architecture known here")
+        raise CheckpointError(f"convolutions {', '.join(kinds)} match no known architecture")
     clip_frames = stem[2] if kinds[0] == "clip" else None
     first = "layer2.0.conv1.0.0.weight", "layer2.0.conv2.0.0.weight"
     shared = not bottleneck and kinds[2] == "2plus1d" and shape(first[0], 5)[0] == shape(first[1], 5)[0]
@@ -81,9 +80,9 @@ def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
                 return scaled
             who = ", ".join(names.get(key, key) for key in keys)
             widths = [shapes[key][0] for key in keys]
-            raise CheckpointError(f"{who} have {widths} outputs; these are not the widths of {spec} times multipliers")
+            raise CheckpointError(f"{who} have {widths} outputs; no multipliers give these widths for {spec}")
     style = "bottleneck" if bottleneck else "simple"
-    raise CheckpointError(f"stages of {blocks} {style} blocks are of no depth known here ({list(BLOCKS)})")
+    raise CheckpointError(f"stages of {blocks} {style} blocks match no known depth ({list(BLOCKS)})")
 
 
 def _stem_kind(shapes: Shapes, stem: tuple[int, ...]) -> Convolution:
@@ -94,7 +93,7 @@ def _stem_kind(shapes: Shapes, stem: tuple[int, ...]) -> Convolution:
 
 
 def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
-    """What a stage's second convolution is, and the key of the tensor whose rows are its outputs."""
+    """Return the kind of a stage's second convolution, and the key of the tensor whose rows are its outputs."""
     key = f"layer{stage}.0.conv2.0"
     if f"{key}.3.weight" in shapes:
         return "2plus1d", f"{key}.3.weight"
@@ -107,11 +106,10 @@ def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
 
 
 def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callable[[str, Spec], str] | None = None) -> Network:
-    """The network, without storage yet, that has just these shapes; batch norms' counters may be missing.
+    """Return the network with exactly these shapes, on the meta device; counters of batch norms may be missing.
 
-    `called` is what the file calls these tensors, `name_of` what it would call another one of the network.
-
-    Raises CheckpointError naming the tensors that are missing, left over or mis-shaped.
+    `called` has the names of the tensors in the file; `name_of` names those that the file lacks. Raises CheckpointError naming
+    tensors that are missing, unexpected or of another shape.
     """
     names = {} if called is None else called
     try:
@@ -123,7 +121,7 @@ def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callab
         wanted = [key if name_of is None else name_of(key, model.spec) for key in missing]
         raise CheckpointError(f"missing from the weights of {model.spec}: {shown(wanted)}")
     if extra := [names.get(key, key) for key in shapes if key not in expected]:
-        raise CheckpointError(f"left over, {model.spec} has no such tensor: {shown(extra)}")
+        raise CheckpointError(f"unexpected for {model.spec}: {shown(extra)}")
     for key, shape in shapes.items():
         if shape != expected[key]:
             raise CheckpointError(f"{names.get(key, key)} has the shape {shape}; expected {expected[key]}")
@@ -136,12 +134,12 @@ def build(
     called: Mapping[str, str] | None = None,
     name_of: Callable[[str, Spec], str] | None = None,
 ) -> Network:
-    """Tensors by state-dict key -> their network in eval mode; the batch norms' counters may be missing (then 0).
+    """Build the network of these tensors, in eval mode; missing counters of batch norms are 0.
 
-    The tensors become the network's own, without a copy where they are float32. `completed` may change what shapes do not
-    tell of the network: pool1, and who built it. `called` and `name_of` are as in `fit`.
+    float32 tensors are used without a copy. `completed` may add what shapes do not tell: pool1 and builder. `called` and
+    `name_of` are as in `fit`.
 
-    Raises CheckpointError naming the tensors that are missing, left over, mis-shaped or not finite.
+    Raises CheckpointError naming tensors that are missing, unexpected, of another shape or not finite.
     """
     names = {} if called is None else called
     for key, tensor in tensors.items():
@@ -151,14 +149,14 @@ def build(
         told, model = model, empty(spec)
         shapes = {key: tensor.shape for key, tensor in told.state_dict().items()}
         if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
-            raise CheckpointError(f"its tensors are of {told.spec}, not of {spec}")
+            raise CheckpointError(f"its tensors are those of {told.spec}, not of {spec}")
     state = {}
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):
             state[key] = _counter(names.get(key, key), tensors.get(key))
             continue
         if tensors[key].dtype not in _PRECISIONS:
-            raise CheckpointError(f"{names.get(key, key)} holds {tensors[key].dtype}; expected floating-point numbers")
+            raise CheckpointError(f"{names.get(key, key)} has dtype {tensors[key].dtype}; expected floating-point numbers")
         state[key] = tensors[key].to(torch.float32)
         check_numbers(names.get(key, key), state[key], variance=key.endswith("running_var"))
     model.load_state_dict(state, assign=True)
@@ -166,38 +164,38 @@ def build(
 
 
 def check_numbers(name: str, tensor: Tensor, *, variance: bool) -> None:
-    """Raise CheckpointError, with the tensor's name, if a number is not finite or a variance is negative."""
-    low, high = tensor.aminmax()  # a NaN becomes both; unlike isfinite, it takes no memory
+    """Raise CheckpointError if a number is not finite or a variance is negative."""
+    low, high = tensor.aminmax()  # NaN becomes both; unlike isfinite, this takes no memory
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise CheckpointError(f"{name} holds numbers that are not finite")
+        raise CheckpointError(f"{name} contains numbers that are not finite")
     if variance and low < 0:
-        raise CheckpointError(f"{name} holds a negative variance")
+        raise CheckpointError(f"{name} contains a negative variance")
 
 
 def _check_storage(name: str, tensor: Tensor) -> None:
-    """That a tensor is a plain one, and as large as it says."""
+    """Raise CheckpointError unless the tensor is dense and as large as its shape says."""
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
         raise CheckpointError(f"{name} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; expected a dense one")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{name} of shape {tuple(tensor.shape)} has fewer numbers than its shape says")
+        raise CheckpointError(f"{name} of shape {tuple(tensor.shape)} has fewer elements than its shape says")
 
 
 def _counter(name: str, tensor: Tensor | None) -> Tensor:
     if tensor is None:
         return torch.zeros((), dtype=torch.int64)
     if tensor.dtype != torch.int64:
-        raise CheckpointError(f"{name} holds {tensor.dtype}; expected one int64")
+        raise CheckpointError(f"{name} has dtype {tensor.dtype}; expected one int64")
     return tensor
 
 
 def _blocks(shapes: Shapes) -> tuple[int, ...]:
-    """Number of blocks in each stage, up to the first that is missing."""
+    """Return the number of blocks in each stage, up to the first missing one."""
     there = {(int(match[1]), int(match[2])) for key in shapes if (match := _STAGE.match(key))}
     return tuple(next(n for n in range(1001) if (stage, n) not in there) for stage in (1, 2, 3, 4))
 
 
 def _scaled(spec: ResNetSpec, inner: list[int], outer: list[int]) -> ResNetSpec | None:
-    """`spec` with the multipliers that give these widths: one for all channels, or else one more for the inner ones."""
+    """Return `spec` with the multipliers that give these widths: one for all channels, or another for inner ones."""
     ratios = [width / base for width, base in zip(outer, spec.widths, strict=True)]
     inner_ratios = [width / base for width, base in zip(inner, spec.inner_widths, strict=True)]
 
@@ -221,9 +219,9 @@ def _scaled(spec: ResNetSpec, inner: list[int], outer: list[int]) -> ResNetSpec 
 
 
 def _shortest(low: float, make: Callable[[float], ResNetSpec | None]) -> ResNetSpec | None:
-    """What `make` makes of the shortest decimal from `low` up that it accepts; widths are rounded down, as VMZ does.
+    """Return the result of `make` for the shortest decimal from `low` on that it accepts; widths are rounded down, as in VMZ.
 
-    Worked example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave [0.2988, 0.3008): 0.3.
+    Example: widths 19, 38, 76, 153 of bases 64, 128, 256, 512 leave [0.2988, 0.3008), so 0.3.
     """
     for digits in range(1, 12):
         if made := make(math.ceil(low * 10**digits) / 10**digits):

@@ -1,4 +1,4 @@
-"""Bytes and text that stand in a file: where, and in which notation; read when they are wanted, a piece at a time."""
+"""Bytes and text in a file, by position and notation; read when needed, in pieces."""
 
 import codecs
 import os
@@ -10,12 +10,12 @@ from typing import BinaryIO, Literal
 from ig65m.errors import CheckpointError
 
 _PIECE = 1 << 20  # bytes
-_WINDOW = 1 << 13  # bytes read at once where little ones are wanted
+_WINDOW = 1 << 13  # bytes read at once for small pieces
 _ESCAPED = re.compile(rb"(?:[^\\]++|\\x[0-9a-fA-F]{2}|\\[\\'\"nrt])*+")
 
 
 class Source:
-    """A file, read at any place; of the size that it had when it was opened."""
+    """A file with random access; its size is that when it was opened."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -23,25 +23,25 @@ class Source:
         self._start, self._window = 0, b""
 
     def read(self, start: int, size: int) -> bytes:
-        """`size` bytes from `start` on. Raises CheckpointError if the file ends before."""
+        """Read `size` bytes from `start` on. Raises CheckpointError if the file ends before."""
         offset = start - self._start
         if not 0 <= offset <= len(self._window) - size:
             if start + size > self.size:
-                raise CheckpointError(f"it is cut short: {size} bytes expected, {self.size - start} left")
+                raise CheckpointError(f"it is truncated: expected {size} bytes, {self.size - start} are left")
             self._start, self._window, offset = start, self._fetch(start, min(max(size, _WINDOW), self.size - start)), 0
         return self._window[offset : offset + size]
 
     def find(self, byte: bytes, start: int) -> int:
-        """Where `byte` stands first from `start` on. Raises CheckpointError if it does not."""
+        """Return the first position of `byte` from `start` on. Raises CheckpointError if there is none."""
         while start < self.size:
             window = self.read(start, min(_WINDOW, self.size - start))
             if (found := window.find(byte)) >= 0:
                 return start + found
             start += len(window)
-        raise CheckpointError("it is cut short within a line")
+        raise CheckpointError("it is truncated within a line")
 
     def pieces(self, start: int, size: int) -> Iterator[bytes]:
-        """`size` bytes from `start` on, in pieces."""
+        """Yield `size` bytes from `start` on, in pieces."""
         for position in range(start, start + size, _PIECE):
             yield self._fetch(position, min(_PIECE, start + size - position))
 
@@ -49,7 +49,7 @@ class Source:
         self.file.seek(start)
         data = self.file.read(size)
         if len(data) != size:
-            raise CheckpointError("it became shorter while it was read")
+            raise CheckpointError("the file was truncated while it was read")
         return data
 
 
@@ -64,7 +64,7 @@ class Stored:
     notation: Literal["plain", "quoted", "utf-8", "raw-unicode-escape"] = "plain"
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes that it stands for; text as latin-1. Raises CheckpointError if it is malformed or has other characters."""
+        """Yield the bytes; text as latin-1. Raises CheckpointError if it is malformed or has other characters."""
         return _NOTATIONS[self.notation](self.source.pieces(self.start, self.size))
 
     def __str__(self) -> str:
@@ -87,14 +87,14 @@ def _unquoted(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _encoded(pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Text in which each character is a byte: how Python 3 writes bytes in protocols 0 to 2."""
+    """Text in which each character is a byte: how Python 3 pickles bytes in protocols 0 to 2."""
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for piece in pieces:
             yield decoder.decode(piece).encode("latin-1")
         yield decoder.decode(b"", final=True).encode("latin-1")
     except UnicodeError:
-        raise CheckpointError(f"text that should hold bytes is no {encoding} of characters up to 255") from None
+        raise CheckpointError(f"text that should contain bytes is not {encoding} of characters up to 255") from None
 
 
 _NOTATIONS: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {

@@ -1,4 +1,4 @@
-"""mmaction2's names of a CSN network's tensors -> the state-dict keys of ours, and back."""
+"""Maps mmaction2's tensor names of CSN networks to state-dict keys, and back."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ _BLOCK = re.compile(r"backbone\.(layer[1-4]\.[0-9]{1,3})\.(conv1|conv2\.0|conv2\
 _KEY = re.compile(r"(layer[1-4]\.[0-9]+)\.(conv[123]|downsample)\.([0-9.]+)\.([a-z_]+)")
 _PART = {"conv": "0", "bn": "1"}
 _FIXED = {"backbone.conv1.conv": "stem.0", "backbone.conv1.bn": "stem.1", "cls_head.fc_cls": "fc"}
-_IP = {  # of ip-CSN: module and part -> ours
+_IP = {  # ip-CSN: module and part -> ours
     ("conv2.0", "conv"): "conv2.0.0",
     ("conv2.0", "bn"): "conv2.0.1",
     ("conv2.1", "conv"): "conv2.0.2",
@@ -19,16 +19,16 @@ _IP = {  # of ip-CSN: module and part -> ours
 
 
 def is_mmaction(names: Iterable[str]) -> bool:
-    """Whether a state dict is in mmaction2's layout of a 3-D residual network."""
+    """Whether a state dict has mmaction2's names of a 3-D residual network."""
     return any(name.startswith("backbone.") for name in names)
 
 
 def state_dict_keys(names: Iterable[str]) -> dict[str, str]:
-    """{mmaction2's name: our key}, no two the same.
+    """Return {mmaction2's name: state-dict key}.
 
     A block's second convolution is conv2.0 in ir-CSN; in ip-CSN that is the 1x1x1 one, and conv2.1 the depthwise one.
 
-    Raises CheckpointError naming what is of no CSN network, or is missing of what tells one from another.
+    Raises CheckpointError naming tensors that belong to no CSN network, or are missing.
     """
     names = list(names)
     is_ip = any(".conv2.1." in name for name in names)
@@ -38,7 +38,7 @@ def state_dict_keys(names: Iterable[str]) -> dict[str, str]:
     if any(name.startswith("cls_head.") for name in names):
         needed.append("cls_head.fc_cls.weight")
     if missing := [name for name in needed if name not in names]:
-        raise CheckpointError(f"missing from the weights of a CSN network of mmaction2: {shown(missing)}")
+        raise CheckpointError(f"missing for a CSN network of mmaction2: {shown(missing)}")
 
     def key(name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
@@ -53,12 +53,12 @@ def state_dict_keys(names: Iterable[str]) -> dict[str, str]:
 
     keys = {name: own for name in names if (own := key(name))}
     if strange := [name for name in names if name not in keys]:
-        raise CheckpointError(f"left over, a CSN network of mmaction2 has no such tensor: {shown(strange)}")
+        raise CheckpointError(f"unexpected for a CSN network of mmaction2: {shown(strange)}")
     return keys
 
 
 def their_name(key: str, spec: Spec) -> str:
-    """The reverse: a state-dict key of ours -> mmaction2's name of that tensor."""
+    """Return mmaction2's name for a state-dict key."""
     module, _, leaf = key.rpartition(".")
     for theirs, ours in _FIXED.items():
         if module == ours:

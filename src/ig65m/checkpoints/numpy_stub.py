@@ -1,7 +1,7 @@
-"""What a pickle may call: the makers of numpy arrays, described rather than done.
+"""What a pickle may call: the constructors of numpy arrays, described but not executed.
 
-Nothing of numpy's is called on behalf of a pickle. A `Blob` says what array there would be, and comes to be only after its
-dtype, shape and number of bytes have been found to agree; its numbers stay in the file until `Blob.read`.
+Nothing of numpy is called for a pickle. A `Blob` describes an array; it is created only after dtype, shape and number of bytes
+were found to agree. Its numbers stay in the file until `Blob.read`.
 """
 
 import io
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from ig65m.checkpoints.lazy_bytes import Source, Stored
 from ig65m.errors import CheckpointError, shown
 
-MAX_NAME = 128  # bytes in a dictionary key, a class name, a number's digits; VMZ's longest has 33
+MAX_NAME = 128  # most bytes of a key, a class name, or the digits of a number; VMZ's longest has 33
 MAX_DIMENSIONS = 8
-MAX_NUMBERS = 2**31  # in one array
+MAX_NUMBERS = 2**31  # most numbers in one array
 
 _DTYPES = {code: np.dtype(code) for code in ("f2", "f4", "f8", "i4", "i8")}
 
 
 @dataclass
 class Allowance:
-    """How much a pickle may still do: its steps bound memory and time; bytes are those of its text that are decoded."""
+    """What a pickle may still do: steps bound memory and time; bytes bound the decoded text."""
 
     steps: int
     bytes: int
@@ -38,19 +38,19 @@ class Allowance:
     def decode(self, size: int) -> None:
         self.bytes -= size
         if self.bytes < 0:
-            raise CheckpointError("it builds more than it holds: the same text is used over and over")
+            raise CheckpointError("it builds more than the file contains: the same text is used repeatedly")
 
 
 @dataclass(frozen=True)
 class Global:
-    """A name that the pickle asked for and may have."""
+    """A name that the pickle requested and may use."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Blob:
-    """An array in a file. `stored` is its shape before `axes`, the order of its axes, were applied."""
+    """An array in a file. `stored` is its shape before the permutation `axes` of its axes."""
 
     data: Stored
     dtype: np.dtype[Any]
@@ -67,7 +67,7 @@ class Blob:
         return prod(self.stored) * self.dtype.itemsize
 
     def read(self, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
-        """The array in C order, converted to `dtype` on the way: in that memory and a piece's, however it is stored."""
+        """Read the array in C order, converted to `dtype`; takes its memory and that of a piece."""
         array: NDArray[Any] = np.empty(self.shape, self.dtype if dtype is None else dtype)
         view = array if self.axes is None else array.transpose(np.argsort(self.axes))
         view = view.T if self.order == "F" else view  # its numbers in C order are those of the file
@@ -83,7 +83,7 @@ class Blob:
 
 
 class DType:
-    """numpy.dtype as the pickle describes it: a code, then (by BUILD) a byte order."""
+    """numpy.dtype as in the pickle: a code, then (by BUILD) a byte order."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -102,7 +102,7 @@ class DType:
 
 
 class Array:
-    """numpy.ndarray as the pickle describes it: empty, then (by BUILD) shape, dtype, order and bytes."""
+    """numpy.ndarray as in the pickle: empty, then (by BUILD) shape, dtype, order and bytes."""
 
     def __init__(self, blob: Blob | None = None) -> None:
         self.blob = blob
@@ -140,26 +140,26 @@ def _blob(allowance: Allowance, raw: Any, dtype: Any, shape: Any, order: Literal
 
 
 def name_of(value: Any) -> str:
-    """A short string of the file."""
+    """Read a short string."""
     if not isinstance(value, Stored) or value.kind == "bytes":
         raise CheckpointError(f"expected a name, got {kind_of(value)}")
     if value.size > MAX_NAME:
         raise CheckpointError(f"expected a name of at most {MAX_NAME} bytes, got {value}")
     name = b"".join(value.pieces()).decode("latin-1")
     if not (name.isascii() and name.isprintable()):
-        raise CheckpointError(f"the name {shown([name])} has characters that no name of VMZ has")
+        raise CheckpointError(f"the name {shown([name])} has unexpected characters")
     return name
 
 
 def kind_of(value: Any) -> str:
-    """What to call a value in a message."""
+    """Describe a value for a message."""
     if isinstance(value, Stored | Global):
         return str(value) if isinstance(value, Stored) else f"the name {value.name}"
     return "None" if value is None else type(value).__name__
 
 
 def fill(target: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
-    """Keys and values in turn -> `target`, each key a name that was not there yet."""
+    """Add alternating keys and values to `target`; each key must be a new name."""
     if len(items) % 2:
         raise CheckpointError("a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
@@ -188,7 +188,7 @@ def _dtype(_: Allowance, *args: Any) -> DType:
 
 
 def _frombuffer(allowance: Allowance, *args: Any) -> Array:
-    """numpy's `_frombuffer(bytes, dtype, shape, order)`; since 2.4 an order "K" has the order of the axes behind it."""
+    """numpy's `_frombuffer(bytes, dtype, shape, order)`; since 2.4 the order "K" is followed by the order of the axes."""
     if len(args) not in (4, 5):
         raise CheckpointError("_frombuffer takes bytes, dtype, shape, order and perhaps the order of the axes")
     raw, dtype, shape = args[:3]
@@ -206,7 +206,7 @@ def _frombuffer(allowance: Allowance, *args: Any) -> Array:
 
 
 def _encode(_: Allowance, *args: Any) -> Stored:
-    """_codecs.encode(text, 'latin1'): how Python 3 writes bytes in protocols 0 to 2."""
+    """_codecs.encode(text, 'latin1'): how Python 3 pickles bytes in protocols 0 to 2."""
     text = args[0] if len(args) == 2 else None
     if not isinstance(text, Stored) or text.kind != "text" or name_of(args[1]) not in ("latin1", "latin-1"):
         raise CheckpointError("_codecs.encode is used for something other than bytes")
@@ -214,7 +214,7 @@ def _encode(_: Allowance, *args: Any) -> Stored:
 
 
 def _bytes(_: Allowance, *args: Any) -> Stored:
-    """bytes(): how Python 3 writes no bytes in protocols 0 to 2."""
+    """bytes(): how Python 3 pickles empty bytes in protocols 0 to 2."""
     if args:
         raise CheckpointError("bytes are made from something")
     return _NO_BYTES
@@ -248,15 +248,15 @@ _GLOBALS = {name: Global(name) for name in (*_CALLS, "numpy.ndarray")}
 
 
 def find_global(module: str, name: str) -> Global:
-    """The thing of that name. Raises CheckpointError if it is none that an array is made with."""
+    """Return the global of that name. Raises CheckpointError unless it is a constructor of arrays."""
     full = f"{module}.{name}"
     if full not in _GLOBALS:
-        raise CheckpointError(f"it asks for {shown([full])}; a checkpoint needs nothing but numpy arrays. It may be malicious")
+        raise CheckpointError(f"it requests {shown([full])}; a checkpoint needs only numpy arrays. It may be malicious")
     return _GLOBALS[full]
 
 
 def call(allowance: Allowance, function: Any, args: Any) -> Any:
-    """What `function`, of `find_global`, makes of `args`."""
+    """Return the description of `function(*args)`, for a function of `find_global`."""
     if not isinstance(function, Global) or function.name not in _CALLS or not isinstance(args, tuple):
         raise CheckpointError(f"it calls {kind_of(function)}; only numpy arrays are built here")
     return _CALLS[function.name](allowance, *args)

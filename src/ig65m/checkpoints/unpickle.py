@@ -1,8 +1,8 @@
-"""Pickles of strangers -> descriptions of numpy arrays, by an interpreter that has nothing in it to execute.
+"""Reads untrusted pickles of numpy arrays with an interpreter that can execute nothing.
 
-A pickle is a program for a stack machine. The opcodes that VMZ's checkpoints consist of are interpreted here; the calls
-that a pickle may ask for are a closed table of functions of ours (`arrays`). Python's own unpickler takes no part. Text and
-arrays stay in the file (`stored`), the number of steps is bounded, and each step makes at most one small object.
+A pickle is a program for a stack machine. This module interprets the opcodes that VMZ's checkpoints consist of. The only
+callables are a fixed table of our own functions (`numpy_stub`). Python's unpickler is not used. Text and arrays stay in the
+file (`lazy_bytes`), the number of steps is bounded, and each step creates at most one small object.
 """
 
 import re
@@ -26,8 +26,8 @@ from ig65m.checkpoints.numpy_stub import (
 )
 from ig65m.errors import CheckpointError, shown
 
-MAX_STEPS = 200_000  # opcodes, and pairs of an OrderedDict; the 152-layer checkpoints have up to 37,000
-MAX_BLOBS = 4_000  # the 152-layer checkpoints have 1,032
+MAX_STEPS = 200_000  # most opcodes, and pairs of an OrderedDict; the 152-layer checkpoints have up to 37,000
+MAX_BLOBS = 4_000  # most blobs; the 152-layer checkpoints have 1,032
 PROTOCOLS = range(6)
 
 _MARK = object()
@@ -71,13 +71,13 @@ class _Machine:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def check(self, size: int, what: str) -> None:
-        """That so many more bytes are there."""
+        """Raise CheckpointError unless that many more bytes exist."""
         if size > self.source.size - self.position:
             left = self.source.size - self.position
-            raise CheckpointError(f"it is cut short: {what} of {size} bytes at byte {self.position}, {left} left")
+            raise CheckpointError(f"it is truncated: {what} of {size} bytes at byte {self.position}, {left} left")
 
     def store(self, size: int, kind: Any, notation: Any = "plain") -> Stored:
-        """The next `size` bytes, left where they are."""
+        """Return the next `size` bytes, without reading them."""
         self.check(size, kind if kind == "bytes" else "text")
         self.position += size
         return Stored(self.source, self.position - size, size, kind, notation)
@@ -127,7 +127,7 @@ class _Machine:
             raise CheckpointError(f"it is of protocol {protocol}; pickles have up to {PROTOCOLS[-1]}")
 
     def start_frame(self) -> None:
-        """Python reads so many bytes at once; for us it only has to be true."""
+        """A frame of pickle protocol 4; only its length is checked."""
         size = self.unpack("<Q")
         self.check(size, "a frame")
         if self.position < self.frame_end:
@@ -136,7 +136,7 @@ class _Machine:
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
-            raise CheckpointError("its stack runs empty")
+            raise CheckpointError("its stack is empty")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
@@ -156,12 +156,12 @@ class _Machine:
 
     def put(self, index: int) -> None:
         if not 0 <= index < MAX_STEPS:
-            raise CheckpointError(f"it makes the memo's entry {index}; no checkpoint has more than {MAX_STEPS}")
+            raise CheckpointError(f"it writes memo entry {index}; a checkpoint has at most {MAX_STEPS}")
         self.memo[index] = self.top()
 
     def recall(self, index: int) -> Any:
         if index not in self.memo:
-            raise CheckpointError(f"it refers to the memo's entry {index}, which it never made")
+            raise CheckpointError(f"it reads memo entry {index}, which does not exist")
         return self.memo[index]
 
     def append(self, items: list[Any]) -> None:
@@ -207,9 +207,9 @@ class _Machine:
 
 def _unknown(opcode: bytes, position: int) -> str:
     if name := _REFUSED.get(opcode):
-        more = f"it makes more than arrays (opcode {name} at byte {position})"
-        return f"{more}; a checkpoint needs nothing else. It may be malicious"
-    return f"byte {position} is {opcode!r}, which is no opcode of a checkpoint"
+        more = f"it creates more than arrays (opcode {name} at byte {position})"
+        return f"{more}, which a checkpoint does not need. It may be malicious"
+    return f"byte {position} is {opcode!r}, which is not an opcode of a checkpoint"
 
 
 def _push(make: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
@@ -272,9 +272,9 @@ _OPCODES: dict[bytes, Callable[[_Machine], Any]] = {
 
 
 def read_blobs(file: BinaryIO) -> dict[str, Blob]:
-    """A VMZ checkpoint, written by Python 2 or 3 in any protocol -> {blob name: array}, the arrays still in the file.
+    """Read a VMZ checkpoint, written by Python 2 or 3 in any protocol: {blob name: array}, arrays still in the file.
 
-    Raises CheckpointError if the file is no such pickle, or holds anything but arrays of plain numbers.
+    Raises CheckpointError if the file is not such a pickle, or contains anything but arrays of plain numbers.
     """
     source = Source(file)
     if not source.size:
@@ -287,17 +287,17 @@ def read_blobs(file: BinaryIO) -> dict[str, Blob]:
         raise CheckpointError(f"{source.size - machine.position} bytes follow its end")
     if isinstance(value, dict) and "blobs" in value:
         if others := sorted(value.keys() - {"blobs"}):
-            raise CheckpointError(f"beside 'blobs' it holds {shown(others)}")
+            raise CheckpointError(f"it contains {shown(others)} besides 'blobs'")
         value = value["blobs"]
     if not isinstance(value, dict) or not value:
-        raise CheckpointError(f"it holds {kind_of(value)}; expected a dictionary of arrays")
+        raise CheckpointError(f"it contains {kind_of(value)}; expected a dictionary of arrays")
     if len(value) > MAX_BLOBS:
-        raise CheckpointError(f"it holds {len(value)} blobs; expected at most {MAX_BLOBS}")
+        raise CheckpointError(f"it contains {len(value)} blobs; expected at most {MAX_BLOBS}")
     blobs: dict[str, Blob] = {}
     for name, array in value.items():
         if not isinstance(array, Array) or array.blob is None:
             raise CheckpointError(f"its blob {shown([name])} is {kind_of(array)}; expected an array")
         blobs[name] = array.blob
     if sum(blob.nbytes for blob in blobs.values()) > source.size:
-        raise CheckpointError("its arrays have more bytes than the file: the same ones are used over and over")
+        raise CheckpointError("its arrays have more bytes than the file: some are used repeatedly")
     return blobs

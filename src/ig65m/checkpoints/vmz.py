@@ -1,4 +1,4 @@
-"""VMZ's Caffe2 blob names -> the state-dict keys of our networks, and back."""
+"""Maps VMZ's Caffe2 blob names to state-dict keys, and back."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -28,11 +28,11 @@ _BLOCK = re.compile(f"comp_{_NUMBER}_(conv|spatbn)_([1-9])(_middle)?")
 _SHORTCUT = re.compile(f"shortcut_projection_{_NUMBER}(_spatbn)?")
 _HEAD = re.compile(r"last_out_L([1-9][0-9]{0,6})")
 _C3D = {name: name for group in GROUPS for conv, _ in group for name in (conv, f"{conv}_bn")} | {"fc6": "fc6", "fc7": "fc7"}
-# An audio-visual network: the branch that sees, the one that hears, and what is made of both.
+# Branches of an audio-visual network: visual, audio, joint.
 _SEEN = "v_"
 _UNSEEN = re.compile(rf"a_[A-Za-z0-9_]{{1,100}}|({_HEAD.pattern}|pred_logit|av_fc[12])_[wb]")
 _BLOCK_KEY = re.compile(r"layer([1-4])\.([0-9]+)\.(?:conv([1-9])|downsample)\.(.*)")
-_PARTS = {  # of a block: what stands behind convN or downsample -> what stands before and behind its number
+_PARTS = {  # part of a block: suffix of convN or downsample -> what precedes and follows its number
     "0.0": ("conv", "_middle"),
     "0.1": ("spatbn", "_middle"),
     "0.2": ("conv", ""),
@@ -43,19 +43,19 @@ _PARTS = {  # of a block: what stands behind convN or downsample -> what stands 
 
 
 def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """A VMZ .pkl -> tensors (float32, in memory of their own) by state-dict key, but for the batch norms' counters.
+    """Read a VMZ .pkl: tensors (float32, newly allocated) by state-dict key, without counters of batch norms.
 
-    Of an audio-visual network these are of the branch that sees; the names of the blobs left out are given too. No blob is
-    read before the names and shapes of all have been found to be those of a network.
+    For an audio-visual network these are the visual branch; the names of the other blobs are returned too. Names and shapes of
+    all blobs are checked before any is read.
 
-    Raises CheckpointError naming what is wrong: the pickle is unsafe or broken, or a blob is missing, left over, of another
-    shape or type than the network needs, not finite, or a negative variance; FileNotFoundError.
+    Raises CheckpointError if the pickle is unsafe or broken, or a blob is missing, unexpected, of another shape or type than
+    the network needs, not finite, or a negative variance; FileNotFoundError.
     """
     with path.open("rb") as file:
         try:
             blobs = read_blobs(file)
         except CheckpointError as error:
-            raise CheckpointError(f"{path} is not a checkpoint of VMZ (a pickle of float arrays): {error}") from None
+            raise CheckpointError(f"{path} is not a VMZ checkpoint (a pickle of float arrays): {error}") from None
         try:
             prefix, left_out = visual_branch(blobs)
             unseen = set(left_out)
@@ -63,12 +63,12 @@ def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             names = {key: name for name, key in keys.items()}
             for name in keys:
                 if blobs[name].dtype.kind != "f":
-                    raise CheckpointError(f"blob {name!r} holds {blobs[name].dtype}; expected floating-point numbers")
+                    raise CheckpointError(f"blob {name!r} has dtype {blobs[name].dtype}; expected floating-point numbers")
             shapes = {key: blobs[name].shape for key, name in names.items()}
             fit(shapes, names, lambda key, spec: prefix + blob_name(key, spec))
             tensors = {}
             for key, name in names.items():
-                with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+                with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
                     tensors[key] = torch.from_numpy(blobs[name].read(np.dtype(np.float32)))
                 check_numbers(f"blob {name!r}", tensors[key], variance=name.endswith("_riv"))
         except CheckpointError as error:
@@ -77,9 +77,9 @@ def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 
 
 def visual_branch(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """What the names of an audio-visual network's branch that sees begin with, and the blobs that are not of it.
+    """Return the prefix of the visual branch's names in an audio-visual network, and the blobs of other branches.
 
-    Another network has no branches: nothing, and none.
+    Both are empty for any other network.
     """
     if not any(name.startswith(f"{_SEEN}c") for name in names):
         return "", ()
@@ -87,12 +87,12 @@ def visual_branch(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def state_dict_keys(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, str]:
-    """{blob name: shape} -> {blob name: state-dict key}; the names begin with `prefix`.
+    """Return {blob name: state-dict key} for {blob name: shape}; names start with `prefix`.
 
-    Raises CheckpointError naming a blob that has no place in a network of VMZ, or is wanted and missing.
+    Raises CheckpointError naming a blob that is unexpected or missing.
     """
     if strange := [name for name in shapes if not name.startswith(prefix)]:
-        raise CheckpointError(f"blob {shown(strange)} belongs to no audio-visual network of VMZ")
+        raise CheckpointError(f"blob {shown(strange)} is unexpected for an audio-visual network of VMZ")
     bare = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
     has_head = not prefix or any(name.startswith(("last_out_", "pred_logit_")) for name in bare)
     if has_head and not any(name.endswith("_w") and _HEAD.fullmatch(name[:-2]) for name in bare):
@@ -109,12 +109,12 @@ def state_dict_keys(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> 
         is_norm = "spatbn" in module or module.endswith("_bn")
         leaf = _NORM.get(suffix) if is_norm else {"w": "weight", "b": "bias"}.get(suffix)
         if target is None or leaf is None:
-            raise CheckpointError(f"blob {shown([prefix + name])} of shape {shape} belongs to no network of VMZ")
+            raise CheckpointError(f"blob {shown([prefix + name])} of shape {shape} is unexpected for a network of VMZ")
         if (head := _HEAD.fullmatch(module)) and shape[:1] != (int(head[1]),):
-            raise CheckpointError(f"blob {shown([prefix + name])} has the shape {shape}, its name says {head[1]} classes")
+            raise CheckpointError(f"blob {shown([prefix + name])} has the shape {shape}, but its name says {head[1]} classes")
         key = f"{target}.{leaf}"
         if key in taken:
-            raise CheckpointError(f"blobs {shown([taken[key], prefix + name])} are both of {key}")
+            raise CheckpointError(f"blobs {shown([taken[key], prefix + name])} are both {key}")
         taken[key] = prefix + name
         keys[prefix + name] = key
     return keys
@@ -127,13 +127,13 @@ def _head_module(prefix: str) -> str | None:
 
 
 def _resnet_module(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Callable[[str], str | None]:
-    """What a blob's name without its suffix stands for: a module of a residual network, or None.
+    """Return the module of a residual network that a blob's name without suffix stands for; None if there is none.
 
-    Stages begin at component 0 and at each shortcut that is projected (the first stage's own, if any, is component 0's).
+    Stages start at component 0 and at each projected shortcut (that of the first stage, if any, is in component 0).
     """
     if "conv1_w" not in shapes or not any(name.startswith("comp_") for name in shapes):
         raise CheckpointError(
-            f"this is no network of VMZ: it has no '{prefix}conv1_w' or no '{prefix}comp_...'. It has {shown(list(shapes))}"
+            f"this is not a network of VMZ: it lacks '{prefix}conv1_w' or '{prefix}comp_...'. It has {shown(list(shapes))}"
         )
     is_split = any(name.startswith("conv1_middle_") for name in shapes)
     stem = _SPLIT_STEM if is_split else _STEM
@@ -141,7 +141,7 @@ def _resnet_module(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Callab
     starts = sorted({0} | projected)
     if len(starts) != 4:
         found = shown([f"component {start}" for start in starts])
-        raise CheckpointError(f"it has {len(starts)} stages, which begin at {found}; a residual network has four")
+        raise CheckpointError(f"it has {len(starts)} stages, which start at {found}; expected four")
     second = 3 if "comp_0_conv_4_w" in shapes else 2  # ir-CSN numbers its convolutions 1, 3, 4
     needed = [f"comp_{start}_conv_{second}_w" for start in starts]
     if is_split:
@@ -168,7 +168,7 @@ def _resnet_module(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Callab
         return None
 
     def place(component: int, number: int, middle: str | None) -> str:
-        """Where in its module a convolution stands, by whether it is made of two; a missing blob must not hide that."""
+        """Return where a convolution is in its module, by whether it has two parts, even if a blob is missing."""
         halves = f"comp_{component}_conv_{number}_middle_w", f"comp_{component}_spatbn_{number}_middle_s"
         if middle or not any(half in shapes for half in halves):
             return "0.0" if middle else "0"
@@ -179,7 +179,7 @@ def _resnet_module(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> Callab
 
 
 def blob_name(key: str, spec: Spec) -> str:
-    """The reverse: a state-dict key of a network -> VMZ's name of that blob, but for its prefix."""
+    """Return VMZ's blob name, without prefix, for a state-dict key."""
     module, _, leaf = key.rpartition(".")
     if module in ("fc", "pred_logit"):
         return f"{f'last_out_L{spec.classes}' if module == 'fc' else module}_{leaf[0]}"

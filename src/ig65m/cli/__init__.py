@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. What is not needed to begin with stands inside the functions."""
+"""The command line: parse, call one function, print. Each command imports what it needs."""
 
 import atexit
 import gc
@@ -15,7 +15,7 @@ _NAMES = {signal.SIGINT: "Ctrl-C"}
 
 
 def app(args: list[str] | None = None, *, standalone_mode: bool = True) -> Any:
-    """Run the command that `args` (default: the program's) name, and give its exit code."""
+    """Run the command in `args` (default: the program's arguments), and return its exit code."""
     from ig65m.cli.commands import app as commands
 
     return commands(args, prog_name="ig65m", standalone_mode=standalone_mode)
@@ -24,12 +24,12 @@ def app(args: list[str] | None = None, *, standalone_mode: bool = True) -> Any:
 def main() -> None:
     """Run the command line and exit.
 
-    0 all done; 1 a fault of the program or of the machine; 2 wrong use; 3 finished, but some inputs failed; 128 + n ended
-    by signal n: 130 Ctrl-C, 143 a polite kill, 141 nobody reads the output any more.
+    Exit codes: 0 all done; 1 a bug, or a fault of the machine; 2 wrong use; 3 finished, but some inputs failed; 128 + n ended
+    by signal n: 130 Ctrl-C, 143 SIGTERM, 141 stdout was closed.
     """
     open_standard_files()
     say_warnings()
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python itself ends
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python exits
     args, debug = _without_debug(sys.argv[1:])
     args = _with_address(args)
     message: str | None = None
@@ -42,16 +42,16 @@ def main() -> None:
                 say(traceback.format_exc())
             message, code = _explain(error, args)
     if came:
-        message, code = f"stopped by {_NAMES.get(came[0], came[0].name)}; files that were finished stay", 128 + came[0]
+        message, code = f"stopped by {_NAMES.get(came[0], came[0].name)}; finished files stay", 128 + came[0]
     if message:
         say(f"ig65m: {message}")
     drop_output()
-    gc.freeze()  # or Python looks through all that PyTorch has made once more before it ends, for a quarter of a second
+    gc.freeze()  # otherwise Python's last garbage collection visits all objects of PyTorch, for a quarter of a second
     sys.exit(code)
 
 
 def _without_debug(args: list[str]) -> tuple[list[str], bool]:
-    """The arguments without --debug, which may stand anywhere before a --, and whether it did."""
+    """Return the arguments without --debug, which is allowed anywhere before a --, and whether it was there."""
     options = args[: args.index("--")] if "--" in args else args
     return [arg for arg in options if arg != "--debug"] + args[len(options) :], "--debug" in options
 
@@ -69,7 +69,7 @@ def _with_address(args: list[str]) -> list[str]:
 def _explain(error: BaseException, args: list[str]) -> tuple[str | None, int]:
     from ig65m.cli.faults import explain
 
-    # typer and rich turn a reader that has gone away into an exit of their own
+    # typer and rich turn a closed stdout into an exit of their own
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         return None, 128 + signal.SIGPIPE
     return explain(error, args)

@@ -3,11 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from ig65m.cli import options as opt
+from ig65m.cli.inputs import check_inputs
+from ig65m.cli.options import ENGINE, Device, Json, Threads, option
 from ig65m.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -17,28 +18,31 @@ if TYPE_CHECKING:
 
 def bench(
     video: Annotated[
-        str | None, typer.Argument(help="A video to decode; without it only the network is measured.", show_default=False)
+        str | None,
+        typer.Argument(metavar="VIDEO", help="Video to decode. Default: measure the network only.", show_default=False),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A model's name, whose weights are not needed, or file.")
-    ] = "r2plus1d_34_32_kinetics",
+    model: Annotated[str, option(ENGINE, "Name or file of a model; a name needs no weights.")] = "r2plus1d_34_32_kinetics",
     engine: Annotated[
-        list[str] | None, typer.Option(help="openvino, onnxruntime, pytorch; may be given again; default: all.")
+        list[str] | None,
+        option(ENGINE, "Engine to measure; repeatable. Default: all.", metavar="<openvino|onnxruntime|pytorch>"),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16, fp16, int8; may be given again; default: fp32 and bf16.")
+        list[str] | None,
+        option(ENGINE, "Precision to measure; repeatable. Default: fp32 and bf16.", metavar="<fp32|bf16|fp16|int8>"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Clips that go through the network together.")] = 1,
-    device: opt.Device = "cpu",
-    threads: opt.Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line on stdout.")] = False,
+    batch_size: Annotated[int, option(ENGINE, "Clips that go through the network together.")] = 1,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
-    """Clips a second: the network alone, decoding alone, both together, and what this machine's arithmetic allows.
+    """Measure clips a second: network, decoding, both together, and the limit that the machine's arithmetic sets.
+
+    With --json, each measurement is one JSON object on a line of its own.
 
     Example: ig65m bench holiday.mp4 --engine openvino
     """
     if video is not None:
-        opt.check_inputs([video])
+        check_inputs([video])
     from ig65m.bench import machine, measure, network_for, random_clips
     from ig65m.engines.base import Work
     from ig65m.engines.choice import PRECISIONS, choose
@@ -46,17 +50,17 @@ def bench(
 
     network = network_for(model)
     default = ["bf16", "fp32"] if network.quantization is None else ["int8"]
-    wanted = sorted(precision or default)  # OpenVINO looks at the processor once, and what bf16 needs first
+    wanted = sorted(precision or default)  # bf16 first: OpenVINO inspects the processor only once
     names = engine or [name for name in PRECISIONS if device == "cpu" or name == "pytorch"]
     choices: list[Choice] = []
     for name in names:
         for each in wanted:
-            if (engine and precision) or each in PRECISIONS.get(name, (each,)):  # type: ignore[call-overload]
+            if (engine and precision) or each in PRECISIONS.get(cast(Any, name), (each,)):
                 choices.append(choose(name, each, device, threads))
     work = Work(preprocessing=network.card.preprocessing, frames=network.card.frames or 8, batch_size=batch_size)
     networks = dict.fromkeys(choices, network)
     if network.quantization is None and any(choice.precision == "int8" for choice in choices):
-        say("ig65m: quantising on random clips, which speed does not depend on")
+        say("ig65m: quantising on random clips; the speed does not depend on them")
         small = quantize(network, list(random_clips(work, 4)), work)
         networks |= {choice: small for choice in choices if choice.precision == "int8"}
     speeds = []

@@ -2,95 +2,89 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from ig65m.cli import options as opt
+from ig65m.cli.inputs import check_videos
+from ig65m.cli.options import (
+    ENGINE,
+    INPUT,
+    OUTPUT,
+    ClipOptions,
+    DecodingOptions,
+    EngineOptions,
+    Json,
+    Model,
+    Videos,
+    flattened,
+    option,
+    video_options,
+)
+from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure
 from ig65m.cli.terminal import printable
 from ig65m.types import Prediction
 
-WORTH_PRINTING = 0.1  # score from which a clip's second and further labels stand in the table
+WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are part of the table
 
 
+@flattened
 def classify(
-    videos: Annotated[list[str], typer.Argument(help="Video files, or folders of images.", show_default=False)],
-    model: opt.Model = None,
-    labels: Annotated[str | None, typer.Option(help="A JSON array of the classes' names, in place of the model's.")] = None,
-    top_k: Annotated[int, typer.Option(help="Labels to give, the best first.")] = 5,
-    frames: opt.FramesOption = None,
-    frame_step: opt.FrameStep = None,
-    stride: opt.Stride = None,
-    fps: opt.Fps = None,
-    start: opt.Start = None,
-    end: opt.End = None,
-    tail: opt.TailOption = "pad",
-    clips: Annotated[int | None, typer.Option(help="So many clips, spread evenly over the video; VMZ tested with 10.")] = None,
-    crops: Annotated[int, typer.Option(help="Crops along the longer edge, whose scores are averaged; VMZ: 3 for CSN.")] = 1,
+    inputs: Videos,
+    clip_options: ClipOptions,
+    clips: Annotated[
+        int | None, option(INPUT, "Number of clips, spread evenly over the video; VMZ tested with 10. Default: all.")
+    ] = None,
+    crops: Annotated[int, option(INPUT, "Crops along the longer edge, whose scores are averaged; VMZ tested CSN with 3.")] = 1,
     full: Annotated[
-        bool, typer.Option("--full", help="Pictures of the full short edge, run fully convolutionally, as VMZ tested.")
+        bool, option(INPUT, "Keep the full shorter edge and run fully convolutionally, as VMZ tested.", "--full")
     ] = False,
-    preprocessing: opt.PreprocessingOption = None,
-    batch_size: opt.BatchSize = None,
-    device: opt.Device = "cpu",
-    engine: opt.EngineOption = None,
-    precision: opt.PrecisionOption = None,
-    threads: opt.Threads = None,
-    image_fps: opt.ImageFps = 25.0,
-    max_pixels: opt.MaxPixels = opt.LIMITS.pixels,
-    max_frames: opt.MaxFrames = opt.LIMITS.frames,
-    max_memory: opt.MaxMemory = opt.LIMITS.memory / opt.GIB,
-    timeout: opt.Timeout = opt.LIMITS.seconds,
-    in_process: opt.InProcess = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    model: Model = None,
+    labels: Annotated[
+        str | None, option(ENGINE, "File of a JSON array with a name for each class, or kinetics400. Default: the model's.")
+    ] = None,
+    *,
+    engine_options: EngineOptions,
+    top_k: Annotated[int, option(OUTPUT, "Number of labels, best first.")] = 5,
+    as_json: Json = False,
+    decoding: DecodingOptions,
 ) -> None:
-    """What videos show: labels with times, per clip and per video.
+    """Print the labels of videos and of their clips, with times.
 
     Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
-    """
-    opt.check_videos(videos)
-    limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=in_process)
-    from ig65m.tasks import DEFAULT_CLASSIFIER, classify_many
 
+    Example: ig65m classify videos/ --top-k 3 --json
+    """
+    check_videos(inputs)
+    options = video_options(clip_options, engine_options, decoding)
+    from ig65m.collection.inputs import find_videos
+    from ig65m.tasks.classify import classify_many
+
+    videos = [video for name in inputs for video in find_videos([name], absolute=False)]
     failed = False
     done: list[Prediction] = []
-    with opt.json_at_end(as_json, done, lambda: _as_json(done)), opt.Meter(len(videos)) as meter:
+    with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:
         predictions = classify_many(
             videos,
-            model=DEFAULT_CLASSIFIER if model is None else model,
+            model=model,
             labels=labels,
             top_k=top_k,
-            frames=frames,
-            frame_step=frame_step,
-            stride=stride,
-            fps=fps,
-            start=start,
-            end=end,
-            tail=cast(Any, tail),
             clips=clips,
             crops=crops,
             full=full,
-            preprocessing=preprocessing,
-            batch_size=batch_size,
-            device=device,
-            engine=engine,
-            precision=precision,
-            threads=threads,
-            on_engine=opt.on_engine,
-            image_fps=image_fps,
-            limits=limits,
-            in_process=in_process,
-            on_clip=meter.on_clip,
+            on_engine=say_engine,
+            on_clip=progress.on_clip,
+            **options,
         )
         for prediction in predictions:
-            meter.video_done()
+            progress.video_done()
             failed |= prediction.error is not None
             if as_json:
                 done.append(prediction)
             else:
                 _print_table(prediction)
             if prediction.error is not None:
-                opt.report(prediction.status, prediction.error)
+                say_failure(prediction.status, prediction.error)
     if failed:
         raise typer.Exit(3)
 

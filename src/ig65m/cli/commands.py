@@ -1,4 +1,4 @@
-"""The commands of `ig65m`; heavy imports stand inside each."""
+"""The commands of `ig65m`. Each imports what it needs when it runs, so that `--help` is fast."""
 
 import typer
 
@@ -15,10 +15,10 @@ from ig65m.cli.search import search
 from ig65m.cli.serve import serve
 
 app = typer.Typer(
-    help="Labels and features from video with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
+    help="Turn video into labels and features with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.command()(models)
@@ -44,7 +44,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show where in the program an error arose; may stand anywhere."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error; allowed anywhere on the command line."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
 ) -> None:
     pass

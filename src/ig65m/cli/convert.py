@@ -2,39 +2,56 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ig65m.cli.options import check_inputs
+from ig65m.cli.inputs import check_inputs
+from ig65m.cli.options import INPUT, Json, Overwrite, option
 from ig65m.cli.terminal import printable
 from ig65m.errors import UsageError
 
 if TYPE_CHECKING:
-    from ig65m.zoo.cards import Card
+    from ig65m.models.card import Card
 
 
 def convert(
     checkpoint: Annotated[
-        str, typer.Argument(help="A VMZ .pkl, or a .pth of VideoResNet's or mmaction2's layout.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="VMZ's .pkl, or a .pth with the names of torchvision's VideoResNet or of mmaction2.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
-        str, typer.Argument(help="Where to: OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False)
+        str,
+        typer.Argument(metavar="OUT", help="OUT.safetensors, OUT.pth and OUT.onnx are written.", show_default=False),
     ],
-    frames: Annotated[int | None, typer.Option(help="Clip length to record; a checkpoint does not tell it.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Number of classes to check; default: the checkpoint's.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Classes to record: a JSON array's file, or kinetics400.")] = None,
+    frames: Annotated[
+        int | None, option(INPUT, "Clip length of the training, to be recorded: the checkpoint does not contain it.")
+    ] = None,
+    classes: Annotated[int | None, option(INPUT, "Number of classes that the checkpoint should have.")] = None,
+    labels: Annotated[
+        str | None, option(INPUT, "Names of the classes, to be recorded: file of a JSON array, or kinetics400.")
+    ] = None,
     pool1: Annotated[
         bool | None,
-        typer.Option("--pool1/--no-pool1", help="A pooling behind the stem, which blobs do not tell; default: CSN has it."),
+        option(
+            INPUT,
+            "Whether a max pooling follows the stem: VMZ's blobs do not tell. Default: only in CSN.",
+            "--pool1/--no-pool1",
+        ),
     ] = None,
     origin: Annotated[
-        str | None, typer.Option(help="Whose weights a .pth has, where that is not sure: vmz, torchvision or mmaction2.")
+        Literal["vmz", "torchvision", "mmaction2"] | None, option(INPUT, "Who trained the weights of an ambiguous .pth.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are already there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """A checkpoint of VMZ, torchvision or mmaction2 to safetensors, PyTorch and ONNX, each checked to be the same function.
+    """Convert a checkpoint of VMZ, torchvision or mmaction2 to safetensors, PyTorch and ONNX, and check all three.
+
+    Each file is proven to compute the same function as the checkpoint, or none is written.
 
     Example: ig65m convert r2plus1d_34_clip32_ft_kinetics_from_ig65m.pkl r2plus1d --frames 32 --labels kinetics400
     """
@@ -51,7 +68,7 @@ def convert(
         classes=classes,
         labels=None if labels is None else read_labels(labels),
         pool1=pool1,
-        origin=cast(Any, origin),
+        origin=origin,
         overwrite=overwrite,
     )
     if as_json:
@@ -64,19 +81,19 @@ def convert(
         return
     print(_summary(done.card))
     if done.card.left_out:
-        print(f"left out (sound, and what joins it with the pictures): {printable(_grouped(done.card.left_out))}")
+        print(f"left out (the branch for sound, and the layers that join it): {printable(_grouped(done.card.left_out))}")
     for file in done.files:
         print(printable(f"wrote {file}"))
     print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")
 
 
 def _summary(card: "Card") -> str:
-    """What was converted, in a line: what a checkpoint does not tell, and what is not as in most networks, in words."""
+    """Describe the converted network in a line, with what is unusual about it."""
+    from ig65m.models.card import MMACTION2
     from ig65m.models.spec import BUILDERS, POOLED
-    from ig65m.zoo.cards import MMACTION2
 
     spec = card.spec
-    parts = [str(spec), f"clips of {card.frames} frames" if card.frames else "clip length unknown (say it with --frames)"]
+    parts = [str(spec), f"clips of {card.frames} frames" if card.frames else "clip length unknown (record it with --frames)"]
     if spec.in_channels != 3:
         parts.append(f"{spec.in_channels} channels of optical flow")
     if spec.pool1:
@@ -90,7 +107,7 @@ def _summary(card: "Card") -> str:
 
 
 def _grouped(blobs: tuple[str, ...]) -> str:
-    """Names of blobs in a line: the branch for sound by its number of blobs, the layers behind it by their names."""
+    """List blobs in a line: the branch for sound by its number of blobs, the layers after it by name."""
     sound = sum(name.startswith("a_") for name in blobs)
     joint = dict.fromkeys(name.rpartition("_")[0] for name in blobs if not name.startswith("a_"))
     shown = [*([f"a_... ({sound} blobs)"] if sound else []), *list(joint)[:6]]

@@ -1,4 +1,4 @@
-"""What an error means to who typed the command: the message and the exit code."""
+"""Messages and exit codes for errors."""
 
 import errno
 import os
@@ -9,33 +9,33 @@ import typer
 from ig65m.cli.terminal import printable
 from ig65m.errors import IgError, ProofError, plain
 
-FAULT = 1  # of the program or of the machine
+FAULT = 1  # of the program or the machine
 WRONG_USE = 2
 
 _MACHINE = {
-    errno.ENOSPC: "free some space or choose another disk; files that were finished stay",
-    errno.EDQUOT: "free some space or choose another disk; files that were finished stay",
-    errno.EFBIG: "choose another disk, or raise the limit on file sizes (ulimit -f); files that were finished stay",
-    errno.EIO: "is the disk full, or unsound? Files that were finished stay",
-    errno.ENOMEM: "end other programs, or lower --batch-size",
+    errno.ENOSPC: "free some space or choose another disk; finished files stay",
+    errno.EDQUOT: "free some space or choose another disk; finished files stay",
+    errno.EFBIG: "choose another disk, or raise the limit on file sizes (ulimit -f); finished files stay",
+    errno.EIO: "the disk may be full or faulty; finished files stay",
+    errno.ENOMEM: "close other programs, or lower --batch-size",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.ENFILE: "end other programs, which hold too many files open",
+    errno.ENFILE: "close other programs, which have too many files open",
 }
 _USE = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
-    errno.EISDIR: "a file is needed",
+    errno.EISDIR: "expected a file",
     errno.EEXIST: "choose another place",
     errno.EACCES: "check its permissions, or choose another place",
     errno.EPERM: "check its permissions, or choose another place",
-    errno.EROFS: "choose a place that can be written",
+    errno.EROFS: "choose a writable place",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "its links lead in a circle; check the path",
+    errno.ELOOP: "its links form a loop; check the path",
 }
 
 
 def explain(error: BaseException, args: Sequence[str]) -> tuple[str, int]:
-    """What to tell who typed `args`, in a line that no terminal obeys, and the exit code."""
+    """Return the message for an error, safe for a terminal, and the exit code."""
     if isinstance(error, typer.TyperException):
         return _usage(error, args), WRONG_USE
     if isinstance(error, ProofError):
@@ -47,11 +47,11 @@ def explain(error: BaseException, args: Sequence[str]) -> tuple[str, int]:
     if _no_memory(error):
         return f"not enough memory: lower --batch-size or --frames ({plain(error)})", FAULT
     reason = plain(f"{type(error).__name__}: {error}")
-    return f"a fault of the program, please report it ({reason}); `ig65m --debug ...` shows where", FAULT
+    return f"a bug in ig65m, please report it ({reason}); `ig65m --debug ...` shows its traceback", FAULT
 
 
 def _usage(error: typer.TyperException, args: Sequence[str]) -> str:
-    context = getattr(error, "ctx", None)  # of the command, once that is found
+    context = getattr(error, "ctx", None)  # of the command, if one was found
     if not args:
         return f"no command was given\n{error.format_message()}"
     text = printable(error.format_message()).rstrip(".")
@@ -63,7 +63,7 @@ def _usage(error: typer.TyperException, args: Sequence[str]) -> str:
 
 
 def _given(args: Sequence[str], names: Sequence[str]) -> str | None:
-    """The value that the command line has for an option."""
+    """Return the value of an option on the command line."""
     for arg, following in zip(args, [*args[1:], None], strict=True):
         name, equals, value = arg.partition("=")
         if name in names:
@@ -78,11 +78,14 @@ def _system(error: OSError) -> tuple[str, int]:
     reason = printable(error.strerror)
     if error.errno in _USE:
         return f"{what}: {reason}; {_USE[error.errno]}", WRONG_USE
-    return f"{what}: {reason}; {_MACHINE.get(error.errno, 'a fault of the machine, `ig65m --debug ...` shows where')}", FAULT
+    return (
+        f"{what}: {reason}; {_MACHINE.get(error.errno, 'a fault of the machine; `ig65m --debug ...` shows the traceback')}",
+        FAULT,
+    )
 
 
 def _no_memory(error: BaseException) -> bool:
-    """Whether Python's, PyTorch's (which on the CPU is any RuntimeError) or CUDA's allocator has given up."""
+    """Whether an allocator of Python, PyTorch (any RuntimeError on the CPU) or CUDA has failed."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ("allocate memory", "out of memory"))
     )

@@ -4,25 +4,23 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
+from ig65m.cli.options import OUTPUT, FeaturesFolder, Json, option
 from ig65m.cli.terminal import printable, say
 
 app = typer.Typer(
-    help="Look at, check and convert a folder of features that `ig65m extract` made.",
+    help="Inspect, verify and export a folder of features that `ig65m extract` made.",
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
 )
-
-Folder = Annotated[Path, typer.Argument(help="The folder that extract wrote.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @app.command()
-def info(folder: Folder, as_json: Json = False) -> None:
-    """What is in a folder of features: how many videos and clips, and what computed them.
+def info(folder: FeaturesFolder, as_json: Json = False) -> None:
+    """Print how many videos and clips a folder of features has, and what computed them.
 
     Example: ig65m features info features/
     """
@@ -50,8 +48,8 @@ def info(folder: Folder, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(folder: Folder, as_json: Json = False) -> None:
-    """Check each result against the checksum in the journal. Exit code 3 if one is damaged or missing.
+def verify(folder: FeaturesFolder, as_json: Json = False) -> None:
+    """Verify each result against its checksum in the journal. The exit code is 3 if one is damaged or missing.
 
     Example: ig65m features verify features/
     """
@@ -70,34 +68,36 @@ def verify(folder: Folder, as_json: Json = False) -> None:
 
 @app.command()
 def export(
-    folder: Folder,
-    output: Annotated[Path, typer.Argument(help="A new folder; for h5 and tsp a new file.", show_default=False)],
-    to: Annotated[
-        str,
-        typer.Option(
-            help="npy, npz, h5, video-features, actionformer, opentad, qvhighlights or tsp: who is to read it.",
-            show_default=False,
-        ),
+    folder: FeaturesFolder,
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="New folder; for h5 and tsp a new file.", show_default=False)
     ],
-    names: Annotated[str, typer.Option(help="stem: the video's name; unique: the one in the folder of features.")] = "stem",
-    prefix: Annotated[str, typer.Option(help="What stands before each name, such as v_.")] = "",
-    subset: Annotated[str, typer.Option(help="In the annotation files of actionformer and opentad.")] = "validation",
-    key: Annotated[str, typer.Option(help="In the names of video-features' files.")] = "r21d",
+    to: Annotated[
+        Literal["npy", "npz", "h5", "video-features", "actionformer", "opentad", "qvhighlights", "tsp"],
+        option(OUTPUT, "Format: plain files, or those that this program reads.", show_default=False),
+    ],
+    names: Annotated[
+        Literal["stem", "unique"], option(OUTPUT, "Name each file after its video's stem, or as in the folder of features.")
+    ] = "stem",
+    prefix: Annotated[str, option(OUTPUT, "Prefix of each name, such as v_.")] = "",
+    subset: Annotated[str, option(OUTPUT, "Subset in the annotation files of actionformer and opentad.")] = "validation",
+    key: Annotated[str, option(OUTPUT, "Suffix of the names of video-features.")] = "r21d",
     gaps: Annotated[
-        str,
-        typer.Option(
-            help="leave-out: videos of which damage has cost clips, where times come from the rows' numbers; zeros: rows of "
-            "zeros in place of those clips."
+        Literal["leave-out", "zeros"],
+        option(
+            OUTPUT,
+            "A video with clips lost to damage, in formats that compute times from row numbers: leave it out, or write zeros "
+            "in place of the lost clips.",
         ),
     ] = "leave-out",
     from_first_frame: Annotated[
-        bool, typer.Option("--from-first-frame", help="Count times from each video's first clip, where that is not at 0 s.")
+        bool, option(OUTPUT, "Count times from each video's first clip if it does not start at 0 s.", "--from-first-frame")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Files as other programs read them, and the settings that make their times right.
+    """Export features to the files that other programs read, and print the settings for them.
 
-    A video whose clips do not lie where such a program would take them to be, to 1 ms, is left out and named. Exit code 3 then.
+    A video whose clips are not where such a program would expect them, to 1 ms, is named and left out; the exit code is 3 then.
 
     Example: ig65m features export features/ thumos/ --to actionformer
     """
@@ -105,12 +105,12 @@ def export(
     from ig65m.store.export import export as run
 
     options = Options(
-        names=cast(Any, names),
+        names=names,
         prefix=prefix,
         subset=subset,
         key=key,
         from_first_frame=from_first_frame,
-        gaps=cast(Any, gaps),
+        gaps=gaps,
     )
     done = run(folder, output, to, options)
     for line in (*done.remarks, *done.left_out):

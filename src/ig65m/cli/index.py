@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ig65m.cli import options as opt
+from ig65m.cli.options import INPUT, OUTPUT, FeaturesFolder, Json, option
+from ig65m.cli.options import Index as Folder
+from ig65m.cli.progress import ProgressBar
 from ig65m.cli.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -15,40 +16,42 @@ if TYPE_CHECKING:
     from ig65m.search.ingest import Added
 
 app = typer.Typer(
-    help="Make clips of a folder of features findable, for `ig65m search`.", no_args_is_help=True, rich_markup_mode=None
+    help="Build and maintain an index of clips, for `ig65m search` and `ig65m serve`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
-
-Features = Annotated[Path, typer.Argument(help="A folder of features that `ig65m extract` made.", show_default=False)]
-Folder = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @app.command()
 def build(
-    features: Features,
+    features: FeaturesFolder,
     folder: Folder,
     exact_up_to: Annotated[
-        int, typer.Option(help="Clips up to which all are looked at in a search; above, an approximate index is made.")
+        int, option(OUTPUT, "Number of clips up to which search is exact; a larger index is approximate.")
     ] = 100_000,
     as_json: Json = False,
 ) -> None:
-    """An index of all clips of a folder of features. Exit code 3 if a video has none that can be taken in; it is named.
+    """Build an index of all clips in a folder of features.
+
+    Videos without usable features are named and left out; the exit code is 3 then.
 
     Example: ig65m index build features/ index/
     """
     from ig65m.search.index import Index
     from ig65m.store.folder import read_journal
 
-    with opt.Meter(len(read_journal(features))) as meter:
-        index, added = Index.build(features, folder, exact_up_to=exact_up_to, on_video=lambda _: meter.video_done(), say=_say)
+    with ProgressBar(len(read_journal(features))) as progress:
+        index, added = Index.build(
+            features, folder, exact_up_to=exact_up_to, on_video=lambda _: progress.video_done(), say=_say
+        )
     _report(index, added, as_json=as_json)
 
 
 @app.command()
-def add(features: Features, folder: Folder, as_json: Json = False) -> None:
-    """Take in what a folder of features has and the index lacks, and what has changed.
+def add(features: FeaturesFolder, folder: Folder, as_json: Json = False) -> None:
+    """Add the clips of a folder of features that the index lacks or that have changed.
 
-    What is in already stays, so that it can be run again at any time. Exit code 3 as in build.
+    It can be repeated at any time. The exit code is 3 as for build.
 
     Example: ig65m index add features/ index/
     """
@@ -56,18 +59,21 @@ def add(features: Features, folder: Folder, as_json: Json = False) -> None:
     from ig65m.store.folder import read_journal
 
     index = Index.open(folder)
-    with opt.Meter(len(read_journal(features))) as meter:
-        added = index.add(features, on_video=lambda _: meter.video_done(), say=_say)
+    with ProgressBar(len(read_journal(features))) as progress:
+        added = index.add(features, on_video=lambda _: progress.video_done(), say=_say)
     _report(index, added, as_json=as_json)
 
 
 @app.command()
 def remove(
     folder: Folder,
-    videos: Annotated[list[str], typer.Argument(help="Names in the index, paths, file names or stems.", show_default=False)],
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO", help="Names in the index, paths, file names or stems.", show_default=False),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Take videos out of an index. The next add of their features brings them back.
+    """Remove videos from an index. The next `ig65m index add` of their features restores them.
 
     Example: ig65m index remove index/ holiday.mp4
     """
@@ -80,12 +86,12 @@ def remove(
     if as_json:
         print(json.dumps({"index": str(folder), "removed": names, "clips": clips}, indent=1))
     else:
-        print(printable(f"{folder}: {len(names):,} videos with {clips:,} clips taken out; {index.described()}"))
+        print(printable(f"{folder}: {len(names):,} videos with {clips:,} clips removed; {index.described()}"))
 
 
 @app.command()
 def info(folder: Folder, as_json: Json = False) -> None:
-    """What is in an index, how it searches, and what computed the features.
+    """Print the contents of an index, how it searches, and what computed its features.
 
     Example: ig65m index info index/
     """
@@ -120,11 +126,11 @@ def info(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def recall(
     folder: Folder,
-    queries: Annotated[int, typer.Option(help="Clips of the index, drawn by chance, to search with.")] = 100,
-    count: Annotated[int, typer.Option(help="Hits to look at.")] = 10,
+    queries: Annotated[int, option(INPUT, "Number of random clips of the index to search with.")] = 100,
+    count: Annotated[int, option(INPUT, "Number of hits to compare.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """How much of what exact search finds the index finds, and how long both take.
+    """Measure recall and latency of an index against exact search.
 
     Example: ig65m index recall index/ --queries 200
     """

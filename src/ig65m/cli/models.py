@@ -6,20 +6,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ig65m.cli.options import OUTPUT, Json, option
+
 if TYPE_CHECKING:
-    from ig65m.zoo.cards import Card
+    from ig65m.models.card import Card
 
 
 def models(
     pattern: Annotated[
-        str, typer.Argument(metavar="[PATTERN]", help="Only models with this in their names; * stands for anything.")
+        str,
+        typer.Argument(
+            metavar="PATTERN", help="Only models with this text in their names; * stands for anything.", show_default=False
+        ),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as JSON on stdout.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables with links, as in docs/models.md.")] = False,
+    as_json: Json = False,
+    as_markdown: Annotated[
+        bool, option(OUTPUT, "Print Markdown tables with links, as in docs/models.md.", "--markdown")
+    ] = False,
 ) -> None:
-    """The models that there are: clip, size, classes, accuracy, cost, where they come from.
+    """List the models: clip, size, classes, accuracy, cost and origin. A narrow terminal shows fewer columns.
 
-    A narrow terminal shows fewer columns. Example: ig65m models csn*kinetics
+    With --json, the output is an array with all fields of each model's card.
+
+    Example: ig65m models csn*kinetics
     """
     from ig65m.errors import UsageError
     from ig65m.zoo.cards import find_cards
@@ -37,7 +46,7 @@ def models(
         _print(cards)
 
 
-# How wide a terminal must be to show a column.
+# Width of the terminal from which a column is shown.
 _COLUMNS = {
     "model": 0,
     "clip": 0,

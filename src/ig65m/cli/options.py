@@ -1,169 +1,178 @@
-"""Options that classify and extract share."""
+"""Each option of the command line, defined once, and the groups of options that several commands take."""
 
-import json
-import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from ig65m.cli.terminal import printable, say
 from ig65m.errors import UsageError
-from ig65m.types import ClipSpan, Failure, Frames, Limits
+from ig65m.types import Limits
 
-Model = Annotated[str | None, typer.Option(help="A model's name (`ig65m models`) or file (.safetensors, .pth, .pkl).")]
-FramesOption = Annotated[int | None, typer.Option("--frames", help="Frames in a clip; default: the model's.")]
-FrameStep = Annotated[int | None, typer.Option(help="Frames from one frame of a clip to the next; default: the model's.")]
-Stride = Annotated[int | None, typer.Option(help="Frames from one clip's start to the next; default: the clip's span.")]
-Fps = Annotated[float | None, typer.Option(help="Choose frames by time, so many a second; default: every frame.")]
-Start = Annotated[float | None, typer.Option(help="Seconds of the stream to start at.")]
-End = Annotated[float | None, typer.Option(help="Seconds of the stream to end at.")]
-TailOption = Annotated[str, typer.Option("--tail", help="A last short clip: 'pad' it with its last frame, or 'drop' it.")]
-PreprocessingOption = Annotated[
-    str | None,
-    typer.Option("--preprocessing", help="Who resizes: 'vmz' or 'ig65m-pytorch' (the original's way); default: the model's."),
-]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Clips that go through the network together; default: 1 on the CPU, 8 on a GPU.")
-]
-EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="openvino (default on the CPU), onnxruntime or pytorch (default on a GPU).")
-]
-PrecisionOption = Annotated[
-    str | None, typer.Option("--precision", help="fp32 (default), bf16, fp16; int8 is what `ig65m quantize` makes.")
-]
-Threads = Annotated[int | None, typer.Option(help="Threads of the engine; default: one a core.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-ImageFps = Annotated[float, typer.Option(help="Frames a second of a folder of images.")]
-MaxPixels = Annotated[int, typer.Option(help="Pixels in one picture; a video with more is given up.")]
-MaxFrames = Annotated[int, typer.Option(help="Frames of one video; one with more is given up there.")]
-MaxMemory = Annotated[float, typer.Option(help="GiB of memory for decoding one video.")]
-Timeout = Annotated[float, typer.Option(help="Seconds without a new frame after which a video is given up.")]
-InProcess = Annotated[
-    bool,
-    typer.Option(
-        "--in-process", help="Decode in the program's own process: no limit on memory and time, a crash ends the program."
+GIB = 1 << 30
+INPUT, ENGINE, OUTPUT, LIMITS = "Input and clips", "Model and engine", "Output", "Limits"
+_LIMITS = Limits()
+
+
+def option(panel: str, text: str, *names: str, **how: Any) -> Any:
+    """An option with its help text, in a panel of the help."""
+    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
+
+
+Videos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="Videos, folders of videos or of images, lists of videos (.txt, .csv).",
+        show_default=False,
     ),
 ]
-LIMITS = Limits()
-GIB = 1 << 30
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name (see `ig65m models`) or file of a model.", show_default=False)
+]
+Index = Annotated[
+    Path, typer.Argument(metavar="INDEX", help="Folder of the index that `ig65m index build` made.", show_default=False)
+]
+FeaturesFolder = Annotated[
+    Path, typer.Argument(metavar="FEATURES", help="Folder of features that `ig65m extract` made.", show_default=False)
+]
+
+Model = Annotated[str | None, option(ENGINE, "Name (see `ig65m models`) or file (.safetensors, .pth, .pkl) of a model.")]
+Engine = Annotated[
+    Literal["openvino", "onnxruntime", "pytorch"] | None,
+    option(ENGINE, "Library that runs the network. Default: openvino on a CPU, pytorch on a GPU."),
+]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16", "int8"] | None,
+    option(
+        ENGINE,
+        "Precision of the arithmetic. Default: int8 for a model of `ig65m quantize`; else fp32 on a CPU, and on a GPU the "
+        "fastest whose features agree with fp32.",
+    ),
+]
+Device = Annotated[str, option(ENGINE, "Device: cpu, cuda, cuda:1, ...")]
+Threads = Annotated[int | None, option(ENGINE, "Threads of the engine. Default: one for each core.")]
+BatchSize = Annotated[
+    int | None, option(ENGINE, "Clips that go through the network together. Default: 1 on a CPU, 8 on a GPU.")
+]
+Frames = Annotated[int | None, option(INPUT, "Frames in a clip. Default: the model's.", "--frames")]
+FrameStep = Annotated[
+    int | None, option(INPUT, "Frames from one frame of a clip to the next; 2 takes every second. Default: the model's.")
+]
+Stride = Annotated[int | None, option(INPUT, "Frames from one clip's start to the next. Default: the length of a clip.")]
+Start = Annotated[float | None, option(INPUT, "Where to start, in seconds.")]
+End = Annotated[float | None, option(INPUT, "Where to end, in seconds.")]
+MaxFrames = Annotated[int, option(LIMITS, "Most frames to read from one video.")]
+MaxMemory = Annotated[float, option(LIMITS, "Most memory for decoding one video, in GiB.")]
+Timeout = Annotated[float, option(LIMITS, "Seconds without a new frame after which a video is given up.")]
+MaxPixels = Annotated[int, option(LIMITS, "Most pixels in one frame.")]
+Overwrite = Annotated[bool, option(OUTPUT, "Replace a file that already exists.", "--overwrite")]
+Json = Annotated[bool, option(OUTPUT, "Print one JSON object on stdout.", "--json")]
 
 
-def limits(pixels: int, frames: int, memory: float, seconds: float, *, in_process: bool) -> Limits:
-    """The limits that options name, `memory` in GiB; the process that decodes starts while this one is still importing.
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """How clips are chosen from a video."""
 
-    Raises UsageError if one is out of range.
+    frames: Frames = None
+    frame_step: FrameStep = None
+    stride: Stride = None
+    fps: Annotated[
+        float | None,
+        option(INPUT, "Sample the video at this rate, in frames a second. Default: every frame."),
+    ] = None
+    start: Start = None
+    end: End = None
+    tail: Annotated[
+        Literal["pad", "drop"],
+        option(INPUT, "A last clip that is short of frames: repeat its last frame, or leave it out."),
+    ] = "pad"
+    image_fps: Annotated[float, option(INPUT, "Frame rate of a folder of images, in frames a second.")] = 25.0
+    preprocessing: Annotated[
+        Literal["vmz", "ig65m-pytorch"] | None,
+        option(INPUT, "Resize frames as VMZ or as ig65m-pytorch does. Default: as the model's card says."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What runs the network."""
+
+    batch_size: BatchSize = None
+    device: Device = "cpu"
+    engine: Engine = None
+    precision: Precision = None
+    threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """What one video may cost."""
+
+    max_pixels: MaxPixels = _LIMITS.pixels
+    max_frames: MaxFrames = _LIMITS.frames
+    max_memory: MaxMemory = _LIMITS.memory / GIB
+    timeout: Timeout = _LIMITS.seconds
+
+    def limits(self) -> Limits:
+        """The limits. Raises UsageError if one is out of range."""
+        if not 0.25 <= self.max_memory <= 1 << 20:
+            raise UsageError(f"--max-memory must be at least 0.25 GiB, got {self.max_memory:g}")
+        return Limits(pixels=self.max_pixels, frames=self.max_frames, memory=int(self.max_memory * GIB), seconds=self.timeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(LimitOptions):
+    """What one video may cost, and where it is decoded."""
+
+    in_process: Annotated[
+        bool,
+        option(
+            LIMITS,
+            "Decode in this process: no limit on memory and time, and a video that crashes the decoder ends the program.",
+            "--in-process",
+        ),
+    ] = False
+
+
+def video_options(clips: ClipOptions, engine: EngineOptions, decoding: DecodingOptions) -> dict[str, Any]:
+    """Keyword arguments of `ig65m.tasks` for these options; the worker process that decodes is started.
+
+    Raises UsageError if a limit is out of range.
     """
-    if not 0.25 <= memory <= 1 << 20:
-        raise UsageError(f"--max-memory must be at least 0.25 GiB, got {memory:g}")
-    chosen = Limits(pixels=pixels, frames=frames, memory=int(memory * GIB), seconds=seconds)
-    if not in_process:
+    limits = decoding.limits()
+    if not decoding.in_process:
         from ig65m.video.isolation import prepare
 
-        prepare(chosen)
-    return chosen
+        prepare(limits)
+    return {**asdict(clips), **asdict(engine), "limits": limits, "in_process": decoding.in_process}
 
 
-def check_inputs(inputs: Sequence[str]) -> None:
-    """Raise UsageError for what names no local file or folder: nothing at all, standard input, an address."""
-    for name in inputs:
-        if not name:
-            raise UsageError("an input has no name; give a file or a folder")
-        if name == "-":
-            raise UsageError("- : standard input cannot be read; save it to a file first (one named - is ./-)")
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
-            raise UsageError(f"{name} is an address; download it first, then give the file")
+def flattened(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command whose options are the fields of the option groups among its parameters."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+            kinds = get_type_hints(hints[name], include_extras=True)
+            for each in fields(hints[name]):
+                parameters.append(
+                    inspect.Parameter(each.name, parameter.KEYWORD_ONLY, default=each.default, annotation=kinds[each.name])
+                )
+        else:
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name]))
 
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{each.name: values.pop(each.name) for each in fields(group)})
+        command(**values)
 
-def check_videos(inputs: Sequence[str]) -> None:
-    """Raise UsageError as `check_inputs` does, and if none of the inputs is there."""
-    check_inputs(inputs)
-    reasons = []
-    for name in inputs:
-        try:
-            Path(name).stat()
-            return
-        except OSError as error:
-            reasons.append(f"{name}: {error.strerror}")
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    raise UsageError(f"{'; '.join(reasons[:3])}{more}; expected local video files or folders of images")
-
-
-@contextmanager
-def json_at_end(wanted: bool, done: Sequence[object], record: Callable[[], dict[str, Any]]) -> Iterator[None]:
-    """Print the record as JSON when the block ends: by an error too, for what was `done` before it."""
-    try:
-        yield
-    finally:
-        if wanted and done:
-            print(json.dumps(record(), indent=1, allow_nan=False))
-
-
-def on_engine(line: str) -> None:
-    """Say on stderr what runs the network."""
-    say(f"ig65m: {line}")
-
-
-def report(status: str, failure: Failure) -> None:
-    """Say on stderr what went wrong with a video; the message names it."""
-    until = "" if failure.last_good_time is None else f" (good until {failure.last_good_time:.2f} s)"
-    say(f"ig65m: {status}{until}: {printable(failure.message)}")
-
-
-def source_name(source: object) -> str:
-    """What to call an input in the progress bar."""
-    return "frames in memory" if isinstance(source, Frames) else printable(Path(str(source)).name)
-
-
-class Meter:
-    """Progress on stderr: videos done of all, clips done, the time reached; silent where stderr is no terminal."""
-
-    def __init__(self, videos: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("videos"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-        )
-        self.progress = Progress(
-            *columns,
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # results go above the bar on a terminal, and to their own file elsewhere
-        )
-        self.task = self.progress.add_task("videos", total=videos, state="")
-        self.clips = 0
-
-    def __enter__(self) -> "Meter":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    @property
-    def on_clip(self) -> Callable[[object, ClipSpan], None]:
-        """Told of each clip that is done."""
-
-        def note(source: object, span: ClipSpan) -> None:
-            self.clips += 1
-            self.say(f"{self.clips} clips, {source_name(source)} at {span.end:.1f} s")
-
-        return note
-
-    def say(self, state: str) -> None:
-        """Show that beside the bar."""
-        self.progress.update(self.task, state=state)
-
-    def video_done(self) -> None:
-        """Told of each video that is done."""
-        self.progress.advance(self.task)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

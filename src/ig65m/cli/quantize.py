@@ -8,36 +8,38 @@ from typing import Annotated
 import typer
 
 from ig65m.atomic import check_place
-from ig65m.cli import options as opt
+from ig65m.cli.inputs import check_videos
+from ig65m.cli.options import INPUT, OUTPUT, Frames, FrameStep, Json, ModelArgument, Overwrite, Videos, option
 from ig65m.cli.terminal import printable, say
 from ig65m.errors import ProofError, UsageError
 
-FEW = 30  # clips to measure on; of fewer the agreement says little
+FEW = 30  # held-out clips below which the agreement says little
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(help="A model's name or file.", show_default=False)],
-    videos: Annotated[list[str], typer.Argument(help="Videos like those that it will see.", show_default=False)],
-    output: Annotated[str, typer.Option("--output", "-o", help="The model file to write, .safetensors.", show_default=False)],
-    frames: opt.FramesOption = None,
-    frame_step: opt.FrameStep = None,
-    clips: Annotated[int, typer.Option(help="Clips to take, about; a quarter of them is kept to measure on.")] = 100,
-    force: Annotated[bool, typer.Option("--force", help="Write the file even if int8 is too far from float32.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is already there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    model: ModelArgument,
+    inputs: Videos,
+    output: Annotated[str, option(OUTPUT, "Model file to write (.safetensors).", "--output", "-o", show_default=False)],
+    frames: Frames = None,
+    frame_step: FrameStep = None,
+    clips: Annotated[int, option(INPUT, "Approximate number of clips; a quarter is held out for the measurement.")] = 100,
+    force: Annotated[bool, option(OUTPUT, "Write the file even if int8 is too far from float32.", "--force")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """A model in int8, several times as fast on a CPU, calibrated on your own videos.
+    """Quantise a model to int8, which is several times as fast on a CPU; calibrate it on your own videos.
 
-    It is measured against float32 on clips that the calibration did not see, and refused if the features' mean cosine is
-    below 0.99 or fewer than 97 % of the clips keep their best class. The file is a model for classify and extract.
+    The result is compared with float32 on held-out clips. It is refused if the mean cosine of the features is below 0.99, or if
+    fewer than 97 % of the clips keep their best class. The file is a model for classify and extract.
 
     Example: ig65m quantize r2plus1d_34_32_kinetics videos/*.mp4 --output r2plus1d_int8.safetensors
     """
-    opt.check_inputs(videos)
+    check_videos(inputs)
     if clips < 4:
         raise UsageError(f"quantising needs at least 4 clips, got --clips {clips}")
     file = Path(output)
     _check_file(file, model, overwrite=overwrite)
+    from ig65m.collection.inputs import find_videos
     from ig65m.engines.base import Work
     from ig65m.quantize import agreement, calibration_clips, split
     from ig65m.quantize import quantize as run
@@ -49,14 +51,15 @@ def quantize(
     network = load_model(model)
     card = network.card
     if frames is None and card.frames is None:
-        raise UsageError(f"the clip length of {card.name} is not known; say with --frames what it was")
-    work = Work(preprocessing=card.preprocessing, frames=frames or card.frames)
+        raise UsageError(f"the clip length of {card.name} is not known; give it with --frames")
+    work = Work(preprocessing=card.preprocessing, frames=frames or card.frames or 1)
     failures: list[str] = []
 
     def on_failure(message: str) -> None:
         failures.append(message)
         say(f"ig65m: {printable(message)}")
 
+    videos = find_videos(inputs, absolute=False)
     taken = calibration_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure)
     calibration, held_out = split(taken)
     say(f"ig65m: calibrating with {len(calibration)} clips")
@@ -65,9 +68,11 @@ def quantize(
     say(f"ig65m: measuring on {len(held_out)} other clips")
     found = agreement(network, quantized, held_out, work)
     if len(held_out) < FEW:
-        say(f"ig65m: {len(held_out)} clips are few to measure on; give more footage to know better")
+        say(f"ig65m: {len(held_out)} held-out clips are few; give more footage for a reliable measurement")
     if not (found.enough or force):
-        raise ProofError(f"int8 is too far from float32, nothing was written: {found}; calibrate with more footage, or --force")
+        raise ProofError(
+            f"int8 is too far from float32, nothing was written: {found}; calibrate with more footage, or use --force"
+        )
     save_safetensors(quantized_tensors(quantized), quantized.card, file)
     if as_json:
         print(json.dumps({"file": str(file), "agreement": asdict(found), "failures": failures}, indent=1))
@@ -80,7 +85,7 @@ def quantize(
 
 def _check_file(file: Path, model: str, *, overwrite: bool) -> None:
     if file.suffix != ".safetensors":
-        raise UsageError(f"{file} should end in .safetensors, which is what is written")
+        raise UsageError(f"{file} must end in .safetensors")
     check_place(file)
     if file.is_dir() or (file.exists() and Path(model).exists() and file.samefile(model)):
         raise UsageError(f"{file} is {'a folder' if file.is_dir() else 'the model itself'}; choose another name")

@@ -2,71 +2,76 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ig65m.cli import options as opt
+from ig65m.cli.inputs import check_inputs
+from ig65m.cli.options import OUTPUT, Device, Engine, Index, Json, Model, Precision, option
+from ig65m.cli.progress import say_engine, say_failure
 from ig65m.cli.terminal import printable, say
 from ig65m.errors import UsageError
 
 if TYPE_CHECKING:
     from ig65m.search.hits import Hit
-    from ig65m.search.index import Index
+    from ig65m.search.index import Index as SearchIndex
     from ig65m.search.query import Query
+
+FILTERS = "Filters"
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.", show_default=False)],
+    folder: Index,
     video: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VIDEO[@12.5s]]",
-            help="What to find the like of: a video of the index (name, path, file name or stem) or another file; all of it, "
-            "or its clip at a time.",
+            metavar="VIDEO[@12.5s]",
+            help="Query: a video of the index (name, path, file name or stem) or another video file; all its clips, or "
+            "the one at a time.",
             show_default=False,
         ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="Clips that have this label stored; without VIDEO, those where its score is highest.")
+        str | None, option(FILTERS, "Only clips with this label. Without VIDEO: the clips where its score is highest.")
     ] = None,
-    count: Annotated[int, typer.Option(help="Hits to give.")] = 10,
-    merge: Annotated[bool, typer.Option("--merge", help="Hits that touch are one moment; --count is of moments.")] = False,
-    only: Annotated[list[str] | None, typer.Option("--video", help="Only clips of this video; may be given again.")] = None,
-    without: Annotated[list[str] | None, typer.Option("--not-video", help="No clips of this one; may be given again.")] = None,
-    others: Annotated[bool, typer.Option("--others", help="No clips of VIDEO itself.")] = False,
-    start: Annotated[float | None, typer.Option("--from", help="Only clips that begin at so many seconds or later.")] = None,
-    end: Annotated[float | None, typer.Option("--to", help="Only clips that end at so many seconds or before.")] = None,
-    model: opt.Model = None,
-    engine: opt.EngineOption = None,
-    precision: opt.PrecisionOption = None,
-    device: opt.Device = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    only: Annotated[list[str] | None, option(FILTERS, "Only clips of this video; repeatable.", "--video")] = None,
+    without: Annotated[list[str] | None, option(FILTERS, "No clips of this video; repeatable.", "--not-video")] = None,
+    others: Annotated[bool, option(FILTERS, "No clips of VIDEO itself.", "--others")] = False,
+    start: Annotated[float | None, option(FILTERS, "Only clips from this time on, in seconds.", "--from")] = None,
+    end: Annotated[float | None, option(FILTERS, "Only clips up to this time, in seconds.", "--to")] = None,
+    model: Model = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    device: Device = "cpu",
+    count: Annotated[int, option(OUTPUT, "Number of hits.")] = 10,
+    merge: Annotated[
+        bool, option(OUTPUT, "Merge hits that touch each other into one; --count counts merged hits.", "--merge")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Clips like a moment, best first: score, video, times. The score is the cosine of their features.
+    """Find the clips that are most similar to a moment of a video, by the cosine of their features.
 
-    The moment itself is never a hit. A VIDEO that is not in the index has its features computed, with the index's model
-    (--model FILE, where that has no public name) and clips.
+    The moment itself is never a hit. If VIDEO is not in the index, its features are computed with the index's model; give
+    --model FILE if that model has no public name.
 
     Example: ig65m search index/ holiday.mp4@12.5s --others
 
     Example: ig65m search index/ --label archery --merge
     """
     if video is None and label is None:
-        raise UsageError("there is nothing to search for: give VIDEO, VIDEO@12.5s, or --label")
+        raise UsageError("no query given; expected VIDEO, VIDEO@12.5s or --label")
     if video is None and others:
-        raise UsageError("--others leaves out the clips of VIDEO, and none is given")
+        raise UsageError("--others leaves out the clips of VIDEO, but no VIDEO is given")
+    from ig65m.search import index as search_index
     from ig65m.search.hits import Where
-    from ig65m.search.index import Index
     from ig65m.search.query import find_video
 
-    index = Index.open(folder)
+    index = search_index.Index.open(folder)
     how = {"model": model, "engine": engine, "precision": precision, "device": None if device == "cpu" else device}
     given = {name: value for name, value in how.items() if value is not None}
     query = None if video is None else _query(index, video, given)
     if given and (query is None or query.video is not None):
-        raise UsageError(f"--{next(iter(given))} is for a VIDEO that is not in the index; here no features are computed")
+        raise UsageError(f"--{next(iter(given))} is for a VIDEO that is not in the index; here, no features are computed")
     unwanted = [find_video(index, name) for name in without or ()]
     if others and query is not None and query.video is not None:
         unwanted.append(query.video)
@@ -86,22 +91,22 @@ def search(
     else:
         _print(query, hits)
     if query is not None and query.error is not None:
-        opt.report("partial", query.error)
+        say_failure("partial", query.error)
         raise typer.Exit(3)
 
 
-def _query(index: "Index", text: str, options: dict[str, Any]) -> "Query":
+def _query(index: "SearchIndex", text: str, options: dict[str, Any]) -> "Query":
     from ig65m.search.query import extractor_for, file_query, resolve, stored_query
 
-    opt.check_inputs([text])
+    check_inputs([text])
     name, path, time = resolve(index, text)
     if name is not None:
         return stored_query(index, name, time)
     say(f"ig65m: {printable(path)} is not in the index; computing its features")
-    return file_query(index, extractor_for(index, **options, on_engine=opt.on_engine), path, time)
+    return file_query(index, extractor_for(index, **options, on_engine=say_engine), path, time)
 
 
-def _record(index: "Index", query: "Query | None", label: str | None, hits: "list[Hit]") -> dict[str, Any]:
+def _record(index: "SearchIndex", query: "Query | None", label: str | None, hits: "list[Hit]") -> dict[str, Any]:
     spans = [] if query is None else [{"start": span.start, "end": span.end} for span in query.spans]
     return {
         "index": str(index.folder),

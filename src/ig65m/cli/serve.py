@@ -1,12 +1,25 @@
 """ig65m serve"""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from ig65m.cli import options as opt
+from ig65m.cli.options import (
+    ENGINE,
+    Device,
+    Engine,
+    Index,
+    LimitOptions,
+    MaxFrames,
+    MaxMemory,
+    Precision,
+    Threads,
+    Timeout,
+    flattened,
+    option,
+)
+from ig65m.cli.progress import say_engine
 from ig65m.cli.signals import finishing
 from ig65m.cli.terminal import say
 from ig65m.errors import UsageError
@@ -15,49 +28,61 @@ if TYPE_CHECKING:
     from ig65m.server.service import Rules
 
 TOKEN = "IG65M_TOKEN"
+ADDRESS, UPLOADS = "Address and access", "Uploads"
 _NEEDED = {"fastapi", "multipart", "PIL", "python_multipart", "starlette", "uvicorn"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Limits(LimitOptions):
+    """What one upload may cost."""
+
+    max_frames: MaxFrames = 20_000
+    max_memory: MaxMemory = 2.0
+    timeout: Timeout = 20.0
+
+
+@flattened
 def serve(
-    index: Annotated[Path, typer.Argument(help="The index that `ig65m index build` made.", show_default=False)],
-    model: Annotated[str | None, typer.Option(help="The index's model, where its name does not find it: a file.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; one that others can reach needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen at; 0: any that is free.")] = 8000,
+    index: Index,
+    host: Annotated[str, option(ADDRESS, "Address to listen on; one open to other machines needs a token.")] = "127.0.0.1",
+    port: Annotated[int, option(ADDRESS, "Port to listen on; 0 for any free one.")] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(help=f"A file with the token that one must show; or give it in {TOKEN}.")
+        Path | None, option(ADDRESS, f"File with the token that every request must carry; or set {TOKEN}.")
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name by which the service is called, NAME or NAME:PORT; repeatable.")
+        list[str] | None, option(ADDRESS, "Another host name of the service, NAME or NAME:PORT; repeatable.")
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(help="Serve only files of the index that lie in this folder, links resolved; repeatable. Default: all."),
+        option(ADDRESS, "Serve only files in this folder, links resolved; repeatable. Default: all files of the index."),
     ] = None,
-    max_upload: Annotated[float, typer.Option(help="MiB that an upload may have.")] = 128.0,
-    queue: Annotated[int, typer.Option(help="Uploads at a time, those that wait included; more are sent away.")] = 32,
-    workers: Annotated[int, typer.Option(help="Uploads that are worked at at a time.")] = 4,
-    max_seconds: Annotated[float, typer.Option(help="Seconds that one upload is worked at.")] = 300.0,
-    upload_timeout: Annotated[float, typer.Option(help="Seconds in which an upload must be there.")] = 300.0,
+    model: Annotated[str | None, option(ENGINE, "File of the index's model, if it has no public name.")] = None,
+    batch_size: Annotated[int, option(ENGINE, "Clips of several uploads that go through the network together.")] = 8,
+    device: Device = "cpu",
+    engine: Engine = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    max_upload: Annotated[float, option(UPLOADS, "Largest upload, in MiB.")] = 128.0,
+    queue: Annotated[int, option(UPLOADS, "Most uploads at a time, waiting ones included; others get status 503.")] = 32,
+    workers: Annotated[int, option(UPLOADS, "Uploads that are processed at the same time.")] = 4,
+    max_seconds: Annotated[float, option(UPLOADS, "Longest processing time of one upload, in seconds.")] = 300.0,
+    upload_timeout: Annotated[float, option(UPLOADS, "Longest time to receive one upload, in seconds.")] = 300.0,
     min_rate: Annotated[
-        float, typer.Option(help="KiB a second that a client must send of its upload and take of its response.")
+        float, option(UPLOADS, "Slowest rate at which a client may send an upload or read a response, in KiB a second.")
     ] = 16.0,
-    patience: Annotated[float, typer.Option(help="Seconds over which that rate is measured.")] = 10.0,
-    batch_size: Annotated[int, typer.Option(help="Clips of several uploads that go through the network together.")] = 8,
-    device: opt.Device = "cpu",
-    engine: opt.EngineOption = None,
-    precision: opt.PrecisionOption = None,
-    threads: opt.Threads = None,
-    max_pixels: opt.MaxPixels = opt.LIMITS.pixels,
-    max_frames: Annotated[int, typer.Option(help="Frames of one upload; one with more is given up there.")] = 20_000,
-    max_memory: Annotated[float, typer.Option(help="GiB of memory for decoding one video.")] = 2.0,
-    timeout: Annotated[float, typer.Option(help="Seconds without a new frame after which a video is given up.")] = 20.0,
+    patience: Annotated[float, option(UPLOADS, "Time over which that rate is measured, in seconds.")] = 10.0,
+    *,
+    decoding: _Limits,
 ) -> None:
-    """Search, labels and features over HTTP, and a page to look at the videos of an index.
+    """Serve search, labels and features over HTTP, and a web page to browse the videos of an index.
 
     Example: ig65m serve index/ --port 8000
     """
     token = _token(token_file)
-    limits = opt.limits(max_pixels, max_frames, max_memory, timeout, in_process=False)
+    limits = decoding.limits()
+    from ig65m.video.isolation import prepare
+
+    prepare(limits)
     try:
         from ig65m.search.index import Index
         from ig65m.search.query import extractor_for
@@ -81,26 +106,26 @@ def serve(
             "precision": precision,
             "threads": threads,
             "limits": limits,
-            "on_engine": opt.on_engine,
+            "on_engine": say_engine,
             "shared": True,
         }
         extractor = extractor_for(known, model, **options)
         with opened(known, extractor, access, rules, limits, root or ()) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")
             if damaged := known.damaged:
-                say(f"ig65m: {damaged:,} clips of the index are damaged and left out; build it again to have them")
+                say(f"ig65m: {damaged:,} clips of the index are damaged and left out; rebuild the index to restore them")
             address, number = listener.getsockname()[:2]
             say(f"ig65m: serving at http://{f'[{address}]' if ':' in address else address}:{number}/")
             serve_on(listener, service, stopping, say)
 
 
 def _token(file: Path | None) -> str | None:
-    """The token, taken out of the environment: the processes that decode need not know it."""
+    """Return the token, and remove it from the environment: worker processes must not see it."""
     from_environment = os.environ.pop(TOKEN, None)
     if file is None:
         return from_environment
     if from_environment is not None:
-        raise UsageError(f"a token in {file} and one in {TOKEN}; give one of them")
+        raise UsageError(f"a token in {file} and another in {TOKEN}; give only one")
     with file.open(encoding="utf-8", errors="replace") as text:
         return text.read(10_000).strip()
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and polite kills end the program in order."""
+"""Ends the program in order on Ctrl-C and SIGTERM."""
 
 import os
 import signal
@@ -12,7 +12,9 @@ _finishing: list[bool] = []  # for each `finishing` block, whether it was asked 
 
 @contextmanager
 def finishing() -> Iterator[Callable[[], bool]]:
-    """Within the block a first signal of `stopped_by` only makes what is given say so; it raises at the block's end."""
+    """Within the block, a first signal of `stopped_by` only sets the yielded flag; KeyboardInterrupt is raised at the block's
+    end.
+    """
     _finishing.append(False)
     try:
         yield lambda: _finishing[-1]
@@ -24,10 +26,11 @@ def finishing() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def stopped_by(*signals: signal.Signals) -> Iterator[list[signal.Signals]]:
-    """Within the block each of the signals raises KeyboardInterrupt, so that temporary files go; the list says which came.
+    """Within the block, each of the signals raises KeyboardInterrupt, so that temporary files are removed; yields the signals
+    that came.
 
-    A second one ends the process at once, unless it comes within a second of the first: then both are of one Ctrl-C, which
-    a terminal and a program in between have passed on. A signal that the caller has ignored (nohup) stays ignored.
+    A second signal ends the process at once, unless it comes within a second of the first: then both belong to one Ctrl-C,
+    passed on by the terminal and by a program in between. An ignored signal (nohup) stays ignored.
     """
     came: list[signal.Signals] = []
     patience = 0.0

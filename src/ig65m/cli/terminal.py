@@ -1,4 +1,4 @@
-"""What goes to the terminal, or to where the caller has led it."""
+"""Output to the terminal, or wherever stdout and stderr are redirected."""
 
 import io
 import os
@@ -11,24 +11,24 @@ from ig65m.errors import plain
 
 
 def printable(text: object) -> str:
-    """Text as one line for a terminal: what the terminal would obey is escaped, in the names of files too."""
+    """Escape text to one line that is safe for a terminal; file names may contain anything."""
     return plain(text, most=10_000)
 
 
 def say(text: str) -> None:
-    """Print on stderr, line for line; there may be nobody to read it, which changes nothing."""
+    """Print lines on stderr; nothing happens if it is closed."""
     with suppress(OSError):
         for line in text.splitlines():
             print(printable(line), file=sys.stderr)
 
 
 def say_warnings() -> None:
-    """From now on a warning of Python's is a line on stderr."""
+    """Print Python's warnings as lines on stderr."""
     warnings.showwarning = lambda message, *_: say(f"ig65m: {message}")
 
 
 def open_standard_files() -> None:
-    """Make the three files that a program counts on, where the caller has closed them; let them take any file's name."""
+    """Open stdin, stdout and stderr if the caller has closed them, and let them accept any file name."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115
@@ -38,7 +38,7 @@ def open_standard_files() -> None:
 
 
 def drop_output() -> None:
-    """Forget what stdout and stderr still hold and cannot get rid of; Python would complain of it when it ends."""
+    """Discard what stdout and stderr cannot write; Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,6 +1,8 @@
-"""OpenVINO and NNCF report each start to their makers, from a process that they fork, unless that module is missing."""
+"""Engines that run a network: OpenVINO, ONNX Runtime, PyTorch."""
 
 import sys
 from typing import Any, cast
 
-cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)  # None: importing it raises ImportError
+cast("dict[str, Any]", sys.modules).setdefault(
+    "openvino_telemetry", None
+)  # without this module OpenVINO and NNCF cannot report each start to their makers

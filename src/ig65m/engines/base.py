@@ -1,4 +1,4 @@
-"""What every engine is: clips of bytes in, features and logits out, in batches of one shape."""
+"""The interface of all engines: batches of clips in, features and logits out."""
 
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +25,15 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Pooling:
-    """How feature maps (C, T', H', W') become features: over space first, then over time."""
+    """How feature maps (C, T', H', W') are reduced to features: over space first, then over time.
+
+    "none" keeps the axes. Raises UsageError for another reduction.
+
+    Example:
+        >>> features = ig65m.extract("video.mp4", model="r2plus1d_10_camera_motion", pooling=ig65m.Pooling("mean", "none"))
+        >>> features.array.shape
+        (5, 128, 1)
+    """
 
     spatial: Reduction = "mean"
     temporal: Reduction = "mean"
@@ -37,10 +45,10 @@ class Pooling:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What an engine is to compute of clips of `frames` frames: features as `pooling` says, and logits.
+    """What an engine computes for each clip: features, pooled as `pooling` says, and logits.
 
-    With a `window` (height, width) the logits are those of each place of it in the feature maps: the network is run fully
-    convolutionally. `batch_size` clips go through together.
+    With a `window` (height, width), the network runs fully convolutionally: there are logits for each position of the window
+    in the feature maps.
     """
 
     preprocessing: Preprocessing
@@ -54,66 +62,69 @@ class Work:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a batch: (N, T, H, W, 3)."""
+        """Shape of a batch: (N, T, H, W, 3)."""
         return (self.batch_size, self.frames, *self.preprocessing.crop, 3)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of pixels: uint8, or float32 where pictures are resized in float."""
+        """Type of pixels: uint8, or float32 if frames are resized in float."""
         return np.dtype(np.float32 if self.preprocessing.resampling == "float_bilinear" else np.uint8)
 
 
 class Engine(Protocol):
-    """Runs a network: `name` says what does, with its version, in what `precision` and on what `device`."""
+    """Runs a network. `name` is the library and its version."""
 
     name: str
     precision: Precision
     device: str
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:
-        """RGB on 0..255 (N, T, H, W, 3) -> features (N, C, ...) and logits (N, classes), or (N, classes, places); float32.
+        """Compute RGB clips on 0..255 (N, T, H, W, 3): features (N, C, ...), and logits (N, classes) or (N, classes, places),
+        float32.
 
-        N is at most the batch size; results do not depend on it. Raises ModelError if anything is not finite.
+        N is at most the batch size; results do not depend on it. Raises ModelError if a result is not finite.
         """
         ...
 
 
 def check_batch(size: int) -> None:
-    """Raise UsageError if so many clips cannot go through together."""
+    """Raise UsageError unless batches can have that many clips."""
     if not 1 <= size <= MAX_BATCH:
         raise UsageError(f"the batch size must be from 1 to {MAX_BATCH}, got {size}")
 
 
 def check_work(model: Network, work: Work) -> None:
-    """Raise UsageError if the network cannot do that."""
+    """Raise UsageError if the network cannot do the work."""
     if model.spec.in_channels != 3:
-        raise UsageError(f"a {model.spec} takes {model.spec.in_channels} channels of optical flow; engines are fed with RGB")
+        raise UsageError(f"a {model.spec} takes {model.spec.in_channels} channels of optical flow; engines take RGB only")
     if isinstance(model, C3D) and (work.pooling != Pooling() or work.window is not None):
-        raise UsageError("C3D ends in fully connected layers: it has no feature maps to pool otherwise, or to slide over")
+        raise UsageError("C3D ends in fully connected layers, so its feature maps cannot be pooled or slid over")
 
 
 def padded(clips: NDArray[Any], size: int) -> NDArray[Any]:
-    """A batch filled up to `size` clips, so that every batch has the same shape."""
+    """Pad a batch to `size` clips, so that all batches have the same shape."""
     if len(clips) == size:
         return clips
     return np.concatenate([clips, np.zeros((size - len(clips), *clips.shape[1:]), clips.dtype)])
 
 
 def finished(features: NDArray[np.float32], logits: NDArray[np.float32], count: int) -> Arrays:
-    """The first `count` rows of an engine's outputs, class maps as (N, classes, places). Raises ModelError if not finite."""
+    """Return the first `count` rows of an engine's outputs; class maps become (N, classes, places). Raises ModelError if not
+    finite.
+    """
     features, logits = features[:count], logits[:count]
     if logits.ndim == 5:
         logits = logits.reshape(*logits.shape[:2], -1)
     if not (np.isfinite(features).all() and np.isfinite(logits).all()):
-        raise ModelError("the network gives numbers that are not finite; its weights are damaged, or no trained network")
+        raise ModelError("the network computes numbers that are not finite; its weights are damaged or were never trained")
     return features, logits
 
 
 @contextmanager
 def graph_file(model: Network, work: Work, *, free_weights: bool = False) -> Iterator[Path]:
-    """The graph of `graph_of` in a file, its weights in another beside it; both last as long as the block.
+    """Write the graph of `graph_of` and its weights to temporary files, until the block ends.
 
-    With `free_weights` the network's own weights are given up then: memory holds them no longer.
+    With `free_weights`, the network's own weights are freed then.
     """
     with tempfile.TemporaryDirectory(prefix="ig65m-") as folder:
         path = Path(folder) / "graph.onnx"
@@ -131,10 +142,7 @@ def graph_file(model: Network, work: Work, *, free_weights: bool = False) -> Ite
 
 
 def graph_of(model: Network, work: Work, weights: BinaryIO | None = None) -> onnx.ModelProto:
-    """The network as a graph for just that: input `pixels`, outputs `features` and, if it has a last layer, `logits`.
-
-    `weights` is as in `Graph`.
-    """
+    """Return the network as a graph for that work: input `pixels`, outputs `features`, and `logits` if it has classes."""
     check_work(model, work)
     graph = Graph(model, weights)
     maps = add_maps(graph, add_pixels(graph, "pixels", work.preprocessing.mean, work.preprocessing.std), model, work.frames)

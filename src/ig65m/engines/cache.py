@@ -1,4 +1,4 @@
-"""Compiled models on disk: an entry counts only if it is ours, whole, and made for just this."""
+"""Cache of compiled models on disk. An entry is used only if it is intact, owned by this user, and for the same key."""
 
 import hashlib
 import json
@@ -15,31 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
-from ig65m.zoo.hub import cache_folder
+from ig65m.cache import cache_folder
 
-MOST: Final = 4 << 30  # bytes of all entries together; those used longest ago go first
+MOST: Final = 4 << 30  # bytes of all entries; the least recently used are removed first
 _MAGIC: Final = b"ig65m compiled model\n"
-_START: Final = 4096  # where the model begins, behind magic, digest and key
+_START: Final = 4096  # offset of the model, after magic, digest and key
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A compiled model's bytes, mapped from its file."""
+class CachedModel:
+    """Bytes of a compiled model, mapped from its file."""
 
     mapping: mmap.mmap
 
     @property
     def model(self) -> NDArray[np.uint8]:
-        """The bytes, as long as this lives."""
+        """The bytes; valid as long as this object lives."""
         return np.frombuffer(self.mapping, np.uint8, offset=_START)
 
-    def give_back(self) -> None:
-        """Hold no memory for them; what is read of them again comes from the file again."""
+    def release(self) -> None:
+        """Free the memory of the mapping; later reads come from the file again."""
         self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def load(key: Mapping[str, Any]) -> Kept | None:
-    """The compiled model with that key; None if there is none that can be trusted."""
+def load(key: Mapping[str, Any]) -> CachedModel | None:
+    """Return the compiled model with that key; None if there is none to be trusted."""
     path, head = _entry(key)
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
@@ -48,7 +48,7 @@ def load(key: Mapping[str, Any]) -> Kept | None:
             if foreign or not stat.S_ISREG(facts.st_mode) or facts.st_size <= _START:
                 return None
             start = file.read(_START)
-            kept = Kept(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            kept = CachedModel(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         if start != _started(head, kept.model):
             return None
         os.utime(path)
@@ -58,7 +58,7 @@ def load(key: Mapping[str, Any]) -> Kept | None:
 
 
 def store(key: Mapping[str, Any], model: Any) -> None:
-    """Keep a compiled model, given as bytes. That it cannot be kept is a warning."""
+    """Store the bytes of a compiled model; warn if that fails."""
     path, head = _entry(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,7 +69,7 @@ def store(key: Mapping[str, Any], model: Any) -> None:
                 file.write(model)
         _tidy(path.parent)
     except OSError as error:
-        warnings.warn(f"the compiled model cannot be kept for the next start: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the compiled model cannot be cached: {error}", RuntimeWarning, stacklevel=2)
 
 
 def _entry(key: Mapping[str, Any]) -> tuple[Path, bytes]:
@@ -78,14 +78,14 @@ def _entry(key: Mapping[str, Any]) -> tuple[Path, bytes]:
 
 
 def _started(head: bytes, model: Any) -> bytes:
-    """What stands before a model: what it is and its digest, which is also of the key."""
+    """Return what precedes a model: magic, and a digest of key and model."""
     digest = hashlib.sha256(head)
     digest.update(model)
     return (_MAGIC + digest.digest()).ljust(_START, b"\0")
 
 
 def _tidy(folder: Path) -> None:
-    """Remove the entries used longest ago, and what others than this program left, beyond MOST bytes."""
+    """Remove the least recently used entries beyond MOST bytes."""
     total = 0
     for path in sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime, reverse=True):
         total += path.stat().st_size

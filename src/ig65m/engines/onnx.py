@@ -12,7 +12,7 @@ from ig65m.models.network import Network
 
 
 def session(graph: bytes | Path, threads: int | None) -> onnxruntime.InferenceSession:
-    """A graph, ready to run on the CPU; `threads` None: as many as there are cores."""
+    """Load a graph for the CPU; `threads` None is one for each core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors
@@ -41,7 +41,7 @@ class OnnxRuntimeEngine:
         self.outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:
-        """As `Engine` says."""
+        """Compute a batch: see `Engine`."""
         pixels = padded(clips, self.work.batch_size)
         values = dict(zip(self.outputs, self.session.run(self.outputs, {"pixels": pixels}), strict=True))
         return finished(values["features"], values.get("logits", np.zeros((len(pixels), 0), np.float32)), len(clips))

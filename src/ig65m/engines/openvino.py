@@ -22,11 +22,11 @@ from ig65m.errors import UsageError
 from ig65m.models.network import Network
 from ig65m.zoo.load import weights_sha256
 
-_NAMES: dict[Precision, tuple[str, str]] = {  # OpenVINO's: of the hint, and of what the CPU can do
+_NAMES: dict[Precision, tuple[str, str]] = {  # OpenVINO's names: of the precision hint, and of the CPU's capability
     "fp32": ("f32", "FP32"),
     "bf16": ("bf16", "BF16"),
     "fp16": ("f16", "FP16"),
-    "int8": ("f32", "INT8"),  # what is not quantised is float32
+    "int8": ("f32", "INT8"),  # layers that are not quantised run in float32
 }
 _ISA = "ONEDNN_MAX_CPU_ISA"
 _WITHOUT_AMX = "AVX512_CORE_FP16"
@@ -40,21 +40,19 @@ model([numpy.ones((1, 64, 16, 16), numpy.float32)])
 """
 
 
-_started = False  # OpenVINO looks at the processor once, when it is first used
+_started = False  # OpenVINO inspects the processor when it is first used
 
 
 def announces_amx() -> bool:
-    """Whether the processor says that it has AMX."""
+    """Whether the processor announces AMX."""
     processor = Path("/proc/cpuinfo")
     return processor.exists() and "amx_tile" in processor.read_text()
 
 
 def avoid_amx() -> None:
-    """Keep OpenVINO off AMX where the machine announces it and kills whoever uses it, as some virtual machines do.
+    """Disable AMX if the machine announces it but kills processes that use it, as some virtual machines do.
 
-    Only another process can find out.
-
-    Raises UsageError if it is too late for this one.
+    Only another process can find out. Raises UsageError if OpenVINO was already used in this process.
     """
     if _ISA in os.environ or not announces_amx():
         return
@@ -62,12 +60,12 @@ def avoid_amx() -> None:
     if done.returncode != -signal.SIGILL:
         return
     if _started:
-        raise UsageError(f"this machine announces AMX and does not have it; start again with {_ISA}={_WITHOUT_AMX}")
+        raise UsageError(f"this machine announces AMX but does not support it; restart with {_ISA}={_WITHOUT_AMX}")
     os.environ[_ISA] = _WITHOUT_AMX
 
 
 def core_for(precision: Precision) -> openvino.Core:
-    """OpenVINO, once it is sure that this CPU has the precision. Raises UsageError, naming what there is, if not."""
+    """Return OpenVINO, if this CPU has the precision. Raises UsageError, naming what is available, if not."""
     global _started  # noqa: PLW0603 - as global as what OpenVINO remembers
     if precision in ("bf16", "fp16"):
         avoid_amx()
@@ -82,13 +80,13 @@ def core_for(precision: Precision) -> openvino.Core:
 
 
 def compiled(graph: bytes | Path, precision: Precision, threads: int | None) -> openvino.CompiledModel:
-    """An ONNX graph, ready to run on the CPU; `threads` None: as many as there are cores. Raises UsageError as `core_for`."""
+    """Compile an ONNX graph for the CPU; `threads` None is one for each core. Raises UsageError as `core_for`."""
     core = core_for(precision)
     return core.compile_model(core.read_model(graph), "CPU", _config(precision, threads))
 
 
 def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
-    # OpenVINO takes bfloat16 by itself where the CPU has it, so float32 must be said.
+    # OpenVINO would choose bfloat16 on a CPU that has it; float32 must be requested.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _NAMES[precision][0], "PERFORMANCE_HINT": "LATENCY"}
     return config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
 
@@ -96,7 +94,7 @@ def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
 def _cached(
     model: Network, work: Work, precision: Precision, threads: int | None, reload: Callable[[], Network] | None
 ) -> tuple[Any, Any]:
-    """The network compiled for that work, from the cache or put there, and what must live as long as it."""
+    """Return the compiled network, from the cache or stored there, and the object that must live as long as it."""
     core = core_for(precision)
     key = {
         "weights": weights_sha256(model),
@@ -109,11 +107,11 @@ def _cached(
     }
     if (kept := cache.load(key)) is not None:
         if reload is not None:
-            model.to("meta")  # before OpenVINO has its own: memory would hold the weights three times
+            model.to("meta")  # before OpenVINO copies them: memory would hold the weights three times
         tensor = openvino.Tensor(kept.model, shared_memory=True)
-        with suppress(RuntimeError):  # what OpenVINO does not take is made again
+        with suppress(RuntimeError):  # an entry that OpenVINO rejects is compiled again
             made = core.import_model(tensor, "CPU", _config(precision, threads))
-            kept.give_back()
+            kept.release()
             return made, tensor
         if reload is not None:
             model = reload()
@@ -146,7 +144,7 @@ class OpenVINOEngine:
         self._kept = kept
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:
-        """As `Engine` says."""
+        """Compute a batch: see `Engine`."""
         pixels = np.ascontiguousarray(padded(clips, self.work.batch_size))
         self.request.infer({"pixels": pixels}, share_inputs=True)
         values = {name: np.array(self.request.get_tensor(output).data) for name, output in self.outputs.items()}

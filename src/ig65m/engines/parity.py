@@ -1,4 +1,6 @@
-"""Which precisions of a GPU are as good as float32 and how fast: tried once for each network, shape, device and library."""
+"""Which precisions of a GPU agree with float32, and how fast they are: measured once for each network, shape, device and
+library.
+"""
 
 import hashlib
 import json
@@ -14,21 +16,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
+from ig65m.cache import cache_folder
 from ig65m.engines.base import Engine, Pooling, Precision, Work
 from ig65m.engines.pytorch import PyTorchEngine
 from ig65m.errors import ModelError, UsageError
 from ig65m.models.network import Network
-from ig65m.zoo.hub import cache_folder
 from ig65m.zoo.load import weights_sha256
 
 TRIED: Final[tuple[Precision, ...]] = ("fp32", "bf16", "fp16")
-GOOD: Final = 0.9999  # least cosine, on every clip, of a precision that is taken unasked
-BAD: Final = 0.999  # below it not even one that was asked for is used
+GOOD: Final = 0.9999  # lowest cosine over all clips at which a precision is chosen by default
+BAD: Final = 0.999  # below it, even an explicitly requested precision is refused
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The least cosine of a clip's features with float32's, and the seconds that a batch takes; 0 and 0 if not finite."""
+    """Lowest cosine of a clip's features with float32's, and seconds for a batch; both 0 if a result is not finite."""
 
     cosine: float
     seconds: float
@@ -38,11 +40,11 @@ Trials = dict[Precision, Trial]
 
 
 def precision_on(device: torch.device, model: Network, work: Work, wanted: Precision | None) -> Precision:
-    """The precision wanted, or if None the fastest whose features have a cosine of at least GOOD with float32's on the CPU.
+    """Return `wanted`, or if None the fastest precision whose features have a cosine of at least GOOD with float32 on the CPU.
 
-    What is found is kept in the cache folder, under all that it depends on.
+    The measurement is cached under all that it depends on.
 
-    Raises UsageError, naming what was found, if `wanted` is below BAD, or nothing is good.
+    Raises UsageError, with the measurement, if `wanted` is below BAD or no precision is good.
     """
     facts = {
         "torch": torch.__version__,
@@ -62,10 +64,10 @@ def precision_on(device: torch.device, model: Network, work: Work, wanted: Preci
     if wanted is None:
         good = [name for name, each in trials.items() if each.cosine >= GOOD]
         if not good:
-            raise UsageError(f"no precision is right {found}; take another cuDNN, or the CPU")
+            raise UsageError(f"no precision agrees with float32 {found}; use another cuDNN, or the CPU")
         return min(good, key=lambda name: trials[name].seconds)
     if trials[wanted].cosine < BAD:
-        raise UsageError(f"{wanted} is wrong {found}; take another precision, or another cuDNN")
+        raise UsageError(f"{wanted} does not agree with float32 {found}; use another precision or cuDNN")
     return wanted
 
 
@@ -80,7 +82,7 @@ def _trials(device: torch.device, model: Network, work: Work) -> Trials:
 
 
 def _pictures(work: Work) -> NDArray[Any]:
-    """Four clips (4, T, H, W, 3), always the same: over clouds and blocks of all sizes a camera stands still and pans."""
+    """Return four fixed clips (4, T, H, W, 3) of a camera that stands still or pans over clouds and blocks of all sizes."""
     random = np.random.default_rng(0)
     clips = []
     for mode, down, right in (("bilinear", 0, 0), ("nearest", 0, 2), ("bilinear", 1, -1), ("nearest", 3, 1)):
@@ -94,7 +96,7 @@ def _pictures(work: Work) -> NDArray[Any]:
 
 
 def _trial(engine: Engine, clips: NDArray[Any], wanted: NDArray[np.float32], batch_size: int) -> Trial:
-    """Hold an engine's features of `clips` to `wanted` (N, C), and time its batches."""
+    """Compare an engine's features of `clips` with `wanted` (N, C), and time its batches."""
     batches = [clips[start : start + batch_size] for start in range(0, len(clips), batch_size)]
     try:
         got = np.concatenate([engine(batch)[0] for batch in batches])
@@ -111,7 +113,7 @@ def _trial(engine: Engine, clips: NDArray[Any], wanted: NDArray[np.float32], bat
 
 
 def _remembered(facts: Mapping[str, Any], measure: Callable[[], Trials]) -> Trials:
-    """What was measured under the very same `facts`, or what `measure` gives; a record that is not just so is made again."""
+    """Return the cached measurement for exactly these facts; otherwise measure and cache it."""
     key = json.dumps(facts, sort_keys=True)
     path = cache_folder() / "parity" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):

@@ -1,4 +1,4 @@
-"""PyTorch engine, on the CPU or on a CUDA device."""
+"""PyTorch engine, on the CPU or a CUDA device."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,7 +17,7 @@ _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 class PyTorchEngine:
-    """Runs the inference form of a network; float32 is true float32 (TF32 is off)."""
+    """Runs a network in PyTorch. fp32 is true float32: TF32 is off."""
 
     def __init__(
         self, model: Network, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None
@@ -39,11 +39,11 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def __call__(self, clips: NDArray[Any]) -> Arrays:
-        """As `Engine` says."""
+        """Compute a batch: see `Engine`."""
         pixels = torch.from_numpy(padded(clips, self.work.batch_size))
         if self.place.type == "cuda":
             pixels = pixels.pin_memory().to(self.place, non_blocking=True)
-        x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std  # channels last, as bytes are
+        x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std  # channels last in memory, as pixels are
         with self._exact():
             maps = self.model.forward_features(x.to(self.dtype)).float()
             logits = self._logits(maps)
@@ -65,7 +65,7 @@ class PyTorchEngine:
 
 
 def pool(maps: Tensor, pooling: Pooling) -> Tensor:
-    """(N, C, T', H', W') -> (N, C), with the axes that are not pooled kept behind C."""
+    """(N, C, T', H', W') -> (N, C), followed by the axes that are not pooled."""
     if pooling.spatial != "none":
         maps = maps.mean(dim=(3, 4)) if pooling.spatial == "mean" else maps.amax(dim=(3, 4))
     if pooling.temporal != "none":
@@ -74,12 +74,12 @@ def pool(maps: Tensor, pooling: Pooling) -> Tensor:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name. Raises UsageError, naming what there is, if this machine lacks it."""
+    """Return the device of that name. Raises UsageError, naming the available ones, if this machine lacks it."""
     there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"{name!r} is no device; this machine has {', '.join(there)}") from None
+        raise UsageError(f"no device {name!r}; this machine has {', '.join(there)}") from None
     if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
         return device
     raise UsageError(f"this machine has no {name}; it has {', '.join(there)}")

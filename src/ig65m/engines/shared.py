@@ -1,4 +1,4 @@
-"""One engine for many threads: the clips of those that call at the same time go through the network together."""
+"""One engine for many threads: clips of concurrent calls go through the network together."""
 
 import threading
 import time
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from ig65m.engines.base import Arrays, Engine, Precision
 from ig65m.errors import UsageError
 
-PATIENCE: Final = 0.01  # seconds that a clip waits for others, while somebody else may bring some
-_LATELY: Final = 8  # runs by which a size is judged
-_DOUBT: Final = 0.97  # a size that is not run seems faster by this each time, until it is tried again
+PATIENCE: Final = 0.01  # seconds that a clip waits for clips of other threads
+_LATELY: Final = 8  # number of recent runs that a size is judged by
+_DOUBT: Final = 0.97  # factor on the time of a size for each run that it was not chosen, so that it is tried again
 
 Row = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What went through so far: clips, the runs of the network that they took, how many a run."""
+    """Number of clips and batches so far."""
 
     clips: int
     batches: int
 
     @property
     def mean(self) -> float:
-        """Clips in a run; 0 before the first."""
+        """Mean clips in a batch; 0 before the first."""
         return self.clips / self.batches if self.batches else 0.0
 
 
 @dataclass(eq=False)
 class _Call:
-    """What one thread waits for: a row for each of its clips, or an error; `taken` clips have been given to the network."""
+    """One thread's call: results for its clips, or an error. `taken` clips have gone to the network."""
 
     clips: NDArray[Any]
     since: float
@@ -50,41 +50,41 @@ class _Call:
 
 
 class SharedEngine:
-    """An Engine that several threads may call at once, over engines of the same work that run `size` clips each.
+    """An engine that several threads may call at the same time.
 
-    `engines` are by their batch sizes, of which one must be 1. As soon as there are clips for the largest they run in it.
-    Fewer run in the engine that is the fastest for so many: filling up a batch pays on a GPU and not on a CPU. They wait for
-    others for PATIENCE at most, and only while some other thread is `expected`.
+    `engines` maps batch sizes to engines for the same work; one size must be 1. Once there are enough clips for the largest
+    size, they run. Fewer clips run in the engine that is fastest for that number: padding a batch is worthwhile on a GPU, but
+    not on a CPU. Clips wait for others for at most PATIENCE, and only while another thread is `expected`.
 
-    No thread of its own: whoever waits for clips runs the network, one at a time, for others too.
+    There is no extra thread: a caller that waits for its clips runs the network, one at a time, also for others.
     """
 
     def __init__(self, engines: Mapping[int, Engine]) -> None:
         if 1 not in engines:
-            raise UsageError(f"there must be an engine for a single clip, got sizes {sorted(engines)}")
+            raise UsageError(f"there must be an engine of batch size 1, got sizes {sorted(engines)}")
         self._engines = dict(engines)
         self._most = max(engines)
         one = engines[1]
         self.name: str = one.name
         self.precision: Precision = one.precision
         self.device: str = one.device
-        self._seconds: dict[int, deque[float]] = {size: deque(maxlen=_LATELY) for size in engines}  # that runs took
-        self._passed: Counter[int] = Counter()  # times that a size was not chosen since it was run
+        self._seconds: dict[int, deque[float]] = {size: deque(maxlen=_LATELY) for size in engines}  # durations of recent runs
+        self._passed: Counter[int] = Counter()  # number of runs since a size was chosen last
         self._changed = threading.Condition()
-        self._waiting: deque[_Call] = deque()  # calls of which some clips are not taken
+        self._waiting: deque[_Call] = deque()  # calls with clips that are not taken
         self._running = False
         self._expected = 0
         self._clips = self._batches = 0
 
     @property
     def counts(self) -> Counts:
-        """What went through so far."""
+        """Number of clips and batches so far."""
         with self._changed:
             return Counts(self._clips, self._batches)
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """Within the block the caller's thread will bring clips, for which others' may wait a little."""
+        """Declare, for the block, that this thread will bring clips, for which others may wait briefly."""
         with self._changed:
             self._expected += 1
         try:
@@ -95,7 +95,7 @@ class SharedEngine:
                 self._changed.notify_all()
 
     def __call__(self, clips: NDArray[Any]) -> Arrays:
-        """As `Engine` says, for any number of clips; an error is of these clips, not of those that others brought."""
+        """Compute any number of clips: see `Engine`. An error concerns these clips only, not those of other threads."""
         if not len(clips):
             raise UsageError("an engine needs at least one clip, got none")
         call = _Call(clips, time.monotonic())
@@ -113,7 +113,7 @@ class SharedEngine:
         return np.stack(features), np.stack(logits)
 
     def _run_next(self) -> None:
-        """Run one batch of what waits; the lock is held, but for the time that the network takes."""
+        """Run one batch; the lock is held except while the network runs."""
         self._running = True
         try:
             self._gather()
@@ -139,7 +139,7 @@ class SharedEngine:
                 self._waiting.remove(call)
 
     def _gather(self) -> None:
-        """Wait until there is a whole batch, or nobody who could bring more, or the first has waited long enough."""
+        """Wait until a batch is full, nobody else can bring clips, or the first clip has waited long enough."""
         until = self._waiting[0].since + PATIENCE
         while self._left() < self._most and len(self._waiting) < self._expected:
             if (rest := until - time.monotonic()) <= 0 or not self._changed.wait(rest):
@@ -149,7 +149,7 @@ class SharedEngine:
         return sum(len(call.clips) - call.taken for call in self._waiting)
 
     def _take(self) -> tuple[int, list[tuple[_Call, int]]]:
-        """The size to run in, and clips for it: calls and numbers of their clips, the first come first."""
+        """Return the size to run, and the clips for it as calls and clip numbers, in order of arrival."""
         left = min(self._left(), self._most)
         size = self._most if left == self._most else self._fastest(left)
         taken: list[tuple[_Call, int]] = []
@@ -172,7 +172,7 @@ class SharedEngine:
         return fastest
 
     def _results(self, size: int, taken: list[tuple[_Call, int]]) -> list[Row | Exception]:
-        """A row or an error for each clip; one that fails does so alone."""
+        """Return a row or an error for each clip; a clip that fails does so alone."""
         begun = time.monotonic()
         try:
             pixels = np.stack([call.clips[number] for call, number in taken])

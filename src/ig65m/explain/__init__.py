@@ -1,1 +1,1 @@
-"""What a network sees."""
+"""Pictures of what a network sees."""

@@ -1,4 +1,4 @@
-"""Features of a video -> a picture with a time axis: its semantic code, and its labels as bands below."""
+"""Draws the features of a video over time: semantic code, and labels as bands below."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from ig65m.atomic import finished_file
 from ig65m.errors import plain
 from ig65m.explain.semcode import semantic_code
-from ig65m.types import Features
+from ig65m.store.features import Features
 
-MOST_LANES: Final = 10  # labels that get a band; the most likely of the video
+MOST_LANES: Final = 10  # most labels with a band; the most likely of the video
 _DPI: Final = 150
 _WIDTH: Final = 12.0  # inches
 _INK: Final = "#334155"
 
 
 def draw_semcode(features: Features, path: Path, *, title: str) -> None:
-    """Write the picture as PNG. Raises UsageError as `semantic_code`, OSError if the disk refuses."""
+    """Write the picture as PNG. Raises UsageError as `semantic_code`, OSError if the disk is full or faulty."""
     code = semantic_code(features.array)
     edges = clip_edges(features)
     lanes = _lanes(features)
@@ -39,7 +39,9 @@ def draw_semcode(features: Features, path: Path, *, title: str) -> None:
 
 
 def clip_edges(features: Features) -> NDArray[np.float64]:
-    """Where each clip's column begins, in seconds, and where the last ends: a clip is shown until the next one starts."""
+    """Return where each clip's column starts in seconds, and where the last one ends: a clip extends to the next one's
+    start.
+    """
     starts = [span.start for span in features.spans]
     return np.maximum.accumulate(np.array([*starts, max(span.end for span in features.spans)]))
 
@@ -53,7 +55,7 @@ def _draw_code(axes: Any, code: NDArray[np.uint8], edges: NDArray[np.float64]) -
 
 
 def _lanes(features: Features) -> dict[str, list[float]]:
-    """For each of the labels that a video has most of, its score in each clip, 0 where it is none of the best there."""
+    """Return, for the most frequent labels of a video, the score in each clip; 0 if it is not among the best there."""
     if features.labels is None:
         return {}
     scores = [{each.label: each.score for each in labels} for labels in features.labels]

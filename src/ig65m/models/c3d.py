@@ -1,31 +1,28 @@
-"""C3D as VMZ has it: plain 3x3x3 convolutions, each with a bias and batch norm, and three fully connected layers."""
+"""C3D as in VMZ: 3x3x3 convolutions with bias and batch norm, and three fully connected layers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
+from ig65m.models.base import VideoNetwork
 from ig65m.models.layers import ElementwiseLinear, batch_norm
 from ig65m.models.spec import C3DSpec
 
-# Convolutions with their outputs, in the groups of C3DSpec.group_widths: conv1a; conv2a; conv3a, conv3b; ...
+# Names and output channels of the convolutions, in the groups of C3DSpec.group_widths: conv1a; conv2a; conv3a, conv3b; ...
 GROUPS = tuple(
     tuple((f"conv{number}{letter}", outputs) for letter, outputs in zip("ab", widths, strict=False))
     for number, widths in enumerate(C3DSpec.group_widths, 1)
 )
 
 
-class C3D(nn.Module):
-    """Takes clips of 16x112x112 only. Its features are the first fully connected layer's, after the ReLU (fc6).
+class C3D(VideoNetwork):
+    """C3D for clips of 16x112x112. Its features are the output of the first fully connected layer (fc6) after ReLU.
 
     Tran et al., "Learning Spatiotemporal Features with 3D Convolutional Networks", figure 3, with VMZ's batch norms and
-    without a padding in the last pooling. `card` is set by who loads weights (ig65m.zoo): their `Card`.
+    without padding in the last pooling.
     """
-
-    card: Any = None
-    quantization: Any = None
 
     def __init__(self, spec: C3DSpec) -> None:
         super().__init__()
@@ -57,7 +54,7 @@ class C3D(nn.Module):
         return x
 
     def parts(self) -> Iterator[nn.Module]:
-        """What `forward_features` runs, in order."""
+        """Yield the layers that `forward_features` runs, in order."""
         for number, group in enumerate(GROUPS, 1):
             for name, _ in group:
                 yield from (self.get_submodule(part) for part in (name, f"{name}_bn", f"{name}_relu"))

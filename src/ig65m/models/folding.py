@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them."""
+"""Folds batch norms into the convolutions before them."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,9 +10,8 @@ from ig65m.models.network import Network
 
 
 def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias, float32, of the convolution that does what `conv` and then `norm` (in eval mode) do.
-
-    Computed in float64.
+    """Return float32 weight and bias of the convolution that equals `conv` followed by `norm` in eval mode; computed in
+    float64.
     """
     if norm is None:
         return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
@@ -25,7 +24,7 @@ def folded(conv: nn.Conv3d, norm: nn.BatchNorm3d | None) -> tuple[Tensor, Tensor
 
 
 def fold(model: Network) -> None:
-    """Fold every batch norm of a network; identities stand in their places."""
+    """Fold all batch norms of a network, and replace them by identities."""
     values = [(conv, *folded(conv, norm)) for conv, norm, _ in _pairs(model)]
     drop_norms(model)
     for conv, weight, bias in values:
@@ -41,7 +40,7 @@ def drop_norms(model: Network) -> None:
 
 
 def _pairs(model: Network) -> Iterator[tuple[nn.Conv3d, nn.BatchNorm3d, str]]:
-    """Each convolution that has a batch norm behind it, that, and its path."""
+    """Yield each convolution that is followed by a batch norm, with that and its path."""
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     for (_, conv), (name, norm) in pairwise(leaves):
         if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):

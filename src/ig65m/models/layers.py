@@ -1,4 +1,6 @@
-"""Convolutions of the residual nets, in the sub-module order of torchvision's VideoResNet (its state-dict keys)."""
+"""Convolutions of the residual networks; the order of submodules is that of torchvision's VideoResNet, for its state-dict
+keys.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ Norm = Callable[[int], nn.BatchNorm3d]
 
 
 class Conv3d(nn.Conv3d):
-    """3-D convolution without bias (folding gives it one), padded so that stride 1 keeps the size."""
+    """3-D convolution without bias (folding adds one), padded so that stride 1 keeps the size."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1), groups: int = 1
@@ -28,7 +30,7 @@ class Conv3d(nn.Conv3d):
 
 
 def batch_norm(channels: int, eps: float = 1e-3) -> nn.BatchNorm3d:
-    """Batch norm as in VMZ: eps 1e-3. Caffe2's momentum 0.9 is the share of the *old* value; PyTorch's is that of the new."""
+    """Batch norm as in VMZ: eps 1e-3. Caffe2's momentum 0.9 weighs the old value; PyTorch's weighs the new one."""
     return nn.BatchNorm3d(channels, eps=eps, momentum=0.1)
 
 
@@ -52,7 +54,7 @@ class Conv2Plus1d(nn.Sequential):
 
 
 class ReducedDepthwise(nn.Sequential):
-    """A 1x1x1 convolution and batch norm, without ReLU, and a depthwise 3x3x3 convolution: what ip-CSN has for 3x3x3."""
+    """A 1x1x1 convolution and batch norm without ReLU, then a depthwise 3x3x3 convolution: ip-CSN's replacement of 3x3x3."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__(
@@ -69,7 +71,7 @@ class ReducedDepthwise(nn.Sequential):
 
 
 def convolution(kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm, middle: int | None = None) -> nn.Module:
-    """The 3x3x3 convolution of a block, as the architecture has it; a 2-D one never strides in time."""
+    """Return the 3x3x3 convolution of a block for an architecture; a 2-D one has no temporal stride."""
     match kind:
         case "2plus1d":
             return Conv2Plus1d(inputs, outputs, stride, norm, middle)
@@ -83,7 +85,7 @@ def convolution(kind: Convolution, inputs: int, outputs: int, stride: int, norm:
 
 
 class ElementwiseLinear(nn.Module):
-    """y = weight * x + bias, each class by itself: what VMZ puts behind the last layer of a multi-label network."""
+    """y = weight * x + bias for each class: VMZ's layer after the last one of a multi-label network."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
-"""The residual networks of VMZ: one family, told apart by data (`ResNetSpec`)."""
+"""The residual networks of VMZ: one family, described by `ResNetSpec`."""
 
 from functools import partial
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
+from ig65m.models.base import VideoNetwork
 from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, batch_norm, convolution
 from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec, middle_channels
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut, which projects where the shape changes."""
+    """Two 3x3x3 convolutions and a shortcut, which is a projection if the shape changes."""
 
     def __init__(
         self, kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm, *, shared_middle: bool = False
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1x1x1 convolution to the inner width, a 3x3x3 one (which strides), a 1x1x1 one to the outer width; a shortcut."""
+    """Convolutions of 1x1x1, 3x3x3 (with the stride) and 1x1x1, and a shortcut."""
 
     def __init__(self, kind: Convolution, inputs: int, inner: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def _shortcut(projection: nn.Sequential | None, x: Tensor, keep_time: bool) -> T
 
 
 def _strided(sequence: nn.Sequential, x: Tensor, keep_time: bool) -> Tensor:
-    """Run a sequence whose first module is the one that strides."""
+    """Run a sequence; its first module may have a stride."""
     conv, *rest = sequence
     x = conv(x, keep_time)
     for module in rest:
@@ -87,17 +87,12 @@ def _stem(spec: ResNetSpec, norm: Norm) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class ResNet(nn.Module):
-    """A VMZ residual network; state-dict keys are those of torchvision's VideoResNet.
+class ResNet(VideoNetwork):
+    """A residual network of VMZ; its state-dict keys are those of torchvision's VideoResNet.
 
-    It takes clips of any length (but for "clip" stems) and size. For T frames it is the network that VMZ builds for clips of
-    T frames, which gives up the temporal stride of the fifth stage under 8 frames and that of the fourth under 4.
-
-    `card` is set by who loads weights (ig65m.zoo): their `Card`.
+    It takes clips of any length (unless the stem spans the clip) and any size. For T frames it equals the network that VMZ
+    builds for T frames: under 8 frames the fifth stage has no temporal stride, under 4 frames nor has the fourth.
     """
-
-    card: Any = None
-    quantization: Any = None
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
@@ -123,16 +118,17 @@ class ResNet(nn.Module):
             self.fc = nn.Linear(width, spec.classes)
         if spec.multi_label:
             self.pred_logit = ElementwiseLinear(spec.classes)
-        # On the meta device there is nothing to fill, and PyTorch would load its compiler (80 MB, 1.5 s) for it.
+        # On the meta device there is nothing to initialise, and PyTorch would load its compiler (80 MB, 1.5 s) for it.
         if not next(self.parameters()).is_meta:
             _initialize(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> feature maps (N, C, T', H', W') of the last stage.
 
-        Each stage but the first halves T (from 8 frames up; 2-D stages never do), H and W, the stem H and W, pool1 too.
+        Stem, pool1 and each stage but the first halve H and W. Each stage but the first halves T from 8 frames on, unless it
+        is 2-D.
 
-        Raises ModelError if `x` is not 5-D, has another number of channels, or a length that the network cannot take.
+        Raises ModelError if `x` is not 5-D, or has another number of channels or frames than the network takes.
         """
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
@@ -145,13 +141,14 @@ class ResNet(nn.Module):
 
     @property
     def stages(self) -> tuple[nn.Sequential, ...]:
-        """The four sequences of blocks."""
+        """The four stages."""
         return self.layer1, self.layer2, self.layer3, self.layer4
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Feature maps (N, C, T', H', W') -> their mean (N, C) with `pre_logits`, else logits (N, classes).
+        """Feature maps (N, C, T', H', W') -> features (N, C) with `pre_logits`, which are their mean; else logits (N,
+        classes).
 
-        Raises ModelError if there is no last layer and logits are asked for.
+        Raises ModelError for logits of a network without classes.
         """
         pooled = features.mean(dim=(2, 3, 4))
         if pre_logits:
@@ -161,10 +158,10 @@ class ResNet(nn.Module):
         return self.pred_logit(logits) if self.spec.multi_label else logits
 
     def class_map(self, features: Tensor, window: tuple[int, int]) -> Tensor:
-        """Feature maps (N, C, T', H', W') -> logits (N, classes, 1, Y, X) of each place of a `window` within them.
+        """Feature maps (N, C, T', H', W') -> logits (N, classes, 1, Y, X) for each position of a `window` in them.
 
-        That is the network run fully convolutionally, as VMZ tested it: the mean over the window slides at stride 1, and the
-        last layer is a 1x1x1 convolution. Raises ModelError if there is no last layer.
+        The network runs fully convolutionally, as VMZ tested it: the mean over the window slides with stride 1, and the last
+        layer is a 1x1x1 convolution. Raises ModelError if there are no classes.
         """
         self._check_head()
         pooled = F.avg_pool3d(features, (features.shape[2], *window), stride=1)
@@ -173,7 +170,7 @@ class ResNet(nn.Module):
 
     def _check_head(self) -> None:
         if not self.spec.classes:
-            raise ModelError(f"{self.spec} gives features only; its checkpoint had no classes to tell apart")
+            raise ModelError(f"{self.spec} has no classes; it gives features only")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised clips (N, 3, T, H, W) -> logits (N, classes)."""
@@ -181,7 +178,7 @@ class ResNet(nn.Module):
 
 
 def _initialize(model: nn.Module) -> None:
-    """VMZ's filling for training from scratch: MSRA (He, fan-out) convolutions; batch norms start as identities."""
+    """Initialise as VMZ does: MSRA (He, fan-out) for convolutions; batch norms start as identities."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""What tells one network of VMZ from another: pure data, no torch."""
+"""Specifications of VMZ's networks: pure data, no torch."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
@@ -17,11 +17,11 @@ BLOCKS: Final[dict[int, tuple[int, int, int, int]]] = {
     152: (3, 8, 36, 3),
 }
 
-# What a convolution of 3x3x3 is made of. 3d: itself. 2d: 1x3x3, which leaves time alone. 2plus1d: 1x3x3, batch norm, ReLU,
-# 3x1x1. ir: each channel by itself (depthwise). ip: 1x1x1, batch norm, then depthwise. clip: a stem as long as the clip.
+# Composition of a 3x3x3 convolution. 3d: itself. 2d: 1x3x3. 2plus1d: 1x3x3, batch norm, ReLU, 3x1x1. ir: depthwise.
+# ip: 1x1x1, batch norm, depthwise 3x3x3. clip: a stem that spans the whole clip.
 Convolution = Literal["3d", "2d", "2plus1d", "ir", "ip", "clip"]
 
-# The convolutions of the stem and of the four stages; where networks are written in prose, their names.
+# Convolutions of the stem and the four stages.
 ARCHITECTURES: Final[dict[str, tuple[Convolution, Convolution, Convolution, Convolution, Convolution]]] = {
     "r2plus1d": ("2plus1d", "2plus1d", "2plus1d", "2plus1d", "2plus1d"),
     "r3d": ("3d", "3d", "3d", "3d", "3d"),
@@ -45,60 +45,56 @@ TITLES: Final = {"r2plus1d": "R(2+1)D", "r3d": "R3D", "r2d": "R2D", "r2df": "R2D
 Builder = Literal["vmz", "torchvision", "mmaction2"]
 BUILDERS: Final[dict[Builder, str]] = {"vmz": "VMZ", "torchvision": "torchvision", "mmaction2": "mmaction2"}  # as written
 EPS: Final[dict[Builder, float]] = {"vmz": 1e-3, "torchvision": 1e-5, "mmaction2": 1e-3}
-POOLED: Final = ("ir_csn", "ip_csn")  # VMZ's networks with pool1
+POOLED: Final = ("ir_csn", "ip_csn")  # networks of VMZ with pool1
 
-STEM_MIDDLE: Final = 45  # channels between the halves of a (2+1)-D stem; the stem's are the same whatever the multiplier
+STEM_MIDDLE: Final = 45  # channels between the halves of a (2+1)-D stem; the stem ignores multipliers
 STEM_WIDTH: Final = 64
 WIDTHS: Final = (64, 128, 256, 512)  # of the stages' 3x3x3 convolutions, before multipliers
 
 
 def middle_channels(inputs: int, outputs: int) -> int:
-    """Width between the two halves of a (2+1)-D convolution that has as many weights as the 3x3x3 one it replaces.
+    """Return the channels between the halves of a (2+1)-D convolution that has as many weights as a 3x3x3 convolution.
 
-    Tran et al., "A Closer Look at Spatiotemporal Convolutions", section 3.5, with t = d = 3. VMZ computes it for every
-    convolution, torchvision once a block: in a down-sampling block 64 -> 128 VMZ has 230 and 288, torchvision 230 twice.
+    Tran et al., "A Closer Look at Spatiotemporal Convolutions", section 3.5, with t = d = 3. VMZ computes it for each
+    convolution, torchvision once for a block: in a down-sampling block 64 -> 128 VMZ has 230 and 288, torchvision 230 twice.
     """
     return 27 * inputs * outputs // (9 * inputs + 3 * outputs)
 
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """What tells one residual network from another.
+    """Specification of a residual network. Raises ModelError if there is no such network.
 
-    `architecture` is a key of ARCHITECTURES, `depth` counts layers as VMZ does (a key of BLOCKS). `channel_multiplier` scales
-    every width behind the stem, `bottleneck_multiplier` besides that the inner width of bottleneck blocks. `pool1`: the stem
-    ends in a 1x3x3 max pooling of stride 2. `clip_frames` is how long a "clip" stem is. `builder`: torchvision's networks of
-    the same names have another eps in their batch norms and one middle width for both (2+1)-D convolutions of a block, that
-    of the first; its networks and mmaction2's stride in time whatever the clip's length. `multi_label`: several classes
-    may hold at once, a sigmoid makes scores of the logits. A network of 0 classes has no last layer, only features.
+    torchvision's networks differ from VMZ's of the same name: another eps in batch norms, and one width for both (2+1)-D
+    convolutions of a block. torchvision's and mmaction2's keep their temporal strides for short clips.
     """
 
-    depth: int
-    classes: int
-    channel_multiplier: float = 1.0
+    depth: int  # number of layers, as VMZ counts them: a key of BLOCKS
+    classes: int  # 0: no last layer, features only
+    channel_multiplier: float = 1.0  # scales all widths after the stem
     in_channels: int = 3
-    architecture: str = "r2plus1d"
-    bottleneck_multiplier: float = 1.0
-    pool1: bool = False
-    clip_frames: int | None = None
-    builder: Builder = "vmz"
-    multi_label: bool = False
+    architecture: str = "r2plus1d"  # a key of ARCHITECTURES
+    bottleneck_multiplier: float = 1.0  # scales the inner width of bottleneck blocks, too
+    pool1: bool = False  # the stem ends in a 1x3x3 max pooling of stride 2
+    clip_frames: int | None = None  # length of a stem that spans the clip
+    builder: Builder = "vmz"  # whose definition of the network it is
+    multi_label: bool = False  # classes are not exclusive: scores are the sigmoid of logits
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise ModelError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
+            raise ModelError(f"architecture {self.architecture!r} is not one of {', '.join(ARCHITECTURES)}")
         if self.depth not in BLOCKS:
-            raise ModelError(f"depth {self.depth} is none of VMZ's; expected one of {', '.join(map(str, BLOCKS))}")
+            raise ModelError(f"no network of depth {self.depth}; expected one of {', '.join(map(str, BLOCKS))}")
         if self.classes < 0:
-            raise ModelError(f"a network has at least one class, or none and no last layer; got {self.classes}")
+            raise ModelError(f"the number of classes must not be negative, got {self.classes}")
         if min(self.in_channels, self.inner_widths[0], self.widths[0]) < 1:
             raise ModelError(f"a network needs at least one input channel and one channel in each stage; got {self}")
         if self.multi_label and not self.classes:
             raise ModelError("a network without classes cannot be multi-label")
         if self.builder not in EPS:
-            raise ModelError(f"builder {self.builder!r} is none of {', '.join(EPS)}")
+            raise ModelError(f"builder {self.builder!r} is not one of {', '.join(EPS)}")
         if ("clip" in self.convolutions) != (self.clip_frames is not None):
-            raise ModelError(f"{self.architecture} and a stem over {self.clip_frames} frames do not go together")
+            raise ModelError(f"{self.architecture} cannot have a stem over {self.clip_frames} frames")
 
     def __str__(self) -> str:
         who = "" if self.builder == "vmz" else f"{self.builder}'s "
@@ -107,7 +103,7 @@ class ResNetSpec:
         return f"{who}{TITLES[self.architecture]}-{self.depth}{width}{inner} with {_classes(self)}"
 
     def same_network(self, other: "Spec") -> bool:
-        """Whether both are the same function; several multipliers can round to the same widths."""
+        """Whether both are the same function; different multipliers can round to the same widths."""
         if not isinstance(other, ResNetSpec):
             return False
         mine, theirs = (replace(spec, channel_multiplier=1.0, bottleneck_multiplier=1.0) for spec in (self, other))
@@ -115,17 +111,17 @@ class ResNetSpec:
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
-        """Of the stem and of each stage."""
+        """Convolutions of the stem and of each stage."""
         return ARCHITECTURES[self.architecture]
 
     @property
     def eps(self) -> float:
-        """What batch norms add to the variance."""
+        """The eps of batch norms."""
         return EPS[self.builder]
 
     @property
     def bottleneck(self) -> bool:
-        """Whether blocks are 1x1x1, 3x3x3, 1x1x1 rather than two 3x3x3 convolutions."""
+        """Whether blocks are 1x1x1, 3x3x3, 1x1x1 convolutions, not two of 3x3x3."""
         return self.depth > 18 and self.depth != 34
 
     @property
@@ -136,12 +132,12 @@ class ResNetSpec:
 
     @property
     def expansion(self) -> int:
-        """Outer over inner width; 26 layers are bottleneck blocks with the widths of the shallow nets."""
+        """Ratio of outer to inner width; with 26 layers, bottleneck blocks have the widths of shallow networks."""
         return 4 if self.depth > 34 else 1
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels that each stage puts out; the last is the length of a feature vector."""
+        """Output channels of each stage; the last is the length of a feature vector."""
         return tuple(int(width * self.expansion * self.channel_multiplier) for width in WIDTHS)
 
     @property
@@ -151,28 +147,28 @@ class ResNetSpec:
 
     @property
     def clip_size(self) -> None:
-        """Pictures may have any size."""
+        """None: frames may have any size."""
 
     def keeps_time(self, frames: int) -> tuple[bool, ...]:
-        """Which stages give up their stride in time for clips of `frames` frames; torchvision's and mmaction2's never do."""
+        """Return which stages drop their temporal stride for clips of `frames` frames; only VMZ's do."""
         return (False, False, frames < 4, frames < 8) if self.builder == "vmz" else (False,) * 4
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the feature maps of `height` x `width` pictures: the stem, pool1 and three stages halve it, rounding up."""
+        """Return the size of the feature maps for frames of `height` x `width`: each halving rounds up."""
         halvings = 5 if self.pool1 else 4
         return -(-height >> halvings), -(-width >> halvings)
 
 
 @dataclass(frozen=True)
 class C3DSpec:
-    """What tells one C3D network of VMZ from another; `multi_label` as in ResNetSpec."""
+    """Specification of a C3D network."""
 
     classes: int
     in_channels: int = 3
     multi_label: bool = False
     architecture: Literal["c3d"] = "c3d"
 
-    # Of the convolutions; each group ends in a max pooling, which the first does not do in time.
+    # Output channels of the convolutions; each group ends in a max pooling, in the first one only over space.
     group_widths: ClassVar[tuple[tuple[int, ...], ...]] = ((64,), (128,), (256, 256), (512, 512), (512, 512))
     clip_frames: ClassVar[int] = 16
     clip_size: ClassVar[tuple[int, int]] = (112, 112)
@@ -188,7 +184,7 @@ class C3DSpec:
         return f"C3D with {_classes(self)}"
 
     def keeps_time(self, _: int) -> tuple[bool, ...]:
-        """Nothing depends on the clip's length, which is always the same."""
+        """Return nothing: the clip length is fixed."""
         return ()
 
     def same_network(self, other: "Spec") -> bool:

@@ -1,1 +1,1 @@
-"""Finding clips by their features."""
+"""Search for clips by their features."""

@@ -1,4 +1,4 @@
-"""Exact search: products of vectors in blocks, the best of them once more in float64."""
+"""Exact search: matrix products in blocks; the best rows are compared again in float64."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,12 +6,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 1 << 24  # scores that are held at once
+BLOCK: Final = 1 << 24  # most scores in memory at once
 CLOSE: Final = 1e-5  # scores closer than this are compared again in float64
 
 
 def cosines(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of each row (n, C) with the query (n, C) or (C,), in float64 and the same wherever a row stands; 0 of zero vectors."""
+    """Cosines of rows (n, C) with the query (n, C) or (C,), in float64 and independent of a row's position; 0 for zero
+    vectors.
+    """
     exact, other = vectors.astype(np.float64), queries.astype(np.float64)
     norms = np.sqrt((exact * exact).sum(-1)) * np.sqrt((other * other).sum(-1))
     products: NDArray[np.float64] = (exact * other).sum(-1)
@@ -27,11 +29,13 @@ def best(
     allowed: NDArray[np.bool_] | None = None,
     own: Sequence[NDArray[np.int64]] = (),
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Of the rows of a matrix (n, C) those whose best cosine with any of the queries (Q, C) is highest: row numbers, cosines,
-    queries; at least `count`, where there are so many, and all that float32 cannot tell from these, in no order.
+    """Find the rows of a matrix (n, C) with the highest cosine to any query (Q, C).
 
-    All vectors are of length 1 (or 0). allowed: (n,), which rows may be taken. own: for each query the rows that it is not to
-    be held against.
+    Returns row numbers, cosines, and query numbers, in no order: at least `count` rows if there are as many, and all that
+    float32 cannot tell from these.
+
+    All vectors have length 1 or 0. allowed: (n,), whether a row may be returned. own: for each query, rows that it is not
+    compared with.
     """
     step = max(1024, min(1 << 18, BLOCK // len(queries)))
     some = None
@@ -41,7 +45,7 @@ def best(
     for first in range(0, len(matrix) if some is None else len(some), step):
         here = np.arange(first, min(first + step, len(matrix))) if some is None else some[first : first + step]
         products = (matrix[first : first + step] if some is None else matrix[here]) @ queries.T
-        products[np.isnan(products)] = -np.inf  # of a damaged file of vectors
+        products[np.isnan(products)] = -np.inf  # from a damaged file of vectors
         for query, theirs in enumerate(own):
             places = np.searchsorted(here, theirs[(theirs >= here[0]) & (theirs <= here[-1])])
             products[places[np.isin(here[places], theirs)], query] = -np.inf
@@ -62,6 +66,6 @@ def best(
 
 
 def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Where the `count` highest stand and those that are as high but for CLOSE; never where it is -inf."""
+    """Return the positions of the `count` highest scores, and of those within CLOSE of them; never of -inf."""
     least = -np.inf if len(scores) <= count else np.partition(scores, len(scores) - count)[len(scores) - count] - CLOSE
     return np.flatnonzero((scores >= least) & (scores > -np.inf))

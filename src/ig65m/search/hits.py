@@ -1,4 +1,4 @@
-"""What a search gives, what it may be narrowed to, and which hits are one moment."""
+"""Search results: hits, filters, and merging of hits into moments."""
 
 import math
 from collections.abc import Sequence
@@ -9,30 +9,25 @@ from ig65m.errors import UsageError
 from ig65m.types import Label
 
 TOUCHING: Final = 1e-3
-"""Seconds between two spans that touch: Matroska rounds times to whole milliseconds. Never more than a quarter of a span."""
+"""Largest gap in seconds between spans that touch: Matroska rounds to milliseconds. Never more than a quarter of a span."""
 
 
 def touching(length: float) -> float:
-    """Seconds by which times of spans of that length may differ and be the same."""
+    """Return the seconds by which equal times of spans of that length may differ."""
     return min(TOUCHING, length / 4)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A clip, or a moment of several, that was found.
+    """A clip, or a moment of several clips, that was found."""
 
-    video: its name in the index. path: of the video, as it was when its features were computed. score: cosine, or a label's
-    probability. start, end: seconds of the stream. labels: that were stored with the clip, best first. query: the number of
-    the query it is most like.
-    """
-
-    video: str
-    path: str
-    score: float
-    start: float
-    end: float
-    labels: tuple[Label, ...] = ()
-    query: int = 0
+    video: str  # name in the index
+    path: str  # of the video, when its features were extracted
+    score: float  # cosine, or score of a label
+    start: float  # in seconds of the stream
+    end: float  # likewise
+    labels: tuple[Label, ...] = ()  # stored with the clip, best first
+    query: int = 0  # number of the most similar query
 
 
 @dataclass(frozen=True)
@@ -46,17 +41,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class Where:
-    """Which clips may be hits: of `videos` and not of `not_videos` (names in the index), with `label` among their stored
-    labels, and between `start` and `end`, in seconds, with all of their span.
+    """Which clips may be hits.
 
-    Raises UsageError for times that are none or in disorder.
+    Raises UsageError for invalid times.
     """
 
-    videos: tuple[str, ...] | None = None
-    not_videos: tuple[str, ...] = ()
-    label: str | None = None
-    start: float | None = None
-    end: float | None = None
+    videos: tuple[str, ...] | None = None  # only these, by their names in the index
+    not_videos: tuple[str, ...] = ()  # none of these
+    label: str | None = None  # only clips with this label
+    start: float | None = None  # only clips that start at this time or later, in seconds
+    end: float | None = None  # only clips that end at this time or earlier, in seconds
 
     def __post_init__(self) -> None:
         for name, time in (("start", self.start), ("end", self.end)):
@@ -67,11 +61,10 @@ class Where:
 
 
 def merged(hits: Sequence[Hit]) -> list[Hit]:
-    """Moments: hits of one video that overlap or touch are one, with the best hit's score, labels and query and the span of
-    all; best first."""
+    """Merge hits of one video that overlap or touch to moments with the best hit's score, labels and query; best first."""
     moments: list[Hit] = []
     ranked = sorted(range(len(hits)), key=lambda number: (hits[number].video, hits[number].start, hits[number].end))
-    best: list[int] = []  # the place in `hits` of each moment's best
+    best: list[int] = []  # index in `hits` of each moment's best
     for number in ranked:
         hit = hits[number]
         if moments and moments[-1].video == hit.video and hit.start <= moments[-1].end + touching(hit.end - hit.start):
@@ -87,7 +80,7 @@ def merged(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def best_moments(hits: Sequence[Hit], count: int) -> list[Hit]:
-    """The moments that as few hits, best first, as make `count` of them are merged to; all of them where they make fewer."""
+    """Return the moments of the fewest hits, best first, that make `count` moments; of all hits if they make fewer."""
     spans: dict[str, list[tuple[float, float]]] = {}
     there = 0
     for number, hit in enumerate(hits, 1):

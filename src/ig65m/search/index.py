@@ -1,4 +1,4 @@
-"""An index of clips: built from folders of features, added to, searched."""
+"""An index of clips: built from folders of features, extended, searched."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -24,19 +24,19 @@ from ig65m.store.folder import read_journal, read_settings
 from ig65m.types import ClipSpan, Label
 
 EXACT_UP_TO: Final = 100_000  # clips
-LEAST: Final = 1000  # clips below which search is exact in any case: an approximate index has 256 centres to learn
-FEW: Final = 16  # queries; more at once are held against all vectors as fast as the approximate index answers them
-MANY: Final = 50  # hits; as with queries
-GROWN: Final = 4  # times as many clips as the approximate index was made of: it is made again
-BESIDE: Final = 20_000  # clips beside the approximate index, up to which they cost a search little
-PIECES: Final = 64  # files of rows that are put together when they are more
+LEAST: Final = 1000  # clips below which search is always exact: an approximate index learns 256 centres
+FEW: Final = 16  # queries; more at once are faster to compare with all vectors
+MANY: Final = 50  # hits; likewise
+GROWN: Final = 4  # growth since the approximate index was built, at which it is rebuilt
+BESIDE: Final = 20_000  # clips outside the approximate index, up to which they cost a search little
+PIECES: Final = 64  # number of files of rows from which on they are merged
 
 Kind = Literal["exact", "approximate"]
 
 
 @dataclass(frozen=True)
 class ClipRows:
-    """The clips of a video in order: vectors (n, C) float32 of length 1, and of each clip its span and labels."""
+    """The clips of a video in order: vectors (n, C) float32 of length 1, and span and labels of each."""
 
     vectors: NDArray[np.float32]
     spans: tuple[ClipSpan, ...]
@@ -45,19 +45,19 @@ class ClipRows:
 
 @dataclass(frozen=True)
 class _State:
-    """What an index holds at one version of its table. unlearned: clips beside the approximate index, None if there is none."""
+    """Contents of an index at one version of its table."""
 
     version: int
     rows: Rows
     matrix: Vectors
-    unlearned: int | None
+    unlearned: int | None  # number of clips outside the approximate index; None without one
 
 
 class Index:
-    """An index in a folder, open. Several processes and threads may search it, also while one adds to it."""
+    """An open index in a folder. Several processes and threads may search it, also while one adds to it."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        """Use `open` or `build`."""
+        """Create with `open` or `build`."""
         self.folder = folder
         self.settings: dict[str, Any] = record["settings"]
         self.exact_up_to: int = record["exact_up_to"]
@@ -74,29 +74,29 @@ class Index:
         on_video: Callable[[str], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> tuple["Index", Added]:
-        """Make an index of a folder of features, in a new or empty folder. `exact_up_to`: clips up to which search is exact.
+        """Build an index of a folder of features in a new or empty folder. `exact_up_to`: clips up to which search is exact.
 
-        Raises UsageError for folders that are not so, and as `add`.
+        Raises UsageError for invalid folders, and as `add`.
         """
         if type(exact_up_to) is not int or exact_up_to < 0:
             raise UsageError(f"exact_up_to must be a whole number of at least 0, got {exact_up_to!r}")
         settings = pooled(read_settings(features), features)
         read_journal(features)
         check_place(folder / FILE)
-        Table(folder)  # LanceDB is there
+        Table(folder)  # raises UsageError without LanceDB
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, "changing", say):
             if (folder / FILE).exists():
-                raise UsageError(f"{folder} is an index already; `ig65m index add` adds to it what it lacks")
+                raise UsageError(f"{folder} is already an index; use `ig65m index add` to add to it")
             if strange := [path.name for path in folder.iterdir() if not path.name.startswith(".")]:
-                raise UsageError(f"{folder} is not empty (it has {strange[0]!a}); choose a new folder for the index")
+                raise UsageError(f"{folder} is not empty (it has {strange[0]!a}); choose a new folder")
             write_record(folder, {"format": FORMAT, "exact_up_to": exact_up_to, "settings": settings})
         index = Index.open(folder)
         return index, index.add(features, on_video=on_video, say=say)
 
     @staticmethod
     def open(folder: Path) -> "Index":
-        """The index in a folder. Raises UsageError if there is none, or none that this version knows."""
+        """Open the index in a folder. Raises UsageError if there is none, or of an unknown version."""
         return Index(folder, read_record(folder))
 
     def __len__(self) -> int:
@@ -114,19 +114,19 @@ class Index:
 
     @property
     def clip_seconds(self) -> float:
-        """How long a clip of it lasts: the median."""
+        """Median duration of a clip in seconds."""
         rows = self._latest().rows
         lengths = (rows.end - rows.start)[~rows.damaged]
         return float(np.median(lengths)) if len(lengths) else 0.0
 
     @property
     def damaged(self) -> int:
-        """Clips that are left out because their rows in the table have values that cannot be."""
+        """Number of clips left out because their rows in the table are invalid."""
         return int(self._latest().rows.damaged.sum())
 
     @property
     def kind(self) -> Kind:
-        """Whether search is exact or approximate."""
+        """ "exact" or "approximate"."""
         return self._kind(self._latest().rows)
 
     def _kind(self, rows: Rows) -> Kind:
@@ -138,14 +138,14 @@ class Index:
         return self._latest().version
 
     def described(self) -> str:
-        """How it searches, in a line."""
+        """Describe in a line how the index searches."""
         state = self._latest()
         over = f"over {len(state.rows):,} clips of {len(state.rows.sources):,} videos"
         if self._kind(state.rows) == "exact":
             return f"exact search {over}"
         if state.unlearned is None:
-            return f"exact search {over}, for want of an approximate index, which the next add makes"
-        return f"approximate search (IVF-PQ, refined) {over}, {state.unlearned:,} of them beside the approximate index"
+            return f"exact search {over}; the next `ig65m index add` builds the approximate index"
+        return f"approximate search (IVF-PQ, refined) {over}, {state.unlearned:,} of them outside the approximate index"
 
     def add(
         self,
@@ -154,15 +154,15 @@ class Index:
         on_video: Callable[[str], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> Added:
-        """Take in what a folder of features has and the index lacks; what has changed since takes the place of what was there.
+        """Add what a folder of features has and the index lacks, and replace what has changed.
 
-        Raises UsageError, saying what differs, if other settings computed the features than those in the index; OSError if
-        the disk refuses. What was added before it stays, and the next call goes on from there.
+        Raises UsageError, naming the differences, if other settings computed the features; OSError if the disk is full or
+        faulty. What was added before stays, and the next call continues.
         """
         self.check(pooled(read_settings(features), features), str(features))
         entries = sorted(read_journal(features), key=lambda entry: (entry.video.path, entry.name))
         with locked(self.folder, "changing", say):
-            table = Table(self.folder)  # not the one that is searched meanwhile, whose version its rows belong to
+            table = Table(self.folder)  # not the table that is searched meanwhile, whose version its rows belong to
             ingest = Ingest(table, {source.name: source.result for source in self._latest().rows.sources})
             for entry in entries:
                 ingest.take(features, entry)
@@ -173,25 +173,27 @@ class Index:
         return ingest.done()
 
     def _settle(self, table: Table, say: Callable[[str], None]) -> None:
-        """After rows came: what search goes by is brought up to date, at a cost that is small beside that of the rows."""
+        """Update what search uses after rows were added, at a cost that is small compared with adding them."""
         state = self._latest()
         count, missing, record = len(state.rows), state.unlearned, read_record(self.folder)
-        learned = record.get("learned") or count - (missing or 0)  # whoever made the index was killed before it said so
+        learned = record.get("learned") or count - (
+            missing or 0
+        )  # the index was built by a process that was killed before it recorded it
         if self._kind(state.rows) == "approximate":
             if missing is None or count > GROWN * learned:
                 why = f"more than {self.exact_up_to:,}" if missing is None else f"grown from {learned:,}"
-                say(f"{count:,} clips, {why}: making the approximate index, which takes some minutes for a million")
+                say(f"{count:,} clips, {why}: building the approximate index, which takes some minutes for a million")
                 table.learn(count)
                 write_record(self.folder, record | {"learned": count})
             elif missing > BESIDE:
-                say(f"taking {missing:,} clips into the approximate index")
+                say(f"adding {missing:,} clips to the approximate index")
                 table.tidy()
         elif table.pieces() > PIECES:
             table.tidy()
         self._latest()
 
     def remove(self, videos: Sequence[str]) -> int:
-        """Take out videos, by their names in the index, and say how many clips that were. Raises UsageError for others."""
+        """Remove videos by their names in the index, and return the number of clips. Raises UsageError for unknown names."""
         with locked(self.folder, "changing"):
             rows = self._latest().rows
             self._known(rows, videos)
@@ -199,9 +201,11 @@ class Index:
             return len(rows) - len(self._latest().rows)
 
     def check(self, settings: Mapping[str, Any], whose: str) -> None:
-        """Raise UsageError, saying what differs, unless features of these settings can be held against those in the index."""
+        """Raise UsageError, naming the differences, unless features of these settings are comparable with those in the
+        index.
+        """
         if differ := different(self.settings, settings):
-            raise UsageError(f"{whose} does not go with {self.folder}, whose features are of another kind: {'; '.join(differ)}")
+            raise UsageError(f"{whose} cannot be compared with {self.folder}, whose features differ: {'; '.join(differ)}")
 
     def search(
         self,
@@ -213,13 +217,13 @@ class Index:
         merge: bool = False,
         exact: bool = False,
     ) -> list[Hit]:
-        """The `count` clips that are most like any of the vectors (Q, C), best first, fewer only if there are no more.
+        """Return the `count` clips most similar to any of the vectors (Q, C), best first; fewer only if there are no more.
 
-        Like is a high cosine; equal ones come in order of the videos' names and of time. leave_out: a moment whose clips are
-        no hits, or one for each vector, whose clips are no hits of that vector. With `merge` hits that touch are one, and
-        `count` is of moments. With `exact` all vectors are looked at, whatever the kind of the index.
+        Similarity is the cosine; equal clips are ordered by video and time. leave_out: a moment whose clips are no hits, or
+        one for each vector, whose clips are no hits of that vector. With `merge`, hits that touch are merged, and `count`
+        counts merged hits. With `exact`, all vectors are compared, whatever the kind of the index.
 
-        Raises UsageError for vectors of another width or without direction, and for what `where` names and is not there.
+        Raises UsageError for vectors of another width, zero vectors, and unknown names in `where`.
         """
         state = self._latest()
         _check_count(count)
@@ -246,7 +250,7 @@ class Index:
     def _near(
         self, state: _State, queries: Vectors, count: int, own: Sequence[NDArray[np.int64]]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]] | None:
-        """As `best`, by the approximate index; None if there is none, or it gives too few."""
+        """Search as `best` with the approximate index; None without one, or if it finds too few."""
         rows = state.rows
         if state.unlearned is None or self._kind(rows) == "exact":
             return None
@@ -263,7 +267,9 @@ class Index:
         return np.array([*best_of]), facts[:, 0], facts[:, 1].astype(np.int64)
 
     def search_label(self, label: str, count: int, *, where: Where | None = None, merge: bool = False) -> list[Hit]:
-        """The `count` clips whose stored score of a label is highest, as `search`. Raises UsageError for a label not stored."""
+        """Return the `count` clips with the highest stored score of a label, as `search`. Raises UsageError for an unknown
+        label.
+        """
         rows = self._latest().rows
         _check_count(count)
         _check_label(rows, label)
@@ -276,11 +282,11 @@ class Index:
         return _found(find, count, len(rows), merge=merge)
 
     def sources(self) -> dict[str, str]:
-        """The path of each video by its name in the index."""
+        """Path of each video by its name in the index."""
         return {source.name: source.path for source in self._latest().rows.sources if source.name}
 
     def labels(self) -> dict[str, int]:
-        """How many clips have each label stored, most first."""
+        """Number of clips with each stored label, most frequent first."""
         rows = self._latest().rows
         clips = np.bincount(rows.label, minlength=len(rows.label_names)).tolist()
         return dict(sorted(zip(rows.label_names, clips, strict=True), key=lambda pair: (-pair[1], pair[0])))
@@ -290,7 +296,7 @@ class Index:
         return list_videos(self._latest().rows)
 
     def clips(self, video: str) -> ClipRows:
-        """The clips of a video, by its name in the index. Raises UsageError if it is not there."""
+        """Return the clips of a video by its name in the index. Raises UsageError if there is none."""
         state = self._latest()
         self._known(state.rows, [video])
         rows = state.rows.of(video)
@@ -298,19 +304,19 @@ class Index:
         return ClipRows(state.matrix[rows], spans, tuple(state.rows.labels(row) for row in rows))
 
     def sample(self, count: int, seed: int = 0) -> Vectors:
-        """The vectors (count, C) of clips drawn by chance, all of them if there are fewer; without those that are zeros."""
+        """Return vectors (count, C) of random clips, or of all if there are fewer; without zero vectors."""
         vectors = self._latest().matrix
         rows = np.random.default_rng(seed).permutation(len(vectors))[:count]
         drawn = vectors[np.sort(rows)]
         return drawn[drawn.any(1)]
 
     def _queries(self, vectors: NDArray[np.float32]) -> tuple[Vectors, NDArray[np.int64]]:
-        """The vectors that have a direction, of length 1, and their numbers."""
+        """Return the non-zero vectors, scaled to length 1, and their numbers."""
         vectors = np.asarray(vectors)
         if vectors.ndim != 2 or len(vectors) == 0 or (self.width and vectors.shape[1] != self.width):
             raise UsageError(f"expected vectors (Q, {self.width or 'C'}), got shape {vectors.shape}")
         if not np.isfinite(vectors).all():
-            raise UsageError("there are numbers in the vectors that are not finite")
+            raise UsageError("the vectors contain numbers that are not finite")
         unit = unit_length(vectors)
         numbers = np.flatnonzero(unit.any(1))
         if len(numbers) == 0:
@@ -328,7 +334,7 @@ class Index:
             raise UnknownVideoError(f"{self.folder} has no video {unknown[0]!a}")
 
     def _latest(self) -> _State:
-        """What is there now, looked at again when the table has changed."""
+        """Return the current state, read again if the table has changed."""
         with self._loading:
             self._table.latest()
             if self._table.version != self._state.version:
@@ -342,7 +348,7 @@ class Index:
 
 
 def _found(find: Callable[[int], list[Hit]], count: int, most: int, *, merge: bool) -> list[Hit]:
-    """`count` hits or moments of what `find` finds, which is asked for more until they are enough or all."""
+    """Return `count` hits or moments of `find`, which is asked for more until they are enough or all."""
     if not merge:
         return find(min(count, most))
     fetched = min(4 * count, most)
@@ -372,7 +378,7 @@ def _check_count(count: int) -> None:
 
 def _check_label(rows: Rows, label: str) -> None:
     if not rows.label_names:
-        raise UnknownLabelError("no labels are stored in the index; extract with --top-k 5 to have them")
+        raise UnknownLabelError("the index has no labels; extract with --top-k 5 to store them")
     if label not in rows.label_names:
         near = get_close_matches(label, rows.label_names, 4) or sorted(rows.label_names)
-        raise UnknownLabelError(f"no clip is labelled {label!a}; there are {shown(near)}")
+        raise UnknownLabelError(f"no clip has the label {label!a}; the index has {shown(near)}")

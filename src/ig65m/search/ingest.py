@@ -1,4 +1,4 @@
-"""Videos of a folder of features -> rows of a table, some at a time."""
+"""Adds the videos of a folder of features to an index, in batches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,32 +13,29 @@ from ig65m.errors import UsageError
 from ig65m.search.lance import Table
 from ig65m.search.rows import schema, to_text
 from ig65m.search.vectors import Vectors
+from ig65m.store.features import Features
 from ig65m.store.journal import Entry
 from ig65m.store.verify import read_result
-from ig65m.types import Features
 
-PART: Final = 64 << 20  # bytes of vectors that are added at once
+PART: Final = 64 << 20  # bytes of vectors in one batch
 
 
 @dataclass(frozen=True)
 class Added:
-    """What became of the videos of a folder of features: names in the index; of those left out, a line each that says why.
-
-    clips: rows that were added.
-    """
+    """What became of the videos of a folder of features, by their names in the index."""
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
     unchanged: tuple[str, ...]
-    left_out: tuple[str, ...]
-    clips: int
+    left_out: tuple[str, ...]  # a line for each, with the reason
+    clips: int  # number of clips that were added
 
 
 class Ingest:
-    """Videos on their way into a table, written some at a time."""
+    """Videos on their way into a table, in batches."""
 
     def __init__(self, table: Table, known: Mapping[str, str]) -> None:
-        """known: the results that are there, by video."""
+        """known: the results in the index, by video."""
         self.table = table
         self.known = known
         self.added: list[str] = []
@@ -52,12 +49,12 @@ class Ingest:
         self._bytes = 0
 
     def take(self, folder: Path, entry: Entry) -> None:
-        """Add, replace or leave out one video of a folder of features; what cannot be searched is named, not raised."""
+        """Add, replace or leave out one video of a folder of features; a video that cannot be searched is named, not raised."""
         before = self.known.get(entry.name)
         if entry.sha256 is None:
             self._leave_out(entry, f"failed: {'' if entry.error is None else entry.error.message}")
             if before is not None:
-                self._gone.append(before)  # of what the video was before
+                self._gone.append(before)  # of the video's earlier content
             return
         if before == entry.sha256:
             self.unchanged.append(entry.name)
@@ -78,7 +75,7 @@ class Ingest:
             self.write()
 
     def write(self) -> None:
-        """Bring what has come together into the table: a video is in it with all its clips, or not at all."""
+        """Write the pending videos to the table; a video is added with all its clips, or not at all."""
         self.table.delete(self._gone)
         if self._batches:
             self.table.add(pa.Table.from_batches(self._batches))
@@ -92,7 +89,7 @@ class Ingest:
 
 
 def unit_length(vectors: NDArray[np.float32]) -> Vectors:
-    """Each row (n, C) at length 1 as float32; zeros stay zeros."""
+    """Scale rows (n, C) to length 1 as float32; zero vectors stay zero."""
     exact = vectors.astype(np.float64)
     largest = np.abs(exact).max(1, initial=0.0, keepdims=True)
     exact = np.divide(exact, largest, out=np.zeros_like(exact), where=largest > 0)
@@ -102,14 +99,16 @@ def unit_length(vectors: NDArray[np.float32]) -> Vectors:
 
 
 def _batch(entry: Entry, features: Features, width: int) -> Any:
-    """The rows of a video. Raises UsageError for features that cannot be searched."""
+    """Return the rows of a video. Raises UsageError for features that cannot be searched."""
     array = features.array
     if array.ndim != 2 or (width and array.shape[1] != width):
-        raise UsageError(f"its features are {' x '.join(map(str, array.shape[1:]))} numbers a clip, those in the index {width}")
+        raise UsageError(
+            f"its features have {' x '.join(map(str, array.shape[1:]))} numbers for each clip, those in the index {width}"
+        )
     if len(array) == 0:
         raise UsageError("it has no clips")
     if not np.isfinite(array).all():
-        raise UsageError("there are numbers in its features that are not finite")
+        raise UsageError("its features contain numbers that are not finite")
     video = [entry.name, to_text(entry.video.path), entry.sha256, entry.status]
     labels = features.labels or ((),) * len(array)
     columns = {

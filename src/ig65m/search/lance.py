@@ -1,4 +1,4 @@
-"""The LanceDB table of an index, where all that is in it stands: a row a clip. Each change of it is whole or not there."""
+"""The LanceDB table of an index: a row for each clip. Each change is atomic."""
 
 import errno
 import os
@@ -18,39 +18,39 @@ from ig65m.search.rows import COLUMNS, Rows, read_rows, wrong_columns
 
 NAME: Final = "clips"
 MACHINE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE)
-KEPT: Final = timedelta(hours=1)  # of versions that others may still read
+KEPT: Final = timedelta(hours=1)  # age of versions that other processes may still read
 BATCH: Final = 8192  # rows
-PART: Final = 32 << 20  # bytes of vectors that are read at once
-PROBES: Final = 128  # cells of the approximate index that are looked into
-CANDIDATES: Final = 500  # that are held against their own vectors, however few hits are wanted
-SAMPLE: Final = 256  # rows that each cell's centre is learned from
-ROUNDS: Final = 10  # of learning: five times as many find no more
-PIECE: Final = 8  # numbers of a vector that are coded as one byte, or the largest divisor of its width below
+PART: Final = 32 << 20  # bytes of vectors read at once
+PROBES: Final = 128  # cells of the approximate index that a search looks into
+CANDIDATES: Final = 500  # least number of candidates compared by their own vectors
+SAMPLE: Final = 256  # rows from which the centre of a cell is learned
+ROUNDS: Final = 10  # iterations of learning; five times as many do not improve recall
+PIECE: Final = 8  # numbers of a vector coded as one byte, or the largest divisor of its width below
 
 
 class Table:
-    """The table in a folder, which need not be there yet."""
+    """The table in a folder; it need not exist yet."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UsageError if LanceDB is not installed or what is there is no table of ours."""
+        """Raises UsageError if LanceDB is not installed, or the table is not one of ig65m."""
         self.folder = folder
         self._connection = _lancedb().connect(str(folder))
         self._table = self._opened()
         if self._table is not None and (wrong := wrong_columns(self._table.schema)):
-            raise DamagedIndexError(f"{folder} has a table that is not ours: expected {', '.join(wrong)}")
+            raise DamagedIndexError(f"{folder} has an unexpected table; expected {', '.join(wrong)}")
 
     @property
     def version(self) -> int:
-        """Of what is read; 0 if there is no table yet."""
+        """Version of the table that is read; 0 if there is none yet."""
         return 0 if self._table is None else int(self._table.version)
 
     @property
     def width(self) -> int:
-        """Of the vectors; 0 if there is no table yet."""
+        """Length of a vector; 0 if there is no table yet."""
         return 0 if self._table is None else int(self._table.schema.field("vector").type.list_size)
 
     def latest(self) -> None:
-        """Read from now on what is there now."""
+        """Read the latest version from now on."""
         if self._table is None:
             self._table = self._opened()
         else:
@@ -58,19 +58,19 @@ class Table:
                 self._table.checkout_latest()
 
     def _opened(self) -> Any:
-        """LanceDB's table, None if no version of it was ever whole."""
+        """LanceDB's table; None if no version of it was ever complete."""
         if not any((self.folder / f"{NAME}.lance" / "_versions").glob("*.manifest")):
             return None
         with self._explained():
             return self._connection.open_table(NAME)
 
     def rows(self) -> Rows:
-        """All but the vectors."""
+        """Read all columns but the vectors."""
         return read_rows(self._batches(COLUMNS))
 
     def vectors(self, first: int = 0) -> Iterator[NDArray[np.float32]]:
-        """Those of the rows from `first` on, some at a time."""
-        step = max(1, PART // (4 * max(self.width, 1)))  # one query for all would read far ahead of who takes them
+        """Yield the vectors of the rows from `first` on, in batches."""
+        step = max(1, PART // (4 * max(self.width, 1)))  # a single query would read far ahead of the consumer
         while batches := list(self._batches(("vector",), first, step)):
             for batch in batches:
                 first += len(batch)
@@ -91,13 +91,13 @@ class Table:
                 self._table.add(rows)
 
     def delete(self, results: Iterable[str]) -> None:
-        """Take out the rows of these results, sha256 in hexadecimal."""
+        """Delete the rows of these results, by their hexadecimal sha256."""
         if self._table is not None and (condition := _among(results)):
             with self._explained():
                 self._table.delete(condition)
 
     def unlearned(self) -> int | None:
-        """Rows that the approximate index has not taken in, which are found all the same; None if there is no such index."""
+        """Number of rows outside the approximate index, which are found too; None without such an index."""
         if self._table is None:
             return None
         with self._explained():
@@ -105,11 +105,11 @@ class Table:
             return self._table.index_stats(names[0]).num_unindexed_rows if names else None
 
     def pieces(self) -> int:
-        """Files that the rows stand in."""
+        """Number of files of rows."""
         return 0 if self._table is None else int(self._table.stats()["fragment_stats"]["num_fragments"])
 
     def learn(self, rows: int) -> None:
-        """Make the approximate index, in place of one that is there."""
+        """Build the approximate index, replacing an existing one."""
         from lancedb.index import IvfPq
 
         piece = max(size for size in range(1, PIECE + 1) if self.width % size == 0)
@@ -125,13 +125,13 @@ class Table:
             self._table.create_index("vector", config=config, replace=True)
 
     def tidy(self) -> None:
-        """Take into the approximate index what it lacks, and put small files together; versions grown old go."""
+        """Add missing rows to the approximate index, merge small files, and delete old versions."""
         if self._table is not None:
             with self._explained():
                 self._table.optimize(cleanup_older_than=KEPT)
 
     def near(self, query: NDArray[np.float32], count: int) -> tuple[list[str], list[int], NDArray[np.float32]]:
-        """About the `count` rows nearest to a query (C,) of length 1, by the approximate index: results, clips, vectors."""
+        """Return about `count` rows nearest to a query (C,) of length 1, by the approximate index: results, clips, vectors."""
         search = self._table.search(query, vector_column_name="vector", query_type="vector").distance_type("l2")
         search = search.nprobes(PROBES).refine_factor(max(1, CANDIDATES // count)).limit(count)
         with self._explained():
@@ -141,7 +141,7 @@ class Table:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """LanceDB's errors as ours: a full disk is one, everything else that it says is a table that is not whole."""
+        """Translate LanceDB's errors: a full disk to OSError, any other to a damaged table."""
         try:
             yield
         except RuntimeError as error:
@@ -151,12 +151,12 @@ class Table:
             if number and int(number[1]) in MACHINE:
                 raise OSError(int(number[1]), os.strerror(int(number[1])), str(self.folder)) from error
             if not self.folder.is_dir():
-                raise DamagedIndexError(f"{self.folder} is not there any more; put the index back") from error
+                raise DamagedIndexError(f"{self.folder} no longer exists; restore the index") from error
             raise DamagedIndexError(f"{self.folder} is damaged ({plain(error, 120)}); remove it and build it again") from error
 
 
 def _finite(column: Any, width: int) -> NDArray[np.float32]:
-    """Vectors (n, width); one that is missing, or has numbers that are not finite, is zeros."""
+    """Return vectors (n, width); one that is missing or not finite becomes zeros."""
     values = column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False)
     vectors: NDArray[np.float32] = values.astype(np.float32, copy=False).reshape(-1, width)
     sound = np.isfinite(vectors).all(1) & column.is_valid().to_numpy(zero_copy_only=False)
@@ -166,12 +166,12 @@ def _finite(column: Any, width: int) -> NDArray[np.float32]:
 def _among(results: Iterable[str]) -> str:
     digests = sorted(set(results))
     if strange := [digest for digest in digests if not re.fullmatch("[0-9a-f]{64}", digest)]:
-        raise UsageError(f"{strange[0]!a} is no sha256")
+        raise UsageError(f"{strange[0]!a} is not a sha256")
     return f"result IN ({', '.join(repr(digest) for digest in digests)})" if digests else ""
 
 
 def _lancedb() -> Any:
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns on stderr of what it decides by itself; read when it loads
+    os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB logs its decisions on stderr; it reads this when it is imported
     try:
         import lancedb
     except ModuleNotFoundError as error:

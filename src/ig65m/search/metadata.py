@@ -1,4 +1,4 @@
-"""What an index says of itself besides its clips, and who may change it."""
+"""Metadata of an index, and the lock for changing it."""
 
 import json
 import threading
@@ -14,29 +14,29 @@ from ig65m.store.locks import Locks
 
 FORMAT: Final = 1
 FILE: Final = "index.json"
-SAME: Final = ("sha256", "preprocessing", "pooling")  # of what computed features that are held against each other
+SAME: Final = ("sha256", "preprocessing", "pooling")  # settings that comparable features share
 SAME_SAMPLING: Final = ("frames", "frame_step", "fps")
-# POSIX's locks belong to the process, and go when any file of theirs is closed: so a file each, and threads wait here.
+# POSIX locks belong to a process and end when it closes any descriptor of the file: so a file each, and a lock for threads.
 _THREADS: Final = {"changing": threading.RLock(), "mapping": threading.RLock()}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Put down what the index is, whole or not at all. Raises OSError."""
+    """Write the metadata atomically. Raises OSError."""
     with finished_file(folder / FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What the index in a folder is. Raises UsageError if there is none, or none that this version knows."""
+    """Read the metadata of the index in a folder. Raises UsageError if there is none, or of an unknown version."""
     path = folder / FILE
     try:
         record = json.loads(path.read_text("utf-8"))
         known = isinstance(record, dict) and record.get("format") == FORMAT
         if not known or not isinstance(record.get("settings"), dict) or type(record.get("exact_up_to")) is not int:
-            raise DamagedIndexError(f"{path} is of a format that this version does not know: {record!r:.80}")
+            raise DamagedIndexError(f"{path} has an unknown format: {record!r:.80}")
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedIndexError(
-            f"{folder} is no index (there is no {FILE}); `ig65m index build FEATURES {folder}` makes one"
+            f"{folder} is not an index (it has no {FILE}); build one with `ig65m index build FEATURES {folder}`"
         ) from None
     except ValueError as error:
         if isinstance(error, UsageError):
@@ -46,7 +46,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def pooled(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of a folder of features, which must have one row of numbers a clip. Raises UsageError if not."""
+    """Return the settings of a folder of features. Raises UsageError unless it has one vector for each clip."""
     if "none" in (settings.get("pooling") or {}).values():
         raise UsageError(
             f"the features in {folder} are not pooled; extract them without --pool-spatial and --pool-temporal none"
@@ -55,7 +55,7 @@ def pooled(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def different(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """In what two settings differ that features must share to be held against each other, a line each."""
+    """Yield a line for each difference between settings that comparable features must share."""
 
     def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
         sampling = settings.get("sampling") or {}
@@ -66,7 +66,7 @@ def different(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def locked(folder: Path, what: Literal["changing", "mapping"], say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """One thread of one process at a time does that in a folder."""
+    """Lock a folder for one thread of one process."""
     with _THREADS[what]:
         locks = Locks(folder / f".{what}")
         try:

@@ -1,4 +1,4 @@
-"""How much of what exact search finds the index finds."""
+"""Recall of an index against exact search."""
 
 import time
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from ig65m.errors import UsageError
 from ig65m.search.hits import Hit
 from ig65m.search.index import Index, Kind
 
-ALIKE: Final = 1e-6  # by how much a hit's cosine may be below the last exact hit's: they are the same to float32
+ALIKE: Final = 1e-6  # hits whose cosine is this close to the last exact hit's are equal in float32
 
 
 @dataclass(frozen=True)
 class Recall:
-    """recall: the share of the `count` nearest clips of each query that is found, mean and least. Times in milliseconds."""
+    """Recall and latency of an index."""
 
     kind: Kind
     clips: int
     queries: int
-    count: int
-    recall: float
-    least: float
+    count: int  # hits of each query
+    recall: float  # share of the nearest clips that is found, mean over queries
+    least: float  # the lowest share of a query
     median_ms: float
     p99_ms: float
     exact_median_ms: float
@@ -35,14 +35,14 @@ class Recall:
 def measure_recall(
     index: Index, *, queries: int = 100, count: int = 10, vectors: NDArray[np.float32] | None = None, seed: int = 0
 ) -> Recall:
-    """Hold the index's answers to those of exact search, for `queries` of its own clips by chance, or for `vectors` (Q, C).
+    """Compare the index with exact search, for `queries` random clips of its own, or for `vectors` (Q, C).
 
     Raises UsageError for an empty index, or numbers below 1.
     """
     if queries < 1 or count < 1:
-        raise UsageError(f"recall is measured with at least one query and one hit, got {queries} and {count}")
+        raise UsageError(f"expected at least one query and one hit, got {queries} and {count}")
     if len(index) == 0:
-        raise UsageError(f"{index.folder} is empty; there is nothing to measure")
+        raise UsageError(f"{index.folder} is empty; add features to it first")
     if vectors is None:
         vectors = index.sample(queries, seed)
     shares, times, exact_times = [], [], []

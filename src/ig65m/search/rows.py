@@ -1,4 +1,4 @@
-"""What an index knows of its clips besides their vectors, in memory: a row a clip, in the order of the table."""
+"""Columns of an index in memory, except the vectors: a row for each clip, in the order of the table."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ from ig65m.search.hits import TOUCHING, Moment, Where, touching
 from ig65m.types import ClipSpan, Label, Status
 
 MOST_CLIPS: Final = 1 << 31
-"""Clips of a video; MOST_FRAMES, MOST_SECONDS and MOST_TEXT (characters) bound the other values of a row."""
+"""Most clips of a video; MOST_FRAMES, MOST_SECONDS and MOST_TEXT (characters) bound the other values of a row."""
 
 MOST_FRAMES: Final = 1 << 53
 MOST_SECONDS: Final = 1e9
@@ -26,44 +26,42 @@ COLUMNS: Final = ("video", "path", "result", "status", "clip", "start", "end", "
 
 @dataclass(frozen=True)
 class Source:
-    """A video of the index. name: unique in it. path: of the file. result: sha256 of its features' file."""
+    """A video of the index."""
 
-    name: str
-    path: str
-    result: str
+    name: str  # unique in the index
+    path: str  # of the video file
+    result: str  # sha256 of the file of its features
     status: str
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Of n clips: the number of each one's video in `sources` (in order of first appearance), its number in the video, times
-    and frames; labels of row i are those from `label_starts[i]` to `label_starts[i + 1]`, numbers in `label_names` and scores.
-    """
+    """Columns of n clips."""
 
-    sources: tuple[Source, ...]
-    source: NDArray[np.int32]
-    clip: NDArray[np.int64]
-    start: NDArray[np.float64]
-    end: NDArray[np.float64]
-    first_frame: NDArray[np.int64]
-    last_frame: NDArray[np.int64]
+    sources: tuple[Source, ...]  # in order of first appearance
+    source: NDArray[np.int32]  # (n,) number of the clip's video in `sources`
+    clip: NDArray[np.int64]  # (n,) number of the clip in its video
+    start: NDArray[np.float64]  # (n,) in seconds
+    end: NDArray[np.float64]  # (n,) in seconds
+    first_frame: NDArray[np.int64]  # (n,)
+    last_frame: NDArray[np.int64]  # (n,)
     label_names: tuple[str, ...]
-    label_starts: NDArray[np.int64]
-    label: NDArray[np.int32]
-    label_score: NDArray[np.float64]
-    damaged: NDArray[np.bool_]  # rows whose values cannot be; they belong to the source without a name, and are never found
+    label_starts: NDArray[np.int64]  # (n + 1,) labels of row i are those from label_starts[i] to label_starts[i + 1]
+    label: NDArray[np.int32]  # of all rows in sequence: number in `label_names`
+    label_score: NDArray[np.float64]  # likewise
+    damaged: NDArray[np.bool_]  # (n,) invalid rows; they belong to the source without a name, and are never found
 
     def __len__(self) -> int:
         return len(self.source)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """Of each video by name."""
+        """Number of each video by name."""
         return {source.name: number for number, source in enumerate(self.sources)}
 
     @cached_property
     def rank(self) -> NDArray[np.int64]:
-        """The place of each video when they are sorted by name."""
+        """Rank of each video by name."""
         names = np.array([source.name for source in self.sources], object)
         rank = np.empty(len(names), np.int64)
         rank[np.argsort(names, kind="stable")] = np.arange(len(names))
@@ -71,7 +69,7 @@ class Rows:
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        """Video and clip as one number, sorted, and the row of each; None if the rows stand in that order anyway."""
+        """Video and clip as one number, sorted, and the row of each; None if the rows are already in that order."""
         keys = (self.source.astype(np.int64) << 32) + self.clip
         if (keys[1:] > keys[:-1]).all():
             return keys, None
@@ -79,14 +77,14 @@ class Rows:
         return keys[order], order
 
     def of(self, video: str) -> NDArray[np.int64]:
-        """Row numbers of a video's clips, in order of its clips; none if there is no such video."""
+        """Return the rows of a video, in order of its clips; none if there is no such video."""
         keys, order = self._places
         number = self.numbers.get(video, len(self.sources))
         first, last = np.searchsorted(keys, [number << 32, (number + 1) << 32])
         return np.arange(first, last) if order is None else order[first:last]
 
     def find(self, results: Sequence[str], clips: Sequence[int]) -> NDArray[np.int64]:
-        """Row numbers of clips by their videos' results; -1 for one that is not there."""
+        """Return the rows of clips by their videos' results; -1 for unknown ones."""
         known = [(self._results.get(result, -1) << 32) + clip for result, clip in zip(results, clips, strict=True)]
         keys, order = self._places
         places = np.minimum(np.searchsorted(keys, known), len(keys) - 1)
@@ -97,7 +95,7 @@ class Rows:
         return {source.result: number for number, source in enumerate(self.sources)}
 
     def within(self, moment: Moment) -> NDArray[np.int64]:
-        """Row numbers of the clips that share time with a moment, or are all of it."""
+        """Return the rows of clips that overlap a moment, or are all of it."""
         rows = self.of(moment.video)
         shared = np.minimum(self.end[rows], moment.end) - np.maximum(self.start[rows], moment.start)
         near = touching(moment.end - moment.start)
@@ -105,7 +103,7 @@ class Rows:
         return rows[(shared > near) | same]
 
     def allowed(self, where: Where) -> NDArray[np.bool_] | None:
-        """Whether each row may be a hit; None if all may."""
+        """Return whether each row may be a hit; None if all may."""
         if where == Where() and not self.damaged.any():
             return None
         allowed = ~self.damaged
@@ -122,7 +120,7 @@ class Rows:
         return allowed
 
     def scores_of(self, label: str) -> NDArray[np.float64]:
-        """The stored score (n,) of a label; -1 where it is not among a clip's labels."""
+        """Return the stored score (n,) of a label; -1 if a clip does not have it."""
         scores = np.full(len(self), -1.0)
         if label in self.label_names:
             places = np.flatnonzero(self.label == self.label_names.index(label))
@@ -131,17 +129,17 @@ class Rows:
         return scores
 
     def labels(self, row: int) -> tuple[Label, ...]:
-        """Those stored with a clip, best first."""
+        """Return the labels of a clip, best first."""
         places = range(self.label_starts[row], self.label_starts[row + 1])
         return tuple(Label(self.label_names[self.label[place]], float(self.label_score[place])) for place in places)
 
     def span(self, row: int) -> ClipSpan:
-        """Of a clip."""
+        """Span of a clip."""
         frames = int(self.first_frame[row]), int(self.last_frame[row])
         return ClipSpan(float(self.start[row]), float(self.end[row]), *frames)
 
     def digest(self, count: int) -> str:
-        """Of which clips the first `count` rows are, in their order: what decides the vectors that belong to them."""
+        """Return a digest of the first `count` rows' clips in order, which identifies their vectors."""
         source = self.source[:count]
         results = [each.result for each in self.sources[: int(source.max()) + 1 if count else 0]]
         digest = hashlib.sha256("".join(results).encode())
@@ -154,10 +152,10 @@ class Rows:
 
 
 def read_rows(batches: Iterable[Any]) -> Rows:
-    """The rows of Arrow record batches that have the columns COLUMNS.
+    """Read the rows of Arrow record batches with the columns COLUMNS.
 
-    A row with a value that cannot be, such as a missing path or a start that is no number, is marked as damaged; the others are
-    as they are without it.
+    A row with an invalid value, such as a missing path or a start that is not a number, is marked as damaged; other rows are
+    unaffected.
     """
     sources: dict[str, int] = {}
     kept: list[Source] = []
@@ -212,7 +210,7 @@ def _source(batch: Any, row: int) -> Source:
 
 
 def _sound_rows(batch: Any) -> NDArray[np.bool_]:
-    """Whether each row of a batch has values that can be."""
+    """Return whether each row of a batch has valid values."""
     sound = np.ones(len(batch), bool)
     for name, can_be in _TEXTS.items():
         encoded = batch[name].dictionary_encode()
@@ -222,7 +220,7 @@ def _sound_rows(batch: Any) -> NDArray[np.bool_]:
     for name, most in (("clip", MOST_CLIPS), ("first_frame", MOST_FRAMES), ("last_frame", MOST_FRAMES)):
         sound &= (values[name] >= 0) & (values[name] <= most)
     start, end = values["start"], values["end"]
-    sound &= (start <= end) & (np.abs(start) <= MOST_SECONDS) & (np.abs(end) <= MOST_SECONDS)  # false of what is no number
+    sound &= (start <= end) & (np.abs(start) <= MOST_SECONDS) & (np.abs(end) <= MOST_SECONDS)  # False for NaN
     words, scores, owners = _labels_of(batch["labels"])
     fits = np.array([*(word is not None and len(word) <= MOST_TEXT for word in words.dictionary.to_pylist()), False])
     wrong = ~fits[words.indices.fill_null(len(fits) - 1).to_numpy()] | ~((scores >= 0) & (scores <= 1 + 1e-6))
@@ -231,14 +229,14 @@ def _sound_rows(batch: Any) -> NDArray[np.bool_]:
 
 
 def _numbers_of(column: Any) -> NDArray[Any]:
-    """A column of numbers; one that is missing is -1 or NaN."""
+    """Return a numeric column; a missing value is -1 or NaN."""
     missing = -1 if pa.types.is_integer(column.type) else float("nan")
     values: NDArray[Any] = column.fill_null(missing).to_numpy(zero_copy_only=False)
     return values
 
 
 def _labels_of(column: Any) -> tuple[Any, NDArray[np.float64], NDArray[np.int64]]:
-    """The labels of all rows behind each other: their names, dictionary-encoded, scores, and the row of each."""
+    """Return the labels of all rows in sequence: names, dictionary-encoded, scores, and the row of each."""
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     flat = column.flatten()
     scores: NDArray[np.float64] = flat.field("score").to_numpy(zero_copy_only=False)
@@ -247,14 +245,14 @@ def _labels_of(column: Any) -> tuple[Any, NDArray[np.float64], NDArray[np.int64]
 
 
 def _firsts(codes: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """The place where each code first stands."""
+    """Return where each code first occurs."""
     firsts = np.zeros(count, np.int64)
     firsts[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     return firsts
 
 
 def to_text(path: str) -> str:
-    """A path as a column of text can hold it: one that is no Unicode is in hexadecimal behind a zero, which no path has."""
+    """Encode a path for a text column: one that is not Unicode becomes hexadecimal after a NUL, which no path contains."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -263,12 +261,12 @@ def to_text(path: str) -> str:
 
 
 def from_text(text: str) -> str:
-    """The path that `to_text` made the text of."""
+    """Decode a path of `to_text`."""
     return bytes.fromhex(text[1:]).decode("utf-8", "surrogatepass") if text.startswith("\0") else text
 
 
 def schema(width: int) -> Any:
-    """Arrow's schema of the table, vectors of `width`."""
+    """Return the table's Arrow schema for vectors of `width`."""
     label = pa.struct([("label", pa.string()), ("score", pa.float64())])
     whole = dict.fromkeys(("clip", "first_frame", "last_frame"), pa.int64())
     times = dict.fromkeys(("start", "end"), pa.float64())
@@ -278,7 +276,7 @@ def schema(width: int) -> Any:
 
 
 def wrong_columns(found: Any) -> list[str]:
-    """The columns, with their types, that an Arrow schema should have and has not."""
+    """Return columns, with types, that an Arrow schema lacks."""
     vector = found.field("vector").type if "vector" in found.names else None
     width = vector.list_size if vector is not None and pa.types.is_fixed_size_list(vector) else 1
     there = {each.name: each.type for each in found}
@@ -286,7 +284,7 @@ def wrong_columns(found: Any) -> list[str]:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a video may be called so: it is part of addresses."""
+    """Return whether a video may have that name: it becomes part of URLs."""
     return 0 < len(text) <= MOST_TEXT and text not in (".", "..") and not set(text) & {"/", "\0"}
 
 

@@ -1,7 +1,7 @@
-"""The vectors of an index as one memory-mapped matrix: derived from the table, checked when it is opened, made again if wrong.
+"""The vectors of an index as one memory-mapped matrix: derived from the table, verified when opened, rebuilt if wrong.
 
-A file of HEADER bytes, JSON filled up with spaces, and the rows in float32. What it says of itself: how many rows, of which
-clips (a digest), and the sum of its words, which damage changes.
+The file has HEADER bytes, JSON padded with spaces, and the rows in float32. The header has the number of rows, a digest of
+their clips, and the sum of their words, which damage changes.
 """
 
 import errno
@@ -20,7 +20,7 @@ from ig65m.search.rows import Rows
 
 FILE: Final = "vectors.f32"
 HEADER: Final = 4096
-PART: Final = 16 << 20  # bytes that are summed at once
+PART: Final = 16 << 20  # bytes summed at once
 _READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 FORMAT: Final = 1
 
@@ -28,10 +28,10 @@ Vectors = NDArray[np.float32]
 
 
 def load_matrix(folder: Path, rows: Rows, width: int, vectors: Callable[[int], Iterator[Vectors]]) -> Vectors:
-    """The vectors (n, width) of these rows, mapped from the folder's file, which is brought up to date by what `vectors` gives
-    from a row on; in memory where nothing can be written.
+    """Return the vectors (n, width) of these rows, mapped from the folder's file, after updating it with what `vectors` yields
+    from a row on; in memory if the file cannot be written.
 
-    Raises OSError if the disk refuses or is not sound.
+    Raises OSError if the disk is full or faulty.
     """
     path = folder / FILE
     if len(rows) == 0:
@@ -51,14 +51,14 @@ def load_matrix(folder: Path, rows: Rows, width: int, vectors: Callable[[int], I
                 raise
             return np.concatenate([np.zeros((0, width), np.float32), *vectors(0)])
     if found is None or len(found[0]) != len(rows):
-        raise OSError(None, "what was written is not what is read back; the disk is not sound", str(path))
+        raise OSError(None, "the file reads back differently than it was written; check the disk", str(path))
     return found[0]
 
 
 def read_matrix(path: Path, rows: Rows, width: int) -> tuple[Vectors, int] | None:
-    """The vectors (n, width) that the file has of the first n rows, mapped, and the sum of their words.
+    """Return the vectors (n, width) of the first n rows in the file, mapped, and the sum of their words.
 
-    None if it is not there, is damaged, or is not of these rows.
+    None if the file is missing, damaged, or of other rows.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -77,7 +77,7 @@ def read_matrix(path: Path, rows: Rows, width: int) -> tuple[Vectors, int] | Non
 
 
 def _sum_of(file: BinaryIO, count: int, width: int) -> int | None:
-    """The sum of a file's rows, which are read and not mapped, so that they do not count as this process's memory."""
+    """Sum a file's rows by reading, not mapping, so that they do not count as this process's memory."""
     step = max(1, PART // (4 * width)) if width else 1
     buffer = np.empty((min(step, count), width), np.float32)
     total = 0
@@ -93,7 +93,7 @@ def _sum_of(file: BinaryIO, count: int, width: int) -> int | None:
 
 
 def write_matrix(path: Path, rows: Rows, width: int, vectors: Iterable[Vectors]) -> None:
-    """Write the whole file; it appears whole or not at all. `vectors` are those of the rows, some at a time."""
+    """Write the whole file atomically. `vectors` yields the vectors of the rows in batches."""
     total = 0
     with finished_file(path) as temporary, temporary.open("wb") as file:
         file.write(_header(rows, 0, width, 0))
@@ -105,8 +105,7 @@ def write_matrix(path: Path, rows: Rows, width: int, vectors: Iterable[Vectors])
 
 
 def extend_matrix(path: Path, rows: Rows, there: Vectors, total: int, vectors: Iterable[Vectors]) -> None:
-    """Add to the file, which has the vectors `there` that sum to `total`, what comes after; it says so when that is on the
-    disk."""
+    """Append to the file, which has the vectors `there` with the sum `total`; its header changes once that is on the disk."""
     count, width = there.shape
     with path.open("r+b") as file:
         file.seek(HEADER + 4 * count * width)
@@ -121,7 +120,7 @@ def extend_matrix(path: Path, rows: Rows, there: Vectors, total: int, vectors: I
 
 
 def word_sum(vectors: Vectors) -> int:
-    """The sum, modulo 2 to the 64, of the words of 64 bits in rows (n, width); of 32 bits where the width is odd."""
+    """Return the sum, modulo 2 to the 64, of the 64-bit words in rows (n, width); of 32-bit words if the width is odd."""
     even = vectors.shape[1] % 2 == 0
     words = vectors.reshape(-1).view(np.uint64 if even else np.uint32)
     return int(words.sum(dtype=np.uint64))

@@ -1,4 +1,4 @@
-"""What an index holds of each video."""
+"""Summary of each video in an index."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,19 @@ from ig65m.types import Label, Status
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """A video of an index. title: its file's name. duration: the end of its last clip, in seconds. labels: the mean of its
-    clips' scores, best first."""
+    """A video of an index, with its labels by their mean score over all clips."""
 
-    video: str
+    video: str  # name in the index
     path: str
-    title: str
-    duration: float
+    title: str  # file name
+    duration: float  # end of the last clip in seconds
     clips: int
     status: Status
-    labels: tuple[Label, ...]
+    labels: tuple[Label, ...]  # best first
 
 
 def list_videos(rows: Rows) -> list[IndexedVideo]:
-    """All of them, by path."""
+    """Return all videos, by path."""
     clips = np.bincount(rows.source, minlength=len(rows.sources))
     ends = np.full(len(rows.sources), -np.inf)
     np.maximum.at(ends, rows.source, rows.end)
@@ -41,13 +40,13 @@ def list_videos(rows: Rows) -> list[IndexedVideo]:
             labels=labels.get(number, ()),
         )
         for number, source in enumerate(rows.sources)
-        if source.name  # else its rows are damaged
+        if source.name  # otherwise its rows are damaged
     ]
     return sorted(every, key=lambda video: (video.path, video.video))
 
 
 def _mean_labels(rows: Rows, clips: list[int]) -> dict[int, tuple[Label, ...]]:
-    """By the number of a video: its labels' mean scores over its clips, best first."""
+    """Return, by number of the video, its labels' mean scores over its clips, best first."""
     owners = np.repeat(rows.source, np.diff(rows.label_starts)).astype(np.int64)
     pairs, places = np.unique(owners * max(len(rows.label_names), 1) + rows.label, return_inverse=True)
     sums = np.bincount(places, weights=rows.label_score, minlength=len(pairs))

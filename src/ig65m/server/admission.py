@@ -20,7 +20,7 @@ Job = Callable[[Stopping], T | None]
 
 
 class Slot:
-    """One upload, from its first byte to its answer. For the event loop's thread, but for what the job does."""
+    """One upload, from its first byte to its response. Used in the event loop's thread; only the job runs elsewhere."""
 
     def __init__(self, admission: "Admission") -> None:
         self.admission = admission
@@ -29,21 +29,22 @@ class Slot:
         self.work: Future[Any] | None = None
 
     def wait_with(self, timeout: asyncio.Timeout) -> None:
-        """Note what ends the waiting for the upload, if the service is closed."""
+        """Store the timeout that is rescheduled to stop waiting for the upload, if the service is closed."""
         self.timeout = timeout
         if self.admission.closed:
             timeout.reschedule(0)
 
     def late(self) -> ApiError:
-        """What to answer to an upload whose waiting ended."""
+        """Return the error for an upload whose waiting ended."""
         if self.admission.closed:
             return closing()
-        return ApiError(408, "too_slow", "the upload came too slowly; send it again over a better connection")
+        return ApiError(408, "too_slow", "the upload was too slow; send it again over a faster connection")
 
     async def run(self, job: Job[T], request: Request) -> T:
-        """What the job gives, in a thread; it is told to stop when the client goes away, its time is over or the service ends.
+        """Run the job in a thread, and return its result; it is told to stop when the client leaves, its time is over or the
+        service ends.
 
-        Raises ApiError, Gone, and what the job raises. When this returns or raises, the job has ended.
+        Raises ApiError, Gone, and what the job raises. The job has ended when this returns or raises.
         """
         if self.admission.closed:
             raise closing()
@@ -63,7 +64,7 @@ class Slot:
             await asyncio.wait({done})
         if left:
             if not done.cancelled():
-                done.exception()  # asyncio would complain of one that nobody asked for
+                done.exception()  # retrieved, since asyncio warns about exceptions that nobody retrieves
             raise Gone
         if done.cancelled():
             raise closing()
@@ -74,7 +75,7 @@ class Slot:
 
 
 class Admission:
-    """At most `most` uploads at a time, `workers` of which are worked at for at most `seconds` each."""
+    """Admits at most `most` uploads at a time; `workers` of them are processed, for at most `seconds` each."""
 
     def __init__(self, most: int, workers: int, seconds: float) -> None:
         self.most, self.workers, self.seconds = most, workers, seconds
@@ -83,11 +84,11 @@ class Admission:
         self._slots: set[Slot] = set()
         self._lock = threading.Lock()
         self._running = 0
-        self._usual = 1.0  # seconds that a job takes
+        self._usual = 1.0  # recent durations of a job in seconds
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """A slot for the time of the block. Raises ApiError, 503, if there is none."""
+        """Hold a slot for the block. Raises ApiError 503 if there is none."""
         if self.closed:
             raise closing()
         if len(self._slots) >= self.most:
@@ -100,7 +101,7 @@ class Admission:
             self._slots.remove(slot)
 
     def requests(self) -> Requests:
-        """How busy it is."""
+        """Number of slots in use, and free ones."""
         taken = len(self._slots)
         running = min(self._running, taken)
         return Requests(running=running, waiting=taken - running, room=self.most - taken)
@@ -118,26 +119,28 @@ class Admission:
                 self._usual += 0.2 * (time.monotonic() - begun - self._usual)
 
     def too_long(self) -> ApiError:
-        """What to answer where the time of a job was over."""
-        return ApiError(422, "too_long", f"the video takes longer than {self.seconds:g} s to work through; send a part of it")
+        """Return the error for a job whose time was over."""
+        return ApiError(
+            422, "too_long", f"processing the video takes longer than {self.seconds:g} s; send a shorter part of it"
+        )
 
     def close(self) -> None:
-        """Refuse uploads from now on, also those that are not whole yet or wait; those that are worked at go on."""
+        """Refuse uploads from now on, also those still being received or waiting; those being processed continue."""
         self.closed = True
         for slot in list(self._slots):
             if slot.timeout is not None:
-                with suppress(RuntimeError):  # it is over already
+                with suppress(RuntimeError):  # it has already expired
                     slot.timeout.reschedule(0)
             if slot.work is not None:
                 slot.work.cancel()
 
     def stop(self) -> None:
-        """Break off those that are worked at too."""
+        """Stop the uploads being processed, too."""
         for slot in list(self._slots):
             slot.stop.set()
 
 
 async def _gone(request: Request) -> None:
-    """Return when the client has gone away; its body was read before."""
+    """Wait until the client has disconnected; its body was read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

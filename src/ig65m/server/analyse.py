@@ -1,4 +1,4 @@
-"""Routes that take an upload and analyse it, and the login."""
+"""Routes that analyse an upload, and the login."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _BINARY: Final = {"type": "string", "format": "binary"}
 _FORM: Final = {"type": "object", "properties": {FIELD: _BINARY}, "required": [FIELD], "additionalProperties": False}
 _UPLOAD: Final[dict[str, Any]] = {
     "requestBody": {
-        "description": "a video: its bytes, or a form with it",
+        "description": "bytes of a video, or a form with a file",
         "required": True,
         "content": {"application/octet-stream": {"schema": _BINARY}, "multipart/form-data": {"schema": _FORM}},
     }
@@ -41,33 +41,33 @@ _MONTH: Final = 30 * 24 * 3600
 async def classify(
     service: Given, request: Request, top_k: Annotated[int, Query(ge=1, le=20, description="labels of each clip")] = 5
 ) -> Response:
-    """What an upload shows: labels of each clip, and of the whole."""
+    """Classify an upload: labels of each clip, and of the whole video."""
     return await _upload(service, request, lambda path, stopping: service.classify(path, top_k, stopping))
 
 
 @router.post("/features", response_model=Extracted, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def features(service: Given, request: Request) -> Response:
-    """Features of an upload: a row a clip."""
+    """Extract features of an upload: a row for each clip."""
     return await _upload(service, request, service.extract)
 
 
 @router.post("/search", response_model=Hits, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def search(service: Given, request: Request, count: Count = 12, merge: Merge = True) -> Response:
-    """Clips of the index that are like any clip of an upload."""
+    """Find clips of the index that are similar to any clip of an upload."""
 
     def job(path: Path, stopping: Stopping) -> Hits | None:
         done = service.features(path, stopping)
         if done is None:
             return None
         if not done.spans:
-            raise ApiError(422, "unreadable", "the upload has no whole clip")
+            raise ApiError(422, "unreadable", "the upload has no complete clip")
         return browse.like_features(service.index, done.array, done.spans, count, merge=merge)
 
     return await _upload(service, request, job)
 
 
 async def _upload(service: Service, request: Request, job: Callable[[Path, Stopping], BaseModel | None]) -> Response:
-    """Take the upload and answer with what the job makes of it; then the file is gone."""
+    """Receive the upload and respond with the result of the job; the file is deleted then."""
     with service.admission.slot() as slot:
         async with received(request, service.folder, service.rules.upload, slot) as path:
 
@@ -80,20 +80,20 @@ async def _upload(service: Service, request: Request, job: Callable[[Path, Stopp
 
 @router.post("/login", responses=error_responses(400, 404, 408, 413, 415, 422, 503), openapi_extra=_LOGIN)
 async def login(service: Given, request: Request, response: Response) -> LoggedIn:
-    """Show the token, to get a cookie that stands for it."""
+    """Exchange the token for a cookie."""
     if service.access.token is None:
-        raise ApiError(404, "no_token", "this service has no token; there is nothing to log in to")
+        raise ApiError(404, "no_token", "this service has no token; no login is needed")
     token = await _token(request)
     if not service.access.knows(token):
         await service.logins.wait(request.scope)
-        raise ApiError(401, "wrong_token", "that is not the token")
-    over_tls = request.headers.get("origin", "").startswith("https:")  # the browser's word: a proxy with TLS is in front
+        raise ApiError(401, "wrong_token", "the token is wrong")
+    over_tls = request.headers.get("origin", "").startswith("https:")  # as the browser says: TLS may end at a proxy
     response.set_cookie(COOKIE, service.access.cookie, max_age=_MONTH, httponly=True, samesite="strict", secure=over_tls)
     return LoggedIn(status="ok")
 
 
 async def _token(request: Request) -> str:
-    """The token in a small JSON body. Raises ApiError: 400, 408, 413, 415, 422; Gone."""
+    """Read the token from a small JSON body. Raises ApiError: 400, 408, 413, 415, 422; Gone."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "wrong_kind", "expected JSON, with its content type application/json")
     body = b""
@@ -109,7 +109,7 @@ async def _token(request: Request) -> str:
                 if not message.get("more_body", False):
                     return Token.model_validate_json(body).token
     except TimeoutError:
-        raise ApiError(408, "too_slow", "the login came too slowly") from None
+        raise ApiError(408, "too_slow", "the login was too slow") from None
     except ValidationError as error:
         broken = error.errors()[0]["type"] == "json_invalid"
         wanted = 'expected {"token": "..."}'

@@ -23,20 +23,20 @@ from ig65m.server.uploads import Gone
 
 _HERE: Final = Path(__file__).parent
 _WORDS: Final = {
-    404: ("no_route", "there is nothing here; /docs lists what there is"),
-    405: ("wrong_method", "this method is not for this address; Allow lists those that are"),
+    404: ("no_route", "no such path; /docs lists all paths"),
+    405: ("wrong_method", "method not allowed here; the header Allow lists the allowed ones"),
 }
-_FRESH: Final = {"Cache-Control": "no-cache"}  # to be asked for again, which costs little where nothing has changed
+_FRESH: Final = {"Cache-Control": "no-cache"}  # revalidated each time, which costs little if nothing has changed
 _READING: Final = ["GET", "HEAD"]
-_FAULT: Final = ApiError(500, "fault", "a fault of the service; whoever runs it finds more in its messages")
+_FAULT: Final = ApiError(500, "fault", "internal error; the log of the service has the details")
 
 
 def create_app(service: Service, *, say: Callable[[str], None]) -> ASGIApp:
-    """The service as an ASGI application; faults of the program are told to `say`, a line each."""
+    """Create the ASGI application; internal errors are passed to `say`, a line each."""
     app = FastAPI(
         title="ig65m",
         version=__version__,
-        description="Videos of an index, clips that are alike, labels and features of uploads.",
+        description="Videos of an index, similar clips, labels and features of uploads.",
         docs_url=None,
         redoc_url=None,
     )
@@ -90,7 +90,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         if isinstance(error, DamagedIndexError):
             say(f"ig65m: {plain(error)}")
             return no_index().response()
-        if isinstance(error, UnknownVideoError | UnknownLabelError):  # removed between two looks at the index
+        if isinstance(error, UnknownVideoError | UnknownLabelError):  # removed since the index was read
             return (no_video() if isinstance(error, UnknownVideoError) else no_label()).response()
         return ApiError(422, "bad_parameter", public_message(str(error), service.index.folder, "the index")).response()
 
@@ -114,7 +114,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
 
 
 def _allowed(app: FastAPI, request: Request) -> str:
-    """The methods that an address takes, of all its routes; what lies in folders is only read."""
+    """Return the methods of a path over all its routes; static files are only read."""
     every = [*routes.router.routes, *analyse.router.routes, *app.router.routes]
     known = [route for route in every if isinstance(route, Route | APIRoute)]
     there = [route for route in known if route.matches(request.scope)[0] != Match.NONE]

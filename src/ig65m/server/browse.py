@@ -16,7 +16,7 @@ from ig65m.types import ClipSpan
 
 
 def as_video(video: IndexedVideo) -> Video:
-    """As answers have it."""
+    """Convert labels to response models."""
     return Video(
         id=video.video,
         title=shown(video.title),
@@ -28,7 +28,7 @@ def as_video(video: IndexedVideo) -> Video:
 
 
 def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: str | None) -> Videos:
-    """Videos with that text in title or labels; with a label those that have it, the highest score first."""
+    """Return the videos with that text in title or labels; with a label, those that have it, highest score first."""
     wanted = "" if text is None else text.casefold()
 
     def fits(video: IndexedVideo) -> bool:
@@ -43,7 +43,7 @@ def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: 
 
 
 def timeline(index: Index, video: IndexedVideo) -> Timeline:
-    """The clips of a video."""
+    """Return the clips of a video."""
     rows = index.clips(video.video)
     clips = [
         TimedLabels(start=span.start, end=span.end, labels=scored(labels))
@@ -55,9 +55,9 @@ def timeline(index: Index, video: IndexedVideo) -> Timeline:
 def like_video(
     index: Index, video: IndexedVideo, time: float | None, label: str | None, count: int, *, merge: bool, others: bool
 ) -> Hits:
-    """Clips like the one of a video at that time, or like any of its; with `others`, of other videos only.
+    """Return clips similar to the one of a video at a time, or to any of its clips; with `others`, of other videos only.
 
-    A time beyond the video's clips is that of the nearest one.
+    A time outside the video means its nearest clip.
     """
     rows = index.clips(video.video)
     vectors, spans = rows.vectors, rows.spans
@@ -72,14 +72,14 @@ def like_video(
 
 
 def like_features(index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: bool) -> Hits:
-    """Clips like any of these: features (n, C)."""
+    """Return clips similar to any of these features (n, C)."""
     hits = index.search(vectors, count, merge=merge)
     asked = Asked(start=spans[0].start, end=max(span.end for span in spans))
     return Hits(query=asked, hits=[_hit(hit, spans[hit.query]) for hit in hits])
 
 
 def with_label(index: Index, label: str, count: int, *, merge: bool) -> Hits:
-    """The clips of which a label has the highest scores."""
+    """Return the clips with the highest scores of a label."""
     return Hits(query=Asked(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)])
 
 

@@ -9,15 +9,12 @@ from ig65m.search.index import Index, Kind
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.errors import no_label, no_video
 
-_FRESH: Final = 0.5  # seconds that a listing holds before the index is asked whether it has changed
+_FRESH: Final = 0.5  # seconds after which the index is checked for changes
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Videos by their ids, in order of their titles; labels that are stored, with the number of their clips.
-
-    version, kind: of the index.
-    """
+    """Videos by their ids, in order of titles; stored labels with their numbers of clips."""
 
     videos: dict[str, IndexedVideo]
     labels: dict[str, int]
@@ -27,20 +24,20 @@ class Listing:
     damaged: int  # clips that are left out
 
     def video(self, name: str) -> IndexedVideo:
-        """The video of that id. Raises ApiError, 404."""
+        """Return the video of that id. Raises ApiError 404."""
         if name not in self.videos:
             raise no_video()
         return self.videos[name]
 
     def check_label(self, label: str | None) -> None:
-        """Raise ApiError, 404, for a label that is not stored."""
+        """Raise ApiError 404 for an unknown label."""
         if label is not None and label not in self.labels:
             raise no_label()
 
 
 @dataclass
 class Catalogue:
-    """What `listing` says. For several threads."""
+    """The cached listing; may be used by several threads."""
 
     index: Index
     _listing: Listing | None = None
@@ -48,7 +45,7 @@ class Catalogue:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listing(self) -> Listing:
-        """What is in the index."""
+        """Return the current listing."""
         with self._lock:
             if self._listing is None or time.monotonic() > self._asked + _FRESH:
                 version = self.index.version
@@ -64,10 +61,10 @@ class Catalogue:
         return Listing({each.video: each for each in every}, self.index.labels(), clips, version, self.index.kind, damaged)
 
     def last(self) -> Listing:
-        """What was in the index when it could last be read."""
+        """Return the listing when the index could last be read."""
         return self._listing or Listing({}, {}, 0, 0, "exact", 0)
 
 
 def shown(title: str) -> str:
-    """A file's name as JSON can hold it: bytes that are no text become question marks."""
+    """Encode a file name for JSON: bytes that are not text become question marks."""
     return title.encode(errors="replace").decode()

@@ -24,14 +24,14 @@ from ig65m.types import Limits
 from ig65m.video.isolation import Decoder
 from ig65m.video.picture import View
 
-EDGE: Final = 320  # pixels, of a thumbnail's longer edge
-_CACHED: Final = 1 << 25  # bytes of pictures that are kept
+EDGE: Final = 320  # longer edge of a thumbnail in pixels
+_CACHED: Final = 1 << 25  # bytes of cached pictures
 _MOST_WAITING: Final = 128
-_CHUNK: Final = 1 << 18  # bytes that are read at a time
+_CHUNK: Final = 1 << 18  # bytes read at a time
 
 
 class Cache:
-    """Bytes by keys; those used longest ago go when there are more than `most` of them. For several threads."""
+    """Cache of bytes: beyond `most` bytes, the least recently used go. May be used by several threads."""
 
     def __init__(self, most: int) -> None:
         self.most, self.size = most, 0
@@ -53,7 +53,7 @@ class Cache:
 
 
 class Thumbnails:
-    """Thumbnails: decoded in workers of their own, a few at a time, and kept for a while."""
+    """Thumbnails: decoded by a few workers, and cached."""
 
     def __init__(self, limits: Limits, threads: int = 2) -> None:
         self.limits = limits
@@ -63,7 +63,7 @@ class Thumbnails:
         self._waiting = 0
 
     async def thumbnail(self, path: Path, title: str, time: float) -> bytes:
-        """A JPEG of what the video shows at that time, its longer edge EDGE. Raises ApiError: 410, 422, 503."""
+        """Return a JPEG of the video at that time; its longer edge is EDGE. Raises ApiError: 410, 422, 503."""
         facts = regular(path)
         key = (path, facts.st_mtime_ns, facts.st_size, round(time, 2))
         kept = self.cache.get(key)
@@ -95,7 +95,7 @@ class Thumbnails:
 
 
 def encoded(picture: NDArray[np.uint8], kind: str) -> bytes:
-    """A picture (H, W, 3) as a file of that kind."""
+    """Encode a picture (H, W, 3)."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -104,7 +104,7 @@ def encoded(picture: NDArray[np.uint8], kind: str) -> bytes:
 
 
 def regular(path: Path) -> os.stat_result:
-    """What there is to know of a video's file, or folder of images. Raises ApiError, 410, if it is not there any more."""
+    """Return the status of a video's file or folder of images. Raises ApiError 410 if it no longer exists."""
     try:
         facts = path.stat()
     except (OSError, ValueError):
@@ -115,13 +115,13 @@ def regular(path: Path) -> os.stat_result:
 
 
 def missing() -> ApiError:
-    """410: the file of a video has gone."""
-    return ApiError(410, "gone", "the video's file is not where it was when it was indexed")
+    """410: the file of a video no longer exists."""
+    return ApiError(410, "gone", "the video's file was moved or deleted since it was indexed")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A video's file, open: its number, what it is, and how browsers call its container."""
+    """A video's open file: descriptor, status and content type."""
 
     number: int
     size: int
@@ -130,7 +130,7 @@ class Opened:
 
 
 def open_video(path: Path) -> Opened:
-    """The file, if it is a regular one that begins as a video does. Raises ApiError, 410, if not."""
+    """Open a file that is regular and starts like a video. Raises ApiError 410 if it is not."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -147,7 +147,9 @@ def open_video(path: Path) -> Opened:
 
 
 def container_type(head: bytes) -> str | None:
-    """The content type of a container that begins so, None if videos do not: never one that a browser would run."""
+    """Return the content type of a container by its first bytes; None if it is not a video. It is never one that browsers
+    execute.
+    """
     if len(head) >= 377 and {head[0], head[188], head[376]} == {0x47}:
         return "video/mp2t"
     if head[4:12] == b"ftypqt  ":
@@ -172,9 +174,9 @@ _CONTAINERS: Final = (
 
 
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and the one behind the last of what a Range header asks for; None for the whole: none, several, or nonsense.
+    """Parse a Range header to first byte and end; None (the whole file) if there is none, several, or an invalid one.
 
-    Raises ApiError, 416, for a range that lies behind the end.
+    Raises ApiError 416 for a range after the end.
     """
     unit, _, text = (header or "").partition("=")
     first, dash, last = text.strip().partition("-")
@@ -198,7 +200,7 @@ def _is_number(text: str) -> bool:
 
 
 class FileAnswer(Response):
-    """The bytes of an opened file, or the part that was asked for; closes it."""
+    """Streams an open file or the requested part of it, and closes it."""
 
     def __init__(self, file: Opened, request: Request) -> None:
         self.file = file
@@ -241,7 +243,7 @@ class FileAnswer(Response):
             size = min(_CHUNK, self.end - place)
             chunk = await loop.run_in_executor(None, os.pread, self.file.number, size, place)
             if not chunk:
-                raise ConnectionAbortedError("the file became shorter while it was sent")
+                raise ConnectionAbortedError("the file was truncated while it was sent")
             place += len(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

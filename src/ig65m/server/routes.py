@@ -6,13 +6,14 @@ import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 
+from ig65m.models.card import Card
 from ig65m.server import browse
 from ig65m.server.catalogue import shown
 from ig65m.server.errors import ApiError
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
 from ig65m.server.schemas import Health, Hits, LabelCount, Model, Timeline, Video, Videos, error_responses
 from ig65m.server.service import Service
-from ig65m.zoo.cards import CARDS, Card
+from ig65m.zoo.cards import CARDS
 
 router = APIRouter(prefix="/api")
 
@@ -23,34 +24,34 @@ async def _service(request: Request) -> Service:
 
 
 Given = Annotated[Service, Depends(_service)]
-Id = Annotated[str, InPath(description="of a video, as /api/videos has it", max_length=400)]
-Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds of the video")]
+Id = Annotated[str, InPath(description="id of a video, from /api/videos", max_length=400)]
+Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="time in seconds")]
 Count = Annotated[int, Query(ge=1, le=200, description="hits at most")]
-Merge = Annotated[bool, Query(description="make one hit of those of one video that touch")]
-LabelName = Annotated[str | None, Query(min_length=1, max_length=1000, description="a label that is stored in the index")]
+Merge = Annotated[bool, Query(description="merge hits of one video that touch")]
+LabelName = Annotated[str | None, Query(min_length=1, max_length=1000, description="label in the index")]
 
 
 def bytes_of(*kinds: str) -> dict[str, Any]:
-    """For openapi.json: a body that is no JSON."""
+    """Describe a body that is not JSON, for openapi.json."""
     return {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in kinds}}
 
 
 @router.get("/health", responses=error_responses())
 async def health(service: Given) -> Health:
-    """What is served, and how busy it is."""
+    """State of the service: what is served, and how busy it is."""
     return await anyio.to_thread.run_sync(service.health)
 
 
 @router.get("/models", responses=error_responses())
 def models(service: Given) -> list[Model]:
-    """The models there are, the one that serves first."""
+    """All models; the one that serves comes first."""
     own = service.extractor.card
     return [_model(own, serving=True), *(_model(card) for name, card in CARDS.items() if name != own.name)]
 
 
 @router.get("/labels", responses=error_responses())
 def labels(service: Given) -> list[LabelCount]:
-    """The labels that are stored in the index, most frequent first."""
+    """Labels in the index, most frequent first."""
     return [LabelCount(label=label, clips=clips) for label, clips in service.catalogue.listing().labels.items()]
 
 
@@ -60,9 +61,9 @@ def videos(
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 60,
     label: LabelName = None,
-    text: Annotated[str | None, Query(max_length=200, description="in the title or in a label")] = None,
+    text: Annotated[str | None, Query(max_length=200, description="text in the title or in a label")] = None,
 ) -> Videos:
-    """The videos of the index, by title, a page of them."""
+    """Videos of the index by title, in pages."""
     listing = service.catalogue.listing()
     listing.check_label(label)
     return browse.page_of(listing, offset, limit, label, text)
@@ -76,7 +77,7 @@ def video(service: Given, id: Id) -> Video:
 
 @router.get("/videos/{id}/timeline", responses=error_responses(404, 422))
 def timeline(service: Given, id: Id) -> Timeline:
-    """The clips of a video and their labels."""
+    """Clips of a video and their labels."""
     return browse.timeline(service.index, service.catalogue.listing().video(id))
 
 
@@ -86,7 +87,7 @@ def timeline(service: Given, id: Id) -> Timeline:
     responses={**error_responses(404, 422), 200: bytes_of("image/png")},
 )
 def semcode(service: Given, id: Id) -> Response:
-    """The semantic code of a video: a column a clip, from left to right, a row a number of its features."""
+    """Semantic code of a video as PNG: a column for each clip, a row for each feature."""
     from ig65m.explain.semcode import semantic_code
 
     service.catalogue.listing().video(id)
@@ -100,7 +101,7 @@ def semcode(service: Given, id: Id) -> Response:
     responses={**error_responses(404, 410, 422, 503), 200: bytes_of("image/jpeg")},
 )
 async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
-    """What a video shows at that time, or near it."""
+    """Thumbnail of a video at or near a time."""
     listing = await anyio.to_thread.run_sync(service.catalogue.listing)
     wanted = listing.video(id)
     data = await service.thumbnails.thumbnail(service.file_of(wanted), shown(wanted.title), time)
@@ -110,13 +111,13 @@ async def thumbnail(service: Given, id: Id, time: Time = 0.0) -> Response:
 _FILE: dict[int | str, dict[str, Any]] = {
     **error_responses(404, 410, 416, 422),
     200: bytes_of("video/*", "image/gif"),
-    206: {"description": "the bytes that Range asked for", **bytes_of("video/*", "image/gif")},
+    206: {"description": "the requested range", **bytes_of("video/*", "image/gif")},
 }
 
 
 @router.get("/videos/{id}/file", response_class=Response, responses=_FILE)
 def file(service: Given, request: Request, id: Id) -> Response:
-    """The bytes of a video, or a range of them."""
+    """Bytes of a video, or a range of them."""
     path = service.file_of(service.catalogue.listing().video(id))
     regular(path)
     return FileAnswer(open_video(path), request)
@@ -128,21 +129,23 @@ router.add_api_route("/videos/{id}/file", file, methods=["HEAD"], include_in_sch
 @router.get("/search", responses=error_responses(404, 422))
 def search(
     service: Given,
-    video: Annotated[str | None, Query(max_length=400, description="the id of a video")] = None,
-    time: Annotated[Time | None, Query(description="of the clip in it; all its clips if left out")] = None,
+    video: Annotated[str | None, Query(max_length=400, description="id of a video")] = None,
+    time: Annotated[Time | None, Query(description="time of a clip in seconds; all clips if left out")] = None,
     label: LabelName = None,
     count: Count = 12,
     merge: Merge = True,
     others: Annotated[bool, Query(description="only hits in other videos")] = False,
 ) -> Hits:
-    """Clips like one of a video, or like any of its; those with a label, if there is one. Without a video, those of a label."""
+    """Clips similar to one clip of a video, or to any of its clips; with a label, only clips that have it. Without a video:
+    clips of a label.
+    """
     listing = service.catalogue.listing()
     listing.check_label(label)
     if video is not None:
         asked = listing.video(video)
         return browse.like_video(service.index, asked, time, label, count, merge=merge, others=others)
     if label is None:
-        raise ApiError(422, "bad_parameter", "say what to look for: video, with or without time, or label")
+        raise ApiError(422, "bad_parameter", "no query given; expected video, with or without time, or label")
     return browse.with_label(service.index, label, count, merge=merge)
 
 

@@ -21,46 +21,46 @@ from ig65m.server.service import Service
 from ig65m.server.uploads import Pace
 
 HEAD_SECONDS: Final = 15.0
-"""In which the first line and the headers of a request must come, the first one of a connection or any after it."""
+"""Seconds in which the first line and the headers of a request must arrive."""
 
 MOST_CONNECTIONS: Final = 500
-KERNEL_BUFFER: Final = 1 << 18  # bytes that the kernel holds for a client that does not take them, twice that with its own
-STILL_SECONDS: Final = 1.0  # without a byte after which a connection may be closed in favour of a new one
-GRACE: Final = 10.0  # seconds in which uploads that are worked at may be finished when the service ends
+KERNEL_BUFFER: Final = 1 << 18  # bytes that the kernel buffers for a client; it doubles this
+STILL_SECONDS: Final = 1.0  # seconds without a byte after which a connection may be closed for a new one
+GRACE: Final = 10.0  # seconds for uploads being processed to finish when the service ends
 _LEAST_TOKEN: Final = 16
-_USUAL_PORT: Final = 80  # which browsers leave out
+_USUAL_PORT: Final = 80  # the port that browsers omit
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket of that address and port (0: any that is free). Raises UsageError if it cannot be had."""
+    """Bind a socket to an address and port (0: any free one). Raises UsageError if that fails."""
     if not 0 <= port <= 65535:
         raise UsageError(f"the port must be from 0 to 65535, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{host} is no address of this machine ({error}); try 127.0.0.1") from None
-    listener = socket.socket(family, kind, protocol)  # asyncio sends answers at once where it reads there that it is TCP
+        raise UsageError(f"{host} is not an address of this machine ({error}); try 127.0.0.1") from None
+    listener = socket.socket(family, kind, protocol)  # asyncio disables Nagle's algorithm if it knows that this is TCP
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1)  # or another program could have the port too until we listen
+        listener.listen(1)  # otherwise another program could bind the port until we listen
     except OSError as error:
         listener.close()
-        raise UsageError(f"{host}:{port} cannot be had ({error.strerror}); choose another --port or --host") from None
+        raise UsageError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host") from None
     return listener
 
 
 def access_policy(listener: socket.socket, token: str | None, others: Sequence[str] = ()) -> AccessPolicy:
-    """Who may ask the service at that socket; `others` are further names of it, NAME or NAME:PORT.
+    """Return who may use the service at that socket; `others` are further host names, NAME or NAME:PORT.
 
-    Raises UsageError for a token that is none, and for an address that others can reach without one.
+    Raises UsageError for an invalid token, and for an address that other machines can reach without one.
     """
     address, port = listener.getsockname()[:2]
     _check_token(address, token)
     written = [f"[{address}]" if ":" in address else address, "127.0.0.1", "localhost", "[::1]"]
     names = [name.lower() for name in others]
     if wrong := [name for name in names if not re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", name)]:
-        raise UsageError(f"{plain(wrong[0], 60)} is no name of a host; expected NAME or NAME:PORT")
+        raise UsageError(f"{plain(wrong[0], 60)} is not a host name; expected NAME or NAME:PORT")
     with_port = {name for name in names if re.search(r"[^:\]]:[0-9]+$|\]:[0-9]+$", name)}
     hosts = {f"{name}:{port}" for name in written} | (set(written) if port == _USUAL_PORT else set()) | with_port
     return AccessPolicy(frozenset(hosts), frozenset(set(names) - with_port), token)
@@ -68,18 +68,18 @@ def access_policy(listener: socket.socket, token: str | None, others: Sequence[s
 
 def _check_token(host: str, token: str | None) -> None:
     if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
-        raise UsageError(f"a token must have at least {_LEAST_TOKEN} letters, digits or signs, without spaces")
+        raise UsageError(f"a token must have at least {_LEAST_TOKEN} printable ASCII characters without spaces")
     if token is None and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         raise UsageError(
-            f"{host} can be reached from other machines: give a token (--token-file, IG65M_TOKEN), or take 127.0.0.1"
+            f"{host} can be reached from other machines: set a token (--token-file, IG65M_TOKEN), or listen on 127.0.0.1"
         )
 
 
 class _Protocol(H11Protocol):
     """uvicorn's protocol with limits on slow clients and on connections, and JSON responses to invalid HTTP.
 
-    A client must send a request's headers within HEAD_SECONDS, and take its response as fast as `pace` says. At the limit of
-    connections a new one takes the place of the one that has stood still longest.
+    A client must send a request's headers within HEAD_SECONDS, and read its response at `pace`. At the limit of connections, a
+    new one replaces the one idle for longest.
     """
 
     pace = Pace()
@@ -96,7 +96,7 @@ class _Protocol(H11Protocol):
             self._expect_head()
 
     def _take_a_place(self) -> bool:
-        """Close the connection that has stood still longest, if one has for a second; False if all are busy."""
+        """Close the connection idle for longest, if one is idle for a second. Returns False if all are busy."""
         others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self and each.stands_still]
         latest = min(others, key=lambda each: each.moved, default=None)
         if latest is None or self.loop.time() - latest.moved < STILL_SECONDS:
@@ -106,7 +106,7 @@ class _Protocol(H11Protocol):
 
     @property
     def stands_still(self) -> bool:
-        """Whether it is the client that is waited for: for a request, to take a response, or after a wrong token."""
+        """Whether the client is waited for: for a request, to read a response, or after a wrong token."""
         is_idle = self.cycle is None or self.cycle.response_complete
         return is_idle or self._slow is not None or WAITING in self.cycle.scope
 
@@ -125,7 +125,7 @@ class _Protocol(H11Protocol):
         self._expect_no_reading()
 
     def pause_writing(self) -> None:
-        """The client takes its response more slowly than it is made."""
+        """The client reads its response more slowly than it is made."""
         super().pause_writing()
         if self._slow is None:
             waiting = self.transport.get_write_buffer_size()
@@ -151,7 +151,7 @@ class _Protocol(H11Protocol):
             self._slow = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """As uvicorn's; a response that the client has not taken by then is given up."""
+        """Close idle connections as uvicorn does; also give up a response that the client has not read by then."""
         super().timeout_keep_alive_handler()
         if self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -171,10 +171,10 @@ class _Protocol(H11Protocol):
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()
             return
-        self._refuse(400, "bad_request", "this is no HTTP request, or too long a one")
+        self._refuse(400, "bad_request", "this is not an HTTP request, or its headers are too long")
 
     def _refuse(self, status: int, code: str, message: str, more: Sequence[bytes] = ()) -> None:
-        """Answer before, or instead of, a request, and close the connection."""
+        """Respond before, or instead of, a request, and close the connection."""
         body = json.dumps({"error": {"code": code, "message": message}}).encode()
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), b"content-type: application/json"]
         lines += [b"connection: close", b"content-length: %d" % len(body), *more, *(b": ".join(header) for header in HEADERS)]
@@ -183,7 +183,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which leaves signals to the command line."""
+    """uvicorn's server, without its signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -191,9 +191,11 @@ class _Server(uvicorn.Server):
 
 
 def serve_on(listener: socket.socket, service: Service, stopping: Callable[[], bool], say: Callable[[str], None]) -> None:
-    """Answer until `stopping` says so; then uploads that are worked at have GRACE seconds, everything else ends at once."""
+    """Serve until `stopping` returns True; then uploads being processed have GRACE seconds, and everything else ends at
+    once.
+    """
     for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters is said by the handlers of app.py
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # the handlers of app.py log what matters
     protocol = type("Protocol", (_Protocol,), {"pace": service.rules.upload.pace})
     config: dict[str, Any] = {
         "http": protocol,

@@ -12,14 +12,14 @@ Seconds = Annotated[float, Field(description="seconds of the video's presentatio
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    code: str = Field(description="a word for programs", examples=["too_large"])
-    message: str = Field(description="a sentence for people")
-    stage: str | None = Field(None, description="of a video that cannot be read: what failed")
-    last_good_time: float | None = Field(None, description="of such a video: the end of what could be read, in seconds")
+    code: str = Field(description="code for programs", examples=["too_large"])
+    message: str = Field(description="message for people")
+    stage: str | None = Field(None, description="stage that failed, for a video that cannot be read")
+    last_good_time: float | None = Field(None, description="end of what could be read of the video, in seconds")
 
 
 class Refused(BaseModel):
-    """Every answer that is no success."""
+    """Any response that is not a success."""
 
     error: Problem
 
@@ -32,7 +32,7 @@ class Scored(BaseModel):
 
 
 class Requests(BaseModel):
-    """Uploads at work, and for how many more there is room."""
+    """Uploads being processed or waiting, and free slots."""
 
     running: int
     waiting: int
@@ -40,7 +40,7 @@ class Requests(BaseModel):
 
 
 class Batches(BaseModel):
-    """Runs of the network since the start, the clips in them, and how many a run."""
+    """Batches since the start, their clips, and mean clips in a batch."""
 
     count: int
     clips: int
@@ -48,7 +48,7 @@ class Batches(BaseModel):
 
 
 class Health(BaseModel):
-    """What is served, and how busy it is."""
+    """State of the service."""
 
     status: Literal["ok", "degraded", "closing"]
     problems: list[str] = Field(description="what does not work at the moment")
@@ -58,7 +58,7 @@ class Health(BaseModel):
     kind: str = Field(description="how the index is searched", examples=["exact", "approximate"])
     videos: int
     clips: int
-    max_upload: int = Field(description="bytes that an upload may have")
+    max_upload: int = Field(description="largest upload in bytes")
     requests: Requests
     batches: Batches
 
@@ -68,23 +68,23 @@ class Model(BaseModel):
 
     name: str
     serving: bool
-    frames: int | None = Field(description="in a clip; null where nobody knows")
+    frames: int | None = Field(description="frames in a clip; null if unknown")
     frame_step: int
-    size: tuple[int, int] = Field(description="height and width of its pictures")
+    size: tuple[int, int] = Field(description="height and width of the input")
     classes: int
     has_labels: bool
-    features: int = Field(description="numbers that describe a clip")
+    features: int = Field(description="length of a feature vector")
 
 
 class LabelCount(BaseModel):
-    """A label that is stored in the index, and the number of clips of which it is one."""
+    """A label in the index, and the number of clips that have it."""
 
     label: str
     clips: int
 
 
 class Video(BaseModel):
-    """A video of the index; its labels are the means over its clips, best first."""
+    """A video of the index; its labels are means over its clips, best first."""
 
     id: str
     title: str
@@ -95,7 +95,7 @@ class Video(BaseModel):
 
 
 class Videos(BaseModel):
-    """A page of the videos that were asked for, and how many those are."""
+    """A page of the requested videos, and their total number."""
 
     total: int
     videos: list[Video]
@@ -119,14 +119,14 @@ class Timeline(BaseModel):
 
 
 class Span(BaseModel):
-    """From start to end."""
+    """Start and end."""
 
     start: Seconds
     end: Seconds
 
 
 class Hit(BaseModel):
-    """A clip that was found; `query` is the clip that it is like, `query_time` when that starts."""
+    """A hit; `query` is the clip that it is similar to, `query_time` the start of that."""
 
     id: str
     title: str
@@ -139,7 +139,7 @@ class Hit(BaseModel):
 
 
 class Asked(BaseModel):
-    """What was looked for: clips like these of a video, or a label."""
+    """The query: clips of a video, or a label."""
 
     video: str | None = None
     title: str | None = None
@@ -149,14 +149,14 @@ class Asked(BaseModel):
 
 
 class Hits(BaseModel):
-    """Clips that were found, best first."""
+    """Hits, best first."""
 
     query: Asked
     hits: list[Hit]
 
 
 class Failed(BaseModel):
-    """Why a video gave nothing or not all."""
+    """Why a video is partial or failed."""
 
     stage: str
     message: str
@@ -165,7 +165,7 @@ class Failed(BaseModel):
 
 
 class Classified(BaseModel):
-    """What an upload shows: `labels` from the mean over its clips."""
+    """Labels of an upload: `labels` are means over its clips."""
 
     model: str
     status: Status
@@ -186,7 +186,7 @@ class Extracted(BaseModel):
 
 
 class Token(BaseModel):
-    """What shows that one may use the service."""
+    """A token."""
 
     model_config = {"extra": "forbid"}
 
@@ -194,33 +194,33 @@ class Token(BaseModel):
 
 
 class LoggedIn(BaseModel):
-    """The answer comes with a cookie."""
+    """The response sets a cookie."""
 
     status: str = Field(examples=["ok"])
 
 
 def scored(labels: "tuple[Label, ...] | list[Label]") -> list[Scored]:
-    """Labels as answers have them."""
+    """Convert labels to response models."""
     return [Scored(label=each.label, score=each.score) for each in labels]
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For openapi.json: the refusals that a route can answer with, besides those that every one can."""
+    """Describe the errors of a route for openapi.json, besides those of every route."""
     return {status: {"model": Refused, "description": _REASONS[status]} for status in sorted({*statuses, *_ALWAYS})}
 
 
 _ALWAYS = (401, 403, 421, 503)
 _REASONS = {
-    400: "the body is not what it should be",
-    401: "no token, or a wrong one",
-    403: "asked from another site",
-    404: "there is no such thing",
-    408: "the upload came too slowly",
-    410: "the file is not there any more",
+    400: "invalid body",
+    401: "missing or wrong token",
+    403: "request from another site",
+    404: "not found",
+    408: "the upload was too slow",
+    410: "the file no longer exists",
     413: "too large",
-    415: "a kind of body that is not taken",
-    416: "no such range of bytes",
-    421: "asked under a name that is not this service's",
+    415: "unsupported content type",
+    416: "range not satisfiable",
+    421: "unknown host name",
     422: "a parameter is out of range, or the video cannot be read",
     503: "busy, shutting down, or without its index: try again after Retry-After",
 }

@@ -37,34 +37,34 @@ FORGOTTEN_SECONDS: Final = 60.0
 MOST_ADDRESSES: Final = 1000
 LINGER_SECONDS: Final = 5.0
 LINGER_BYTES: Final = 1 << 28
-_OPEN: Final = ("/", "/docs", "/api/login")  # what may be seen before a token is shown
+_OPEN: Final = ("/", "/docs", "/api/login")  # paths that need no token
 _OPEN_FOLDERS: Final = ("/static/", "/docs/")
 
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """Who may ask. hosts: names with their ports by which the service is called; names: those that hold with any port."""
+    """Who may use the service."""
 
-    hosts: frozenset[str]
-    names: frozenset[str] = frozenset()
+    hosts: frozenset[str]  # host names of the service with their ports
+    names: frozenset[str] = frozenset()  # host names that are valid with any port
     token: str | None = None
     throttle: "Throttle" = field(default_factory=lambda: Throttle())
 
     @property
     def cookie(self) -> str:
-        """What the browser of who knows the token is given: it shows that, and is not the token."""
+        """Value of the cookie that proves knowledge of the token, without being the token."""
         return hmac.digest((self.token or "").encode(), b"ig65m cookie", hashlib.sha256).hex()
 
     def knows(self, token: str) -> bool:
-        """Whether that is the token; how long this takes does not tell how much of it is right."""
+        """Return whether the token is right; the time taken does not reveal how much of it is."""
         return self.token is not None and hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
     def check(self, scope: Scope) -> ApiError | None:
-        """Why a request may not go on, None if it may."""
+        """Return why a request is refused; None if it is not."""
         headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
         host = [value.lower() for name, value in headers if name == b"host"]
         if len(host) != 1 or not self._is_ours(host[0]):
-            return ApiError(421, "wrong_host", "this service is not called so; allow the name with --allow-host")
+            return ApiError(421, "wrong_host", "unknown host name; allow it with --allow-host")
         origins = [value for name, value in headers if name == b"origin"]
         sites = [value for name, value in headers if name == b"sec-fetch-site"]
         if any(not _same(origin, host[0]) for origin in origins):
@@ -74,7 +74,7 @@ class AccessPolicy:
         if self.token is not None and not _is_open(scope["path"]):
             shown, is_guess = self._shown(headers)
             if not shown:
-                message = "show the token: Authorization: Bearer TOKEN, or POST /api/login"
+                message = "a token is needed: Authorization: Bearer TOKEN, or POST /api/login"
                 return ApiError(401, "no_token", message, {"WWW-Authenticate": "Bearer"}, is_delayed=is_guess)
         return None
 
@@ -83,7 +83,7 @@ class AccessPolicy:
         return host in self.hosts or name in self.names
 
     def _shown(self, headers: Iterable[tuple[bytes, str]]) -> tuple[bool, bool]:
-        """Whether the request shows the token or its cookie, and whether it shows any token at all."""
+        """Return whether the request has the right token or cookie, and whether it has any token."""
         shown = is_guess = False
         for name, value in headers:
             if name == b"authorization":
@@ -110,7 +110,7 @@ def _is_open(path: str) -> bool:
 
 
 def _is_link(scope: Scope, headers: Iterable[tuple[bytes, str]]) -> bool:
-    """Whether somebody has followed a link of another site to the page, which does nothing by itself."""
+    """Return whether a link of another site leads to the page, which is harmless."""
     said = dict(headers)
     return (
         scope["method"] == "GET"
@@ -120,16 +120,20 @@ def _is_link(scope: Scope, headers: Iterable[tuple[bytes, str]]) -> bool:
 
 
 class Throttle:
-    """Delays the responses to wrong tokens, the longer the more of them come from an address. The right one never waits.
+    """Delays responses to wrong tokens, the more of them an address sends the longer. The right token never waits.
 
-    A connection that waits may be closed in favour of a new one: it is marked by WAITING in its scope.
+    A waiting connection may be closed for a new one: WAITING in its scope marks it.
     """
 
     def __init__(self) -> None:
-        self._wrong: OrderedDict[str, tuple[float, float]] = OrderedDict()  # by address: how many lately, and when
+        self._wrong: OrderedDict[str, tuple[float, float]] = (
+            OrderedDict()
+        )  # by address: number of recent wrong tokens, and when
 
     def delay(self, address: str, now: float) -> float:
-        """Seconds to wait for one more wrong token from an address; half of the earlier ones are forgotten each minute."""
+        """Return the delay in seconds for another wrong token from an address; half of the earlier ones are forgotten each
+        minute.
+        """
         count, last = self._wrong.pop(address, (0.0, now))
         count = 1 + count * math.exp2(-(now - last) / FORGOTTEN_SECONDS)
         self._wrong[address] = count, now
@@ -145,10 +149,10 @@ class Throttle:
 
 
 class AccessMiddleware:
-    """Around the routes: checks, headers for every answer, and an orderly end where a body was not read.
+    """ASGI middleware around the routes: checks, headers for every response, and an orderly end if a body was not read.
 
-    A client that still sends would not see the answer if the connection was closed under its hands: it gets the answer, then
-    what it sends is thrown away for a few seconds.
+    A client that is still sending would lose the response if the connection was closed at once. So what it sends is discarded
+    for a few seconds.
     """
 
     def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
@@ -168,12 +172,12 @@ class AccessMiddleware:
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         names = dict(scope["headers"])
         self.unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
-        # A message with both may hide another request from who reads the other one; source: RFC 9112, 6.3.
+        # A message with both may smuggle another request past a proxy; source: RFC 9112, 6.3.
         self.must_close = b"transfer-encoding" in names and b"content-length" in names
         self._receive, self._send = receive, send
 

@@ -20,32 +20,29 @@ from ig65m.server.media import Thumbnails, missing
 from ig65m.server.schemas import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
 from ig65m.server.security import AccessPolicy, Throttle
 from ig65m.server.uploads import UploadFolder, UploadLimits, private_folder
-from ig65m.tasks import Extractor
-from ig65m.types import Failure, Features, Limits, Prediction
+from ig65m.store.features import Features
+from ig65m.tasks.extractor import Extractor
+from ig65m.types import Failure, Limits, Prediction
 from ig65m.video.isolation import close_idle, keep_idle
 
 PICTURE_THREADS: Final = 2
-_MOST_NUMBERS: Final = 2_000_000  # in an answer; as JSON they have 40 MB
+_MOST_NUMBERS: Final = 2_000_000  # most numbers in a response; as JSON they take 40 MB
 _NAME: Final = "the upload"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How much the service takes on.
+    """How much the service accepts."""
 
-    queue: uploads at a time, those that wait included. workers: how many of them are worked at, each for `seconds` at most.
-    upload: the limits of one while it comes.
-    """
-
-    queue: int = 32
-    workers: int = 4
-    seconds: float = 300.0
+    queue: int = 32  # uploads at a time, waiting ones included
+    workers: int = 4  # uploads that are processed at the same time
+    seconds: float = 300.0  # longest processing time of one upload
     upload: UploadLimits = field(default_factory=lambda: UploadLimits(128 << 20))
 
 
 @dataclass(frozen=True)
 class Service:
-    """An index and the extractor of its model, with all that it takes to answer."""
+    """An index, its extractor, and all state of the routes."""
 
     index: Index
     catalogue: Catalogue
@@ -56,10 +53,10 @@ class Service:
     thumbnails: Thumbnails
     logins: Throttle
     folder: UploadFolder
-    roots: tuple[Path, ...] = ()  # folders in which the files of videos must lie; none: anywhere
+    roots: tuple[Path, ...] = ()  # folders that the files of videos must be in; empty: any
 
     def health(self) -> Health:
-        """What is served, and how busy it is."""
+        """Return the state of the service."""
         counts, problems = self.extractor.counts, []
         try:
             listing = self.catalogue.listing()
@@ -71,7 +68,7 @@ class Service:
         try:
             self.folder.path()
         except OSError:
-            problems.append("there is no folder for uploads")
+            problems.append("the folder for uploads cannot be created")
         return Health(
             status="closing" if self.admission.closed else "degraded" if problems else "ok",
             problems=problems,
@@ -87,7 +84,7 @@ class Service:
         )
 
     def file_of(self, video: IndexedVideo) -> Path:
-        """The file or folder of a video. Raises ApiError, 410, if it lies outside the folders that are served."""
+        """Return the file or folder of a video. Raises ApiError 410 if it is outside the folders that are served."""
         path = Path(video.path)
         if self.roots:
             try:
@@ -99,8 +96,8 @@ class Service:
         return path
 
     def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classified | None:
-        """What a video shows; None if it was stopped. Raises ApiError if nothing of it can be read."""
-        done = next(self.extractor.classify([path], top_k=top_k, stopping=stopping), None)
+        """Classify a video; None if it was stopped. Raises ApiError if nothing of it can be read."""
+        done = next(self.extractor.classify_many([path], top_k=top_k, stopping=stopping), None)
         if done is None:
             return None
         return Classified(
@@ -112,12 +109,14 @@ class Service:
         )
 
     def extract(self, path: Path, stopping: Stopping) -> Extracted | None:
-        """Features of a video; otherwise as `classify`."""
+        """Extract features of a video for a response; otherwise as `classify`."""
         done = self.features(path, stopping)
         if done is None:
             return None
         if done.array.size > _MOST_NUMBERS:
-            raise ApiError(422, "too_long", f"its {len(done.array):,} clips are too many for one answer; send a part of it")
+            raise ApiError(
+                422, "too_long", f"its {len(done.array):,} clips are too many for one response; send a shorter part of it"
+            )
         rows = flat(done)
         return Extracted(
             model=self.extractor.card.name,
@@ -129,20 +128,20 @@ class Service:
         )
 
     def features(self, path: Path, stopping: Stopping) -> Features | None:
-        """A video's; None if it was stopped. Raises ApiError if nothing of it can be read."""
-        done = next(self.extractor.run([path], stopping=stopping), None)
+        """Extract features of a video; None if it was stopped. Raises ApiError if nothing of it can be read."""
+        done = next(self.extractor.extract_many([path], stopping=stopping), None)
         if done is not None:
             _failed(done, path)
         return done
 
 
 def flat(features: Features) -> NDArray[np.float32]:
-    """(clips, C), the axes of un-pooled features behind each other."""
+    """Flatten un-pooled features to (clips, C)."""
     return features.array.reshape(len(features.array), int(np.prod(features.array.shape[1:])))
 
 
 def _failed(done: Prediction | Features, path: Path) -> Failed | None:
-    """What was wrong, in words for strangers. Raises ApiError if nothing could be read."""
+    """Return what was wrong with a video, without private facts. Raises ApiError if nothing could be read."""
     error: Failure | None = done.error
     if error is None:
         return None
@@ -156,7 +155,7 @@ def _failed(done: Prediction | Features, path: Path) -> Failed | None:
 def opened(
     index: Index, extractor: Extractor, access: AccessPolicy, rules: Rules, limits: Limits, roots: Sequence[Path] = ()
 ) -> Iterator[Service]:
-    """The service, until the block ends; then no worker and no upload of it is left."""
+    """Open the service for the block; afterwards no worker and no upload of it is left."""
     keep_idle(rules.workers + PICTURE_THREADS)
     with private_folder() as folder:
         admission = Admission(rules.queue, rules.workers, rules.seconds)

@@ -21,45 +21,47 @@ from starlette.requests import Request
 
 from ig65m.server.errors import ApiError, busy
 
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)  # a damaged form is the sender's fault, and answered
+logging.getLogger("python_multipart").setLevel(
+    logging.CRITICAL + 1
+)  # a malformed form is the client's error, and reported to it
 
 PREFIX: Final = "ig65m-serve-"
 FIELD: Final = "file"
 _FORM: Final = "multipart/form-data"
-# What curl says of --data-binary by itself is the last one.
+# The last one is curl's default for --data-binary.
 _RAW: Final = ("video/", "audio/", "application/octet-stream", "application/mp4", "application/x-www-form-urlencoded")
-_OVERHEAD: Final = 1 << 16  # bytes of a form around its file
+_OVERHEAD: Final = 1 << 16  # most bytes of a form besides its file
 _MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What one upload may take."""
+    """Limits of one upload."""
 
-    size: int  # bytes of the file
-    seconds: float = 300.0  # for all of it
-    idle: float = 15.0  # seconds without a byte
+    size: int  # largest file in bytes
+    seconds: float = 300.0  # seconds for the whole upload
+    idle: float = 15.0  # longest time without a byte
     pace: "Pace" = field(default_factory=lambda: Pace())
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a client must send its upload and take its response: after `seconds`, `rate` bytes a second on average."""
+    """How fast a client must send its upload and read its response: `rate` bytes a second on average, after `seconds`."""
 
     rate: float = 16 << 10
     seconds: float = 10.0
 
     def is_kept(self, count: int, elapsed: float) -> bool:
-        """Whether so many bytes in so many seconds are enough."""
+        """Return whether `count` bytes in `elapsed` seconds are enough."""
         return elapsed < self.seconds or count >= self.rate * elapsed
 
 
 class Gone(Exception):
-    """The client has gone away in the middle: there is nobody to answer."""
+    """The client has disconnected: there is nobody to respond to."""
 
 
 class Waiting(Protocol):
-    """Who must know that an upload is waited for, and may reschedule the timeout to break that off."""
+    """Holds the timeout of a receiving upload, and may reschedule it to stop receiving."""
 
     def wait_with(self, timeout: asyncio.Timeout) -> None: ...
 
@@ -67,14 +69,14 @@ class Waiting(Protocol):
 
 
 class UploadFolder:
-    """A temporary folder that only this user can enter. A folder of a service that was killed is removed by the next one."""
+    """A private temporary folder. The folder of a service that was killed is removed by the next one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder, self._number = _locked_folder()
 
     def path(self) -> Path:
-        """The folder, made anew if somebody has removed it. Raises OSError if that is not possible."""
+        """Return the folder; it is created again if somebody has removed it. Raises OSError if that fails."""
         with self._lock:
             if not _is_same(self._folder, self._number):
                 os.close(self._number)
@@ -83,7 +85,7 @@ class UploadFolder:
             return self._folder
 
     def close(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder and its contents."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._number >= 0:
             os.close(self._number)
@@ -92,7 +94,7 @@ class UploadFolder:
 
 @contextmanager
 def private_folder() -> Iterator[UploadFolder]:
-    """A folder for uploads, for as long as the block."""
+    """Provide a folder for uploads for the block."""
     _tidy()
     folder = UploadFolder()
     try:
@@ -102,9 +104,9 @@ def private_folder() -> Iterator[UploadFolder]:
 
 
 def _locked_folder() -> tuple[Path, int]:
-    """A new folder, and the file descriptor that holds its lock: whoever finds a folder unlocked may remove it.
+    """Create a folder, and return it with the descriptor that holds its lock: an unlocked folder may be removed by anybody.
 
-    Another service may do so before the lock is held; then another folder is made.
+    If another service removes it before it is locked, another folder is created.
     """
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -119,7 +121,7 @@ def _locked_folder() -> tuple[Path, int]:
 
 
 def _is_same(folder: Path, number: int) -> bool:
-    """Whether a folder is there, and is the one that is open under that number."""
+    """Return whether a folder exists and is the one open under that descriptor."""
     try:
         there, held = folder.stat(), os.fstat(number)
     except OSError:
@@ -143,10 +145,10 @@ def _tidy() -> None:
 
 @asynccontextmanager
 async def received(request: Request, folder: UploadFolder, limits: UploadLimits, waiting: Waiting) -> AsyncIterator[Path]:
-    """The upload in a file of a random name: the body, or the field `file` of a form.
+    """Receive the upload into a file of a random name: the body, or the field `file` of a form.
 
-    Raises ApiError: 400 empty or no form, 408 too slow, 413 too large, 415 of a kind that is no video, 503 no room on the disk;
-    Gone; OSError for any other fault of the machine.
+    Raises ApiError: 400 empty or malformed form, 408 too slow, 413 too large, 415 not a video, 503 disk full; Gone; OSError
+    for other faults of the machine.
     """
     kind, form = _kind(request)
     _check_length(request, limits.size + (_OVERHEAD if form else 0), limits.size)
@@ -160,14 +162,14 @@ async def received(request: Request, folder: UploadFolder, limits: UploadLimits,
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise busy("there is no room for the upload at the moment", 30) from None
+            raise busy("no disk space for the upload at the moment", 30) from None
         yield path
     finally:
         path.unlink(missing_ok=True)
 
 
 def _kind(request: Request) -> tuple[str, bool]:
-    """The body's content type, and whether that is a form."""
+    """Return the body's content type, and whether it is a form."""
     kind = request.headers.get("content-type", "application/octet-stream")
     name = kind.partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -228,7 +230,7 @@ class _Raw:
 
 
 class _Form:
-    """The file is in a field of a form; what its sender calls it is not looked at."""
+    """The file is in a field of a form; its name is ignored."""
 
     def __init__(self, file: BinaryIO, most: int, kind: str) -> None:
         self.raw = _Raw(file, most)
@@ -262,7 +264,7 @@ class _Form:
 
     def finish(self) -> None:
         if not self.ended:
-            raise _no_form("it ends too early")
+            raise _no_form("it is truncated")
         if not self.files:
             raise _no_form(f"it has no field `{FIELD}`")
         self.raw.finish()

@@ -17,10 +17,10 @@ class _Digest(Protocol):
 
 
 def content_digest(path: Path, how: Hash = "sampled") -> str:
-    """Hexadecimal sha256 over the size and the bytes of a file: all of them, or 16 blocks of 64 KiB spread evenly over it.
+    """Hexadecimal sha256 of a file's size and bytes: all bytes, or 16 blocks of 64 KiB spread evenly over it.
 
-    Of a folder: over its files that are not hidden, by name. Raises OSError if something cannot be read, and for what is
-    neither file nor folder: opening a pipe would wait for somebody to write.
+    The digest of a folder covers its files in order of their names, without hidden ones. Raises OSError if something cannot be
+    read, and for anything that is neither a file nor a folder, since opening a pipe could block.
     """
     digest = hashlib.sha256()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""A folder of features -> the files that other programs read. Where these are described: docs/exports.md."""
+"""Exports a folder of features to the files that other programs read (docs/exports.md)."""
 
 import json
 from collections import Counter
@@ -14,40 +14,41 @@ from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
 from ig65m.errors import UsageError, check_choice, check_name
+from ig65m.store.features import Features, files_at, save
 from ig65m.store.folder import read_journal, read_settings
-from ig65m.store.formats import files_at, save
 from ig65m.store.grid import TOLERANCE, Grid, grid_of
 from ig65m.store.journal import Entry
 from ig65m.store.verify import read_result
-from ig65m.types import Features
 
 Names = Literal["stem", "unique"]
 Gaps = Literal["leave-out", "zeros"]
-SECONDS: Final = 2.0  # a row in QVHighlights
-MOST_ROWS: Final = 75  # that its readers take
+SECONDS: Final = 2.0  # covered by a row of QVHighlights
+MOST_ROWS: Final = 75  # that its readers use
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How videos are named and what is written of them. Raises UsageError for a value that cannot be."""
+    """Options of an export. Raises UsageError if a value is out of range."""
 
-    names: Names = "stem"  # a video's name: its stem, or the name it has in the folder of features
-    prefix: str = ""  # before each name
-    subset: str = "validation"  # in annotation files
-    key: str = "r21d"  # in names of video_features
+    names: Names = "stem"  # name of a video: its stem, or its name in the folder of features
+    prefix: str = ""  # of each name
+    subset: str = "validation"  # of the annotation files
+    key: str = "r21d"  # suffix of the names of video_features
     from_first_frame: bool = False  # as in `grid_of`
-    gaps: Gaps = "leave-out"  # a video of which damage has cost clips, where times are computed from the rows' numbers
+    gaps: Gaps = "leave-out"  # a video with clips lost to damage, in formats that compute times from row numbers
 
     def __post_init__(self) -> None:
         check_choice("names", self.names, get_args(Names))
         check_choice("gaps", self.gaps, get_args(Gaps))
-        check_name("the prefix", f"{self.prefix}x")
-        check_name("the key", f"x{self.key}")
+        for what, value, name in (("the prefix", self.prefix, f"{self.prefix}x"), ("the key", self.key, f"x{self.key}")):
+            check_name(what, name)
+            if "\\" in value:  # Windows reads it as a folder
+                raise UsageError(f"{what} {value!r} must have no \\, for it becomes part of a file's name")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written of how many videos, the settings for the program that reads it, and why a video was left out."""
+    """Result of an export: number of videos written, settings for the reader, reasons of videos left out, remarks."""
 
     written: int
     settings: dict[str, Any]
@@ -57,25 +58,25 @@ class Exported:
 
 @dataclass
 class _Run:
-    """The videos of a folder, one at a time, and what is to be said of them."""
+    """State of one export."""
 
     folder: Path
     options: Options
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # names of videos of which nothing is written
-    files: set[Path] = field(default_factory=set)  # written so far
+    missing: list[str] = field(default_factory=list)  # names of videos that are not written
+    files: set[Path] = field(default_factory=set)  # claimed so far
     videos_there: int = 0
 
     def videos(self) -> Iterator[tuple[str, Features]]:
-        """Name and features of each video that has any."""
+        """Yield name and features of each video that has features."""
         entries = sorted(read_journal(self.folder), key=lambda entry: (entry.video.path, entry.name))
         names = _names(entries, self.options)
         self.videos_there = len(names)
         for entry, name in zip(entries, names, strict=True):
             if entry.sha256 is None:
                 self.missing.append(name)
-                self.remarks.append(f"{entry.video} failed when its features were extracted")
+                self.remarks.append(f"{entry.video} failed during extraction")
                 continue
             with self.or_left_out(name):
                 features = read_result(self.folder, entry)
@@ -84,22 +85,22 @@ class _Run:
                 yield name, features
 
     def on_grid(self) -> Iterator[tuple[str, Features, Grid]]:
-        """Those whose clips lie on a grid; the others are left out."""
+        """Yield the videos whose clips lie on an even grid, with the grid; leave the others out."""
         for name, features in self.videos():
             with self.or_left_out(name):
                 grid = grid_of(features, from_first_frame=self.options.from_first_frame)
                 if lost := grid.count - len(grid.rows):
                     if self.options.gaps == "leave-out":
                         raise UsageError(
-                            f"{features.path}: damage has cost {lost} of its {grid.count} clips, and readers of this format "
-                            "compute times from the numbers of rows; --gaps zeros writes zeros in their place"
+                            f"{features.path}: {lost} of its {grid.count} clips are lost to damage, but readers of this format "
+                            "compute times from row numbers; use --gaps zeros to write zeros in their place"
                         )
-                    self.remarks.append(f"{features.path}: {lost} rows of zeros are in place of clips that damage has cost")
+                    self.remarks.append(f"{features.path}: {lost} rows are zeros in place of clips lost to damage")
                 yield name, features, grid
 
     @contextmanager
     def or_left_out(self, name: str) -> Iterator[None]:
-        """Leave the video of that name out if the block raises UsageError."""
+        """Leave the video out if the block raises UsageError."""
         try:
             yield
         except UsageError as error:
@@ -107,11 +108,11 @@ class _Run:
             self.missing.append(name)
 
     def claim(self, *paths: Path) -> Path:
-        """Take the names of new files; returns the first. Raises UsageError if one is no file's name, or another video's."""
+        """Reserve paths for new files and return the first. Raises UsageError if one is invalid or already reserved."""
         for path in paths:
             check_name("the name", path.name)
             if path in self.files:
-                raise UsageError(f"{path.name}: the file of another video has that name; take --names unique")
+                raise UsageError(f"{path.name}: another video has the same name; use --names unique")
         self.files |= {*paths}
         return paths[0]
 
@@ -122,23 +123,25 @@ def _names(entries: Sequence[Entry], options: Options) -> list[str]:
     stems = [Path(entry.video.path).stem for entry in entries]
     if twice := [name for name, count in Counter(stems).items() if count > 1]:
         both = [str(entry.video) for entry, stem in zip(entries, stems, strict=True) if stem == twice[0]][:2]
-        raise UsageError(f"{' and '.join(both)} have the same name; take --names unique")
+        raise UsageError(f"{' and '.join(both)} have the same name; use --names unique")
     return [options.prefix + stem for stem in stems]
 
 
 def export(folder: Path, output: Path, kind: str, options: Options) -> Exported:
-    """Write the features of a folder as `kind` (of EXPORTERS) to `output`, a new folder, or a new file for h5 and tsp.
+    """Export a folder of features.
 
-    A video that cannot be written is left out, with the reason. Raises UsageError if something is there already, for names that
-    are not unique, for features that are not pooled where the format needs that, and as `read_journal`.
+    `kind` is one of EXPORTERS; `output` is a new folder, or a new file for h5 and tsp. A video that cannot be written is left
+    out, with the reason.
+
+    Raises UsageError if the output exists, names are not unique, or the format needs pooled features and these are not.
     """
     check_choice("the format", kind, EXPORTERS)
     if kind in ("h5", "tsp") and output.suffix not in (".h5", ".hdf5"):
-        raise UsageError(f"{output} should end in .h5 or .hdf5: all videos go to that one file")
+        raise UsageError(f"{output} must end in .h5 or .hdf5: all videos are written to one file")
     if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise UsageError(f"{output} is already there; choose another place")
+        raise UsageError(f"{output} already exists; choose another place")
     if kind not in ("npy", "npz", "h5") and "none" in (read_settings(folder).get("pooling") or {}).values():
-        raise UsageError("these features are not pooled, which this format has no place for; take npy, npz or h5")
+        raise UsageError("these features are not pooled, but this format needs pooled ones; use npy, npz or h5")
     run = _Run(folder, options)
     settings = EXPORTERS[kind](run, output)
     return Exported(run.videos_there - len(run.missing), settings, run.left_out, run.remarks)
@@ -171,16 +174,16 @@ def _h5(run: _Run, output: Path) -> dict[str, Any]:
 
 @contextmanager
 def _h5_file(output: Path) -> Iterator[h5py.File]:
-    # In HDF5 1.8's format, which all read, long attributes are allowed; in the default's they are not.
+    # HDF5 1.8 allows long attributes, which the default version does not, and every reader knows it.
     with finished_file(output) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
         yield file
 
 
 def _dataset(file: h5py.File, name: str, array: NDArray[np.float32]) -> h5py.Dataset:
     if "/" in name or not _is_utf8(name) or name in ("", ".", ".."):
-        raise UsageError(f"{name!a}: a name in HDF5 has no / and is UTF-8; take --names unique, or rename the video")
+        raise UsageError(f"{name!a}: a name in HDF5 must be UTF-8 without /; use --names unique, or rename the video")
     if name in file:
-        raise UsageError(f"{name!a}: another video has that name; take --names unique")
+        raise UsageError(f"{name!a}: another video has the same name; use --names unique")
     return file.create_dataset(name, data=array, chunks=True, compression="gzip", compression_opts=9)
 
 
@@ -217,7 +220,7 @@ def _actionformer(run: _Run, output: Path) -> dict[str, Any]:
 
 
 def _opentad(run: _Run, output: Path) -> dict[str, Any]:
-    """Its offset, half a clip, must be a whole number: where it is none, all is counted in half frames."""
+    """OpenTAD's offset, half a clip, must be a whole number: for an odd clip length, everything is counted in half frames."""
     database, unit, settings = {}, 1, {}
     for name, features, grid in run.on_grid():
         with run.or_left_out(name):
@@ -243,7 +246,7 @@ def _tsp(run: _Run, output: Path) -> dict[str, Any]:
         for name, features, grid in run.on_grid():
             with run.or_left_out(name):
                 if fps is not None and abs(grid.duration - grid.frames / fps) > TOLERANCE:
-                    why = f"{grid.fps:g} frames a second, others {fps:g}, and this format is for one rate"
+                    why = f"{grid.fps:g} frames a second, others {fps:g}, but this format has one rate for all"
                     raise UsageError(f"{features.path}: {why}; extract with --fps 15")
                 _dataset(file, name, grid.filled(features.array))
                 fps = fps or grid.fps
@@ -258,10 +261,10 @@ def _qvhighlights(run: _Run, output: Path) -> dict[str, Any]:
             sampling = features.model["sampling"]
             if max(abs(hop - SECONDS), abs(length - SECONDS)) * grid.count > TOLERANCE or sampling["tail"] != "pad":
                 how = f"--fps {sampling['frames'] / SECONDS:g} --frame-step 1 --tail pad"
-                why = f"clips of {length:g} s every {hop:g} s, and here each row is for 2 s, up to the end; extract with {how}"
+                why = f"clips of {length:g} s every {hop:g} s, but each row must cover 2 s, up to the end; extract with {how}"
                 raise UsageError(f"{features.path}: {why}")
             if grid.count > MOST_ROWS:
-                run.remarks.append(f"{features.path} has {grid.count} rows, of which these readers take {MOST_ROWS}")
+                run.remarks.append(f"{features.path} has {grid.count} rows; these readers use the first {MOST_ROWS}")
             path = run.claim(output / f"{name}.npz")
             with finished_file(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, features=grid.filled(features.array))

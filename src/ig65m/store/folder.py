@@ -1,12 +1,12 @@
-"""A folder of features: a Parquet file for each video, a journal of what was done, and what computed it.
+"""A folder of features: a Parquet file for each video, a journal, and the settings that computed them.
 
-    settings.json     what the features depend on, besides the video; written once
-    features/NAME.parquet
-    journal.jsonl     a line for each video that was done
-    errors.jsonl      those of them that are partial or failed
-    .locks            no content
+    settings.json           all that the features depend on besides the video; written once
+    features/NAME.parquet   features of one video
+    journal.jsonl           a line for each video that was processed
+    errors.jsonl            the lines of partial and failed videos
+    .locks                  empty; processes lock bytes of it
 
-A result counts when it is in the journal. It is on the disk under its own name before that, and is there whole or not at all.
+A result counts once it is in the journal. Its file is complete on the disk before that.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from ig65m.atomic import check_place, finished_file, sync
 from ig65m.errors import UsageError
+from ig65m.store.features import Features, read_parquet, to_parquet
 from ig65m.store.journal import Entry, Journal
 from ig65m.store.locks import Locks
-from ig65m.store.parquet import read_parquet, to_parquet
-from ig65m.types import Features, Segment
+from ig65m.types import Segment
 
 FORMAT: Final = 1
 ERRORS: Final = "errors.jsonl"
@@ -34,17 +34,17 @@ _WRITERS: Final = "writers"
 
 
 def result_name(video: Segment) -> str:
-    """What a video's result is called: its stem, and a digest of its path and part that tells it from any other."""
+    """Return the name of a video's result: its stem, and a digest of its path and segment."""
     key = json.dumps([video.path, video.start, video.end, video.starts])
     stem = os.fsencode(Path(video.path).stem)[:180].decode(errors="ignore")
     return f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 class Store:
-    """Such a folder, open for writing by this process; others may write to it at the same time, each video is one's."""
+    """A folder of features, open for writing. Several processes may write at the same time; each video is claimed by one."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Make or open the folder. Raises UsageError, saying what differs, if other settings computed what is there."""
+        """Create or open the folder. Raises UsageError, naming the differences, if it holds features of other settings."""
         check_place(folder / "journal.jsonl")
         self.folder = folder
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
@@ -60,7 +60,7 @@ class Store:
             self.locks.free(_JOURNAL)
         self.journal = Journal(folder / "journal.jsonl")
         with self._locked():
-            pass  # the journal is read
+            pass  # reads the journal
 
     def __enter__(self) -> "Store":
         return self
@@ -70,21 +70,21 @@ class Store:
         self.locks.close()
 
     def file(self, name: str) -> Path:
-        """Where the result of that name is, or would be."""
+        """Return the path of a result, whether it exists or not."""
         return self.folder / "features" / f"{name}.parquet"
 
     def claim(self, name: str) -> bool:
-        """Make a result this process's to compute; False if another process is at it."""
+        """Claim a result for this process. Returns False if another process has claimed it."""
         with self._thread:
             return self.locks.take(name)
 
     def release(self, name: str) -> None:
-        """Let another process have it."""
+        """Give up a claim."""
         with self._thread:
             self.locks.free(name)
 
     def latest(self, name: str, content: str | None) -> Entry | None:
-        """What became of the video with that content, by anybody's hand; None if that is still to be done."""
+        """Return the latest entry of a result with that content, from any process; None if it must be computed."""
         with self._thread, self._locked():
             entry = self.entries.get(name)
         if entry is None or entry.content != content:
@@ -92,7 +92,10 @@ class Store:
         return entry if entry.size is None or _size(self.file(name)) == entry.size else None
 
     def adopt(self, name: str, video: Segment, content: str | None) -> Entry | None:
-        """The entry, now made, of a claimed result that was finished by somebody who was killed before the journal had it."""
+        """Record a claimed result whose file is complete, although its process was killed before it wrote the journal.
+
+        Returns None if there is no such file.
+        """
         path = self.file(name)
         try:
             features, description = read_parquet(path)
@@ -104,7 +107,7 @@ class Store:
         return self._journalled(Entry(name, video, content, features.status, len(features.array), *_sums(path), features.error))
 
     def commit(self, video: Segment, content: str | None, features: Features) -> Entry:
-        """Write the result of a claimed video: when this returns, it is done. Raises OSError if the disk refuses."""
+        """Write the result of a claimed video, durably. Raises OSError if the disk is full or faulty."""
         name = result_name(video)
         path = self.file(name)
         size, digest = None, None
@@ -127,7 +130,7 @@ class Store:
                 temporary.write_bytes(data)
                 sync(temporary)
                 if _sums(temporary) != (size, digest):
-                    raise OSError(None, "what was written is not what is read back; the disk is not sound", str(path))
+                    raise OSError(None, "the file reads back differently than it was written; check the disk", str(path))
         return self._journalled(Entry(name, video, content, features.status, len(features.array), size, digest, features.error))
 
     def _journalled(self, entry: Entry) -> Entry:
@@ -143,7 +146,7 @@ class Store:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The journal is this process's alone, and read to its end."""
+        """Lock the journal and read it to its end."""
         self.locks.take(_JOURNAL, wait=True)
         try:
             self.entries |= {entry.name: entry for entry in self.journal.news()}
@@ -161,11 +164,11 @@ class Store:
         there = read_settings(self.folder)
         if different := list(differences(there, settings)):
             raise UsageError(
-                f"{self.folder} holds features of other settings ({'; '.join(different)}); take those, or another folder"
+                f"{self.folder} holds features of other settings ({'; '.join(different)}); use those, or another folder"
             )
 
     def _tidy(self) -> None:
-        """Remove what was left by processes that were killed, if no other is at work here."""
+        """Remove temporary files of killed processes, unless another process is writing here."""
         if self.locks.take(_WRITERS):
             for place in (self.folder, self.folder / "features"):
                 for left in place.glob(".ig65m-*.part"):
@@ -174,7 +177,7 @@ class Store:
 
 
 def write_errors(folder: Path) -> None:
-    """Leave in errors.jsonl the videos that are partial or failed now; while a run goes on, each is added as it fails."""
+    """Rewrite errors.jsonl with the videos that are partial or failed now; during a run, lines are only appended."""
     locks = Locks(folder / LOCKS)
     try:
         locks.take(_JOURNAL, wait=True)
@@ -189,41 +192,43 @@ def write_errors(folder: Path) -> None:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What computed the features in a folder. Raises UsageError if there are none."""
+    """Return the settings that computed the features in a folder. Raises UsageError if there are none."""
     path = folder / "settings.json"
     try:
         settings = json.loads(path.read_text("utf-8"))
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-            raise UsageError(f"{path} is of a format that this version does not know: {settings!r:.80}")
+            raise UsageError(f"{path} has an unknown format: {settings!r:.80}")
     except FileNotFoundError:
-        raise UsageError(f"{folder} holds no features of `ig65m extract` (there is no settings.json)") from None
+        raise UsageError(f"{folder} is not a folder of features of `ig65m extract`: it has no settings.json") from None
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path} is damaged ({error}); it says what computed the features here") from None
+        raise UsageError(f"{path} is damaged ({error}); restore it, for it says what computed the features") from None
     return settings
 
 
 def read_journal(folder: Path) -> list[Entry]:
-    """What became of each video, as it is now; nothing is changed. Raises UsageError as `read_settings`, or for a line that
-    is no entry."""
+    """Return the latest entry of each result, without changing anything.
+
+    Raises UsageError as `read_settings`, and for an invalid line.
+    """
     read_settings(folder)
     latest: dict[str, Entry] = {}
     path = folder / "journal.jsonl"
     data = path.read_bytes() if path.exists() else b""
     for number, line in enumerate(data.splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
-            break  # it is being written, or was when somebody was killed
+            break  # still being written, or its process was killed
         try:
             entry = Entry.from_json(line.decode())
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise UsageError(f"{path}, line {number}: not what is written there ({error})") from None
+            raise UsageError(f"{path}, line {number}: invalid entry ({error})") from None
         latest[entry.name] = entry
     return list(latest.values())
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """What differs between settings, a line each; a model may be called otherwise."""
+    """Yield a line for each difference between settings; names of models are ignored."""
     for key in sorted({*there, *wanted}):
         old, new = there.get(key), wanted.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

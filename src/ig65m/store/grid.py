@@ -1,4 +1,4 @@
-"""Clips on an even grid in time, which is all that programs know that compute a row's time from its number."""
+"""Clips on an even grid in time, for programs that compute a row's time from its number."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
-from ig65m.types import Features
+from ig65m.store.features import Features
 
 TOLERANCE: Final = 1e-3
 """Seconds that a clip may start off the grid; never more than half a frame."""
@@ -16,30 +16,30 @@ TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True)
 class Grid:
-    """Row i shows the frames i·stride .. i·stride + span of `fps` a second: it is centred at (i·stride + span/2) / fps."""
+    """Row i covers frames i·stride to i·stride + span at `fps` frames a second; its centre is at (i·stride + span/2) / fps."""
 
     stride: int
     span: int
     fps: float
-    frames: int  # as far as the rows reach
-    rows: tuple[int, ...]  # that the clips have; the others were lost to damage
+    frames: int  # up to the end of the last row
+    rows: tuple[int, ...]  # of the clips; the other rows were lost to damage
 
     @property
     def count(self) -> int:
-        """Rows up to the last clip, lost ones included."""
+        """Number of rows up to the last clip, lost ones included."""
         return self.rows[-1] + 1
 
     def start(self, row: int) -> float:
-        """Seconds at which that row's clip starts."""
+        """Start of a row's clip in seconds."""
         return row * self.stride / self.fps
 
     @property
     def duration(self) -> float:
-        """Seconds that the frames last."""
+        """Duration of the frames in seconds."""
         return self.frames / self.fps
 
     def filled(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features (clips, C) -> (count, C), lost rows as zeros."""
+        """Features (clips, C) -> (count, C) with zeros for lost rows."""
         if len(array) == self.count:
             return array
         whole = np.zeros((self.count, *array.shape[1:]), array.dtype)
@@ -48,12 +48,13 @@ class Grid:
 
 
 def grid_of(features: Features, *, from_first_frame: bool = False) -> Grid:
-    """The grid that the clips of a video lie on, whose first frame is at 0 s, or with `from_first_frame` counted from there.
+    """Return the grid that the clips of a video lie on.
 
-    The last clip may be short of frames: it starts on the grid too. Clips that damage has cost leave rows out. Where frames
-    were chosen by a rate, a clip starts when its first frame was due; it had been on display for less than a frame's time.
+    Times count from 0 s, or with `from_first_frame` from the first clip. The last clip may be short of frames; it starts on the
+    grid too. Clips lost to damage leave rows out. In a video sampled at a rate, a clip starts at the sampling time of its first
+    frame, which was on display for less than a frame's duration by then.
 
-    Raises UsageError if a clip starts more than TOLERANCE off.
+    Raises UsageError if a clip starts more than TOLERANCE off the grid.
     """
     sampling, spans = features.model["sampling"], features.spans
     span = (sampling["frames"] - 1) * sampling["frame_step"] + 1
@@ -70,22 +71,22 @@ def grid_of(features: Features, *, from_first_frame: bool = False) -> Grid:
     zero = spans[0].start - rows[0] * stride / fps
     if abs(zero) > TOLERANCE and not from_first_frame:
         raise UsageError(
-            f"{features.path}: its first clip starts at {zero:.3f} s, and this format counts from 0; count from there with "
-            "--from-first-frame if the times that you compare with do"
+            f"{features.path}: its first clip starts at {zero:.3f} s, but this format counts from 0 s; use "
+            "--from-first-frame if your annotations count from the first frame"
         )
     grid = Grid(stride, span, fps, spans[-1].last_frame + 1, rows)
     if sampling["fps"] is None:
         for row, each in zip(rows, spans, strict=True):
             if abs(off := each.start - zero - grid.start(row)) > min(TOLERANCE, 0.5 / fps):
                 raise UsageError(
-                    f"{features.path}: clip {row} starts {1000 * abs(off):.1f} ms off an even grid, for its frames are not "
+                    f"{features.path}: clip {row} starts {1000 * abs(off):.1f} ms off an even grid, since its frames are not "
                     "evenly spaced; extract it with --fps"
                 )
     return grid
 
 
 def _rate(features: Features, rows: tuple[int, ...], stride: int) -> float:
-    """Frames a second, of the starts of the first clip and the last, or of the only one's length."""
+    """Return frames a second, from the starts of the first and last clip, or from the length of the only one."""
     first, last = features.spans[0], features.spans[-1]
     if first is not last:
         return (rows[-1] - rows[0]) * stride / (last.start - first.start)

@@ -1,4 +1,4 @@
-"""The journal of a folder of features: a line for each video that was done, appended whole, on the disk when it counts."""
+"""Journal of a folder of features: a line for each video that was processed, appended durably."""
 
 import json
 import os
@@ -14,23 +14,19 @@ from ig65m.types import Failure, Segment, Status
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of a video.
+    """What became of a video: a line of the journal."""
 
-    name: of the result, without its suffix. content: the digest of what the video was, None if it could not be read. clips:
-    rows in the result. size, sha256: of the result's file; None if there is none, for the video failed.
-    """
-
-    name: str
+    name: str  # of the result, without suffix
     video: Segment
-    content: str | None
+    content: str | None  # digest of the video; None if it could not be read
     status: Status
-    clips: int
-    size: int | None
-    sha256: str | None
+    clips: int  # rows in the result
+    size: int | None  # bytes of the result's file; None if the video failed
+    sha256: str | None  # of the result's file; None if the video failed
     error: Failure | None
 
     def to_json(self) -> str:
-        """One line, without its end."""
+        """Return the line, without its newline."""
         record = asdict(self) | {"error": None if self.error is None else self.error.to_record()}
         video = record.pop("video")
         parts = {key: value for key, value in video.items() if key != "path" and value is not None}
@@ -38,15 +34,15 @@ class Entry:
 
     @staticmethod
     def from_json(line: str) -> "Entry":
-        """The entry of a line. Raises ValueError, LookupError or TypeError if it is none."""
+        """Parse a line. Raises ValueError, LookupError or TypeError if it is invalid."""
         record = json.loads(line)
         check_name("the name of a result", record["name"], ".parquet")
         check_choice("status", record["status"], get_args(Status))
         if type(record["clips"]) is not int or record["clips"] < 0:
-            raise ValueError(f"clips must be a number from 0 on, got {record['clips']!r:.40}")
+            raise ValueError(f"clips must be a non-negative number, got {record['clips']!r:.40}")
         if (record["sha256"] is None) != (record["size"] is None) or not _is_digest(record["sha256"]):
             raise ValueError(
-                f"size and sha256 must be those of a file, got {record['size']!r:.40} and {record['sha256']!r:.80}"
+                f"size and sha256 must both be given, or neither; got {record['size']!r:.40} and {record['sha256']!r:.80}"
             )
         starts = record.pop("starts", None)
         parts = {key: record.pop(key, None) for key in ("start", "end")}
@@ -60,18 +56,18 @@ def _is_digest(sha256: object) -> bool:
 
 
 class Journal:
-    """The file. Whoever appends or reads holds a lock on it."""
+    """The journal's file. The caller holds a lock on it to read or append."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        self.read = 0  # bytes that were read
+        self.read = 0  # bytes read so far
         self.lines = 0
 
     def news(self) -> Iterator[Entry]:
-        """The entries since the last call. Half a line at the end, from somebody who was killed, is cut off.
+        """Yield the entries since the last call. An incomplete line at the end, of a killed process, is cut off.
 
-        Raises UsageError if a line is no entry.
+        Raises UsageError for an invalid line.
         """
         size = os.fstat(self.file).st_size
         data = b""
@@ -86,10 +82,10 @@ class Journal:
             try:
                 yield Entry.from_json(line.decode())
             except (ValueError, LookupError, TypeError, RecursionError) as error:
-                raise UsageError(f"{self.path}, line {self.lines}: not what is written there ({error}); remove it") from None
+                raise UsageError(f"{self.path}, line {self.lines}: invalid entry ({error}); remove the line") from None
 
     def append(self, entry: Entry) -> None:
-        """Return when the disk has it. All before it must have been read."""
+        """Append an entry durably. All lines before it must have been read."""
         line = entry.to_json().encode() + b"\n"
         written = 0
         try:
@@ -104,5 +100,5 @@ class Journal:
         self.lines += 1
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self.file)

@@ -1,4 +1,4 @@
-"""Locks that several processes share, on network file systems too: bytes of one file, which go with who holds them."""
+"""Locks between processes, also on network file systems: each is a byte of one file, released when its process ends."""
 
 import errno
 import fcntl
@@ -13,16 +13,16 @@ _PLACES: Final = 1 << 62
 
 
 class Locks:
-    """Locks by name, in one file. POSIX's: they belong to the process, whose end, by `kill -9` too, frees them."""
+    """Locks by name, in one file. They are POSIX locks: the end of a process, even by `kill -9`, releases them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def take(self, name: str, *, wait: bool = False, shared: bool = False) -> bool:
-        """Take the lock of that name, or give False if another process has it and this is not to wait.
+        """Take a lock. Without `wait`, returns False if another process holds it.
 
-        Raises UsageError where the file system has no locks.
+        Raises UsageError if the file system has no locks.
         """
         how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
         try:
@@ -31,17 +31,17 @@ class Locks:
             if not wait and error.errno in (errno.EACCES, errno.EAGAIN):
                 return False
             raise UsageError(
-                f"{self.path.parent} is on a file system that gives no locks ({error.strerror}); choose another, or have it "
-                "mounted with them"
+                f"{self.path.parent} is on a file system without locks ({error.strerror}); choose another folder, or mount "
+                "the file system with locks"
             ) from error
         return True
 
     def free(self, name: str) -> None:
-        """Give the lock of that name back."""
+        """Release a lock."""
         fcntl.lockf(self.file, fcntl.LOCK_UN, 1, _place(name))
 
     def close(self) -> None:
-        """Give all of them back."""
+        """Release all locks."""
         os.close(self.file)
 
 

@@ -1,4 +1,4 @@
-"""What the name of an output says."""
+"""Whether an output is a file or a folder, by its name."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,9 @@ FILES: Final = (".npy", ".npz", ".parquet")
 
 
 def is_file_name(output: str) -> bool:
-    """Whether an output names a file of features; if not, it names a folder of them.
+    """Return whether an output names a file of features; otherwise it names a folder.
 
-    Raises UsageError if it does neither: no name, or a suffix of another kind on what is no folder.
+    Raises UsageError for an empty name, and for an unknown suffix if there is no such folder.
     """
     if not output:
         raise UsageError(f"the output has no name; give a file ({', '.join(FILES)}) or a folder")
@@ -20,5 +20,6 @@ def is_file_name(output: str) -> bool:
     if output.endswith("/") or os.path.isdir(path):  # noqa: PTH112 - Path's raises where the name is too long
         return False
     if path.suffix and path.suffix not in FILES:
-        raise UsageError(f"{output}: features are written as {', '.join(FILES)}; a folder's name ends in / if it has a dot")
+        files = ", ".join(FILES)
+        raise UsageError(f"{output}: expected a file ({files}) or a folder; a folder with a dot in its name must end in /")
     return bool(path.suffix)

@@ -1,1 +1,1 @@
-"""Training of the embedded camera-motion network on pictures that a virtual camera moves over."""
+"""Training of the embedded camera-motion network on photographs seen by a virtual camera."""

@@ -1,7 +1,7 @@
-"""Camera paths: what moves how fast, and where each frame of a clip then looks in the plane of the picture.
+"""Camera paths: the camera's motion, and where each frame of a clip looks in the plane of the picture.
 
-Frames are measured in half heights: x (rightwards) in -aspect..aspect, y (downwards) in -1..1. Angles are in radians,
-positive clockwise as seen on the screen. The labels speak of the camera: in a pan_right the content moves left.
+Coordinates are in half heights: x (rightwards) in -aspect..aspect, y (downwards) in -1..1. Angles are in radians, positive
+clockwise on the screen. Labels describe the camera: in a pan_right the content moves left.
 """
 
 import math
@@ -23,10 +23,10 @@ LABELS = (
 )
 FRAMES = 8
 FRAME_STEP = 2
-SPAN = (FRAMES - 1) * FRAME_STEP + 1  # source frames under a clip
+SPAN = (FRAMES - 1) * FRAME_STEP + 1  # source frames in a clip
 
 PAN, TILT, ZOOM, ROLL = range(4)  # columns of a path
-# Label -> the column that it moves and the sign.
+# Label -> the column that it moves, and the sign.
 MOVES = {
     "pan_left": (PAN, -1),
     "pan_right": (PAN, 1),
@@ -37,41 +37,43 @@ MOVES = {
     "roll_clockwise": (ROLL, 1),
     "roll_counterclockwise": (ROLL, -1),
 }
-# Slowest and fastest move for each source frame: shares of the picture, of its size, radians.
+# Slowest and fastest move in a source frame: share of the picture, share of its size, radians.
 SPEEDS = {
     PAN: (0.0035, 0.032),
     TILT: (0.0035, 0.032),
     ZOOM: (0.005, 0.04),
     ROLL: (math.radians(0.35), math.radians(3.2)),
 }
-# How far a picture's edge goes, as a share of the picture, for one unit of each column.
+# Displacement of the picture's edge, as a share of the picture, for one unit of each column.
 EDGE_SHARE = np.array([1.0, 1.0, 0.5, 0.5])
-STATIC_DRIFT = 0.001  # share of the picture in a frame that still counts as no motion
-# With a hand-held camera that does not mean to move: a share of the slowest move is no motion, and the moves start later.
+STATIC_DRIFT = 0.001  # largest share of the picture in a frame that counts as no motion
+# With a hand-held camera: a share of the slowest move counts as no motion, and moves start above it.
 HANDHELD_DRIFT = 0.9
 HANDHELD_SLOWEST = 1.22
 
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Where the camera stands over a clip's source frames.
+    """Position of the camera over a clip's source frames.
 
-    `offsets` (SPAN, 4): pan in widths, tilt in heights, log magnification, roll, each from the first frame on. `anchor`:
-    the point of the frame (shares of its half width and half height) that zooming and rolling leave in place.
+    offsets (SPAN, 4): pan in widths, tilt in heights, log magnification, roll, relative to the first frame. anchor: fixed
+    point of zoom and roll, in shares of half width and half height.
     """
 
     offsets: NDArray[np.float64]
     anchor: tuple[float, float] = (0.0, 0.0)
 
     def at(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Offsets (len(times), 4) at times in source frames, on straight lines between them; the ends go on."""
+        """Return offsets (len(times), 4) at times in source frames, interpolated and extrapolated linearly."""
         low = np.clip(np.floor(times).astype(int), 0, len(self.offsets) - 2)
         share = (times - low)[:, None]
         return np.asarray(self.offsets[low] * (1 - share) + self.offsets[low + 1] * share)
 
 
 def steady_path(label: str, speed: float, *, anchor: tuple[float, float] = (0.0, 0.0)) -> CameraPath:
-    """A move at one speed for each source frame: a share of the picture (pan, tilt, zoom) or radians; 0 for static."""
+    """Return a path at constant speed for each source frame: a share of the picture (pan, tilt, zoom) or radians; 0 for
+    static.
+    """
     rates = np.zeros((SPAN - 1, 4))
     if label != "static":
         column, sign = MOVES[label]
@@ -80,10 +82,9 @@ def steady_path(label: str, speed: float, *, anchor: tuple[float, float] = (0.0,
 
 
 def random_path(rng: np.random.Generator, label: str, *, plain: bool = False, handheld: bool = False) -> CameraPath:
-    """A move as cameras make them: uneven speed, a little of the other moves mixed in, a shaking hand.
+    """Return a realistic path: uneven speed, small other moves, a shaking hand.
 
-    A plain one is steady and at least twice as fast as the slowest. Where cameras may be `handheld`, drifting and swaying
-    slowly is still static.
+    A plain path is steady and at least twice as fast as the slowest. With `handheld`, slow drift and sway count as static.
     """
     if plain:
         low, high = SPEEDS[MOVES[label][0]] if label in MOVES else (0.0, 0.0)
@@ -120,7 +121,7 @@ def random_path(rng: np.random.Generator, label: str, *, plain: bool = False, ha
 
 
 def mirrored(label: str, *, horizontally: bool, vertically: bool, in_time: bool) -> str:
-    """What the label becomes when the clip is flipped and played backwards."""
+    """Return the label of the clip flipped and played backwards."""
     if label == "static":
         return label
     column, sign = MOVES[label]
@@ -133,7 +134,7 @@ def _integrate(rates: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _shake(rng: np.random.Generator, size: float) -> NDArray[np.float64]:
-    """A hand's sway (SPAN, 4), in shares of the picture: slow waves about the middle, less of zoom and roll."""
+    """Return a hand's sway (SPAN, 4) in shares of the picture: slow waves, with less zoom and roll."""
     times = np.arange(SPAN)[:, None]
     sway = np.zeros((SPAN, 4))
     for _ in range(3):
@@ -142,9 +143,9 @@ def _shake(rng: np.random.Generator, size: float) -> NDArray[np.float64]:
 
 
 def matrices(offsets: NDArray[np.float64], aspect: float, anchor: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
-    """Offsets (T, 4) -> (T, 3, 3): from a point of frame t to where it lies in the plane, which frame 0 covers as is.
+    """Offsets (T, 4) -> (T, 3, 3): maps a point of frame t to the plane, which frame 0 covers unchanged.
 
-    Pans and tilts go along the camera's own axes, as it stands by then: a pan in a rolled view is not level.
+    Pan and tilt follow the camera's own axes: a pan in a rolled view is not level.
     """
     count = len(offsets)
     scale = np.exp(-offsets[:, ZOOM])
@@ -161,11 +162,11 @@ def matrices(offsets: NDArray[np.float64], aspect: float, anchor: tuple[float, f
 
 
 def shift(x: float, y: float) -> NDArray[np.float64]:
-    """A translation as a 3x3 matrix."""
+    """Return a translation as 3x3 matrix."""
     return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=float)
 
 
 def similarity(scale: float, angle: float, x: float = 0.0, y: float = 0.0) -> NDArray[np.float64]:
-    """Turn by `angle`, scale, then move to (x, y), as a 3x3 matrix."""
+    """Return rotation by `angle`, scaling, then translation by (x, y), as 3x3 matrix."""
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     return np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]], dtype=float)

@@ -1,4 +1,4 @@
-"""What cameras and codecs do to a picture: exposure, colour, noise, H.264, and the reduction to the network's size."""
+"""Degrades frames as cameras and codecs do: exposure, colour, noise, H.264, and resizing."""
 
 import io
 from fractions import Fraction
@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-SIZE = 64  # pixels a side that the network sees
-COMPRESSED = 0.25  # share of clips that go through H.264
+SIZE = 64  # edge of the network's input in pixels
+COMPRESSED = 0.25  # share of clips that are encoded as H.264
 
 
 def degrade(rng: np.random.Generator, pictures: Tensor) -> Tensor:
-    """Exposure, colour, flicker and sensor noise on (T, 3, H, W) float32 on 0..255; the same form comes back."""
+    """Add exposure, colour, flicker and sensor noise to (T, 3, H, W) float32 on 0..255."""
     count = len(pictures)
     if rng.random() < 0.15:
         pictures = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -28,7 +28,7 @@ def degrade(rng: np.random.Generator, pictures: Tensor) -> Tensor:
     if rng.random() < 0.5:  # contrast and brightness of the whole clip
         contrast = rng.uniform(0.25, 1.3)
         gain, lift = gain * contrast, lift + rng.uniform(-0.1, max(1.05 - contrast, 0.0))
-    if rng.random() < 0.2:  # exposure follows, a fade, a light that flickers
+    if rng.random() < 0.2:  # automatic exposure, a fade, a flickering light
         gain = gain * (1 + rng.uniform(-0.4, 0.4) * np.linspace(-0.5, 0.5, count))
         gain = gain * (1 + rng.normal(0, rng.uniform(0, 0.08), count))
     tint = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.3 else np.ones(3)
@@ -42,7 +42,7 @@ def degrade(rng: np.random.Generator, pictures: Tensor) -> Tensor:
 
 
 def reduce(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """(T, 3, H, W) float32 on 0..255 -> (T, 3, SIZE, SIZE) uint8 by areas, through H.264 at times."""
+    """(T, 3, H, W) float32 on 0..255 -> (T, 3, SIZE, SIZE) uint8 by areas, sometimes through H.264."""
     square = pictures.shape[2] == pictures.shape[3] == 2 * SIZE
     if square and rng.random() > COMPRESSED:
         return halve(pictures)

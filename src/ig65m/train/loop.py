@@ -1,4 +1,4 @@
-"""The training loop: clips made while it runs, checkpoints from which a run goes on as if it had not stopped."""
+"""Training loop: clips are made on the fly; checkpoints resume a run as if it had not stopped."""
 
 import logging
 import math
@@ -32,24 +32,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides the outcome of a run, together with the pictures. The data of a step depend on `seed` and step alone."""
+    """All that, with the pictures, determines a run. The data of a step depend on `seed` and step only."""
 
     seed: int
     steps: int
     batch_size: int = 32
     peak_rate: float = 3e-3
     weight_decay: float = 0.02
-    warmup: float = 0.05  # share of the steps in which the rate rises
-    easy: float = 0.15  # share of the steps over which plain clips give way to all kinds
-    busy_from: int = 1000  # step from which more clips are static and busier
+    warmup: float = 0.05  # share of the steps in which the learning rate rises
+    easy: float = 0.15  # share of the steps over which plain clips are replaced by all kinds
+    busy_from: int = 1000  # step from which more clips are static and busy
     handheld_from: int = 1500  # step from which a slowly swaying camera counts as static
     label_smoothing: float = 0.05
-    average: float = 0.998  # share of the old value in the running mean of the weights, for each step
+    average: float = 0.998  # weight of the old value in the running mean of the weights
     clip_norm: float = 2.0
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
-    """The batch of each step: clips (N, 3, T, H, W) uint8 and labels (N,) int64, every second one its neighbour mirrored."""
+    """Batches of all steps: clips (N, 3, T, H, W) uint8 and labels (N,) int64; every second clip is its neighbour mirrored."""
 
     def __init__(self, library: Library, plan: Plan) -> None:
         self.library = library
@@ -80,7 +80,7 @@ def make_library(paths: Sequence[Path], seed: int) -> Library:
 
 
 def learning_rate(plan: Plan, step: int) -> float:
-    """A straight rise to the peak, then half a cosine down to nothing."""
+    """Return the learning rate: linear rise, then half a cosine to zero."""
     rise = plan.warmup * plan.steps
     if step < rise:
         return plan.peak_rate * (step + 1) / rise
@@ -88,14 +88,14 @@ def learning_rate(plan: Plan, step: int) -> float:
 
 
 def normalise(clips: Tensor) -> Tensor:
-    """(N, 3, T, H, W) uint8 -> float32 as the network wants it."""
+    """(N, 3, T, H, W) uint8 -> normalised float32."""
     seen = CARD.preprocessing
     mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (seen.mean, seen.std))
     return ((clips - mean) / std).contiguous(memory_format=torch.channels_last_3d)
 
 
 class Run:
-    """A network in training, its optimiser and the running mean of its weights."""
+    """A network in training, its optimiser, and the running mean of its weights."""
 
     def __init__(self, plan: Plan, spec: Spec = CARD.spec) -> None:
         torch.manual_seed(plan.seed)
@@ -113,7 +113,7 @@ class Run:
         self.optimiser = torch.optim.AdamW(groups, lr=plan.peak_rate)
 
     def update(self, clips: Tensor, labels: Tensor) -> tuple[float, float]:
-        """One step; returns the loss and the share of the batch that was right."""
+        """Make one step; returns the loss and the accuracy of the batch."""
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.plan, self.step)
@@ -124,7 +124,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm, error_if_nonfinite=True)
         self.optimiser.step()
         self.step += 1
-        keep = min(self.plan.average, self.step / (self.step + 10))  # a young mean follows fast
+        keep = min(self.plan.average, self.step / (self.step + 10))  # the mean follows fast at first
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
                 self.mean[name].lerp_(value, 1 - keep)
@@ -133,10 +133,10 @@ class Run:
         return loss.item(), (logits.argmax(1) == labels).float().mean().item()
 
     def _logits(self, x: Tensor) -> Tensor:
-        """Normalised clips (N, 3, FRAMES, H, W) -> logits (N, classes), the wide maps in bfloat16.
+        """Normalised clips (N, 3, FRAMES, H, W) -> logits (N, classes), with the large maps in bfloat16.
 
-        The rest, a tenth of the work, stays in float32: oneDNN's bfloat16 gradient of layer3.0.conv2.0.3, (3, 1, 1) over
-        two frames, comes out infinite (torch 2.13, AVX-512).
+        The rest, a tenth of the work, stays in float32: oneDNN's bfloat16 gradient of layer3.0.conv2.0.3, (3, 1, 1) over two
+        frames, is infinite (torch 2.13, AVX-512).
         """
         network = self.network
         with torch.autocast("cpu", torch.bfloat16):
@@ -145,7 +145,7 @@ class Run:
         return logits
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """All that a resumed run needs."""
         return {
             "plan": vars(self.plan),
             "step": self.step,
@@ -156,13 +156,13 @@ class Run:
         }
 
     def restore(self, checkpoint: Path) -> None:
-        """Go on from a file of `save_checkpoint`.
+        """Resume from a file of `save_checkpoint`.
 
-        Raises CheckpointError if it is of a run with another plan.
+        Raises CheckpointError if it belongs to a run with another plan.
         """
         state = torch.load(checkpoint, weights_only=True)
         if state["plan"] != vars(self.plan):
-            raise CheckpointError(f"{checkpoint} is of another run: {state['plan']}, this one is {vars(self.plan)}")
+            raise CheckpointError(f"{checkpoint} belongs to another run: {state['plan']}, this one is {vars(self.plan)}")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.mean = state["mean"]
@@ -174,19 +174,19 @@ class Run:
             torch.save(self.state(), temporary)
 
     def weights(self) -> dict[str, Tensor]:
-        """The mean weights as they are published: float16, step counts as integers."""
+        """Return the mean weights for publication: float16, step counts as integers."""
         return {name: (value.half() if value.is_floating_point() else value).contiguous() for name, value in self.mean.items()}
 
 
 def batches(library: Library, run: Run, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches from the run's step on, made by `workers` processes ahead of time (0: made in this one)."""
+    """Yield the batches from the current step on, made by `workers` processes in advance (0: by this one)."""
     todo = range(run.step, run.plan.steps)
     loader = DataLoader(Clips(library, run.plan), batch_size=None, sampler=todo, num_workers=workers)
     return iter(loader)
 
 
 def train(run: Run, library: Library, *, output: Path, checkpoint: Path, workers: int, save_every: int = 250) -> None:
-    """Run to the end of the plan, saving checkpoint and weights on the way."""
+    """Run to the end of the plan, and save checkpoints and weights."""
     plan = run.plan
     loss_mean, right_mean = math.nan, math.nan
     started = time.monotonic() - run.seconds

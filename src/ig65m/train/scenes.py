@@ -1,4 +1,4 @@
-"""Clips of synthetic camera moves: a source seen by a virtual camera, things that move by themselves, and a bad camera."""
+"""Clips of synthetic camera moves: a source seen by a virtual camera, independently moving objects, and a bad camera."""
 
 import math
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ from ig65m.train.sources import Source, smooth_noise
 
 Matrices = NDArray[np.float64]
 
-RENDER = 128  # pixels a side while rendering; the network's picture is reduced from it
+RENDER = 128  # edge in pixels while rendering; the network's input is smaller
 ASPECTS = (4 / 3, 16 / 9, 16 / 9, 2.35, 1.0, 9 / 16, 3 / 4)
-STATIC_SHARE = 0.2  # of the clips; the rest is shared evenly by the moves
+STATIC_SHARE = 0.2  # share of static clips; the moves share the rest equally
 BUSY_STATIC_SHARE = 0.28
 MIDDLE = np.array([(SPAN - 1) / 2])
-DETAIL = 1.5  # mean difference (0..255) of neighbours at 48x48 under which another part of a source is tried
-MASKS = 64  # shapes that moving things are cut out with
+DETAIL = 1.5  # mean difference (0..255) of neighbours at 48x48 below which another part of the source is tried
+MASKS = 64  # number of shapes for moving objects
 
 
 class Disturbed(Enum):
-    """How much goes on in the scene beside the camera's move; most where the camera stands."""
+    """How much happens in the scene besides the camera's move; most with a static camera."""
 
     NOT = auto()
     LITTLE = auto()
@@ -45,20 +45,20 @@ class Disturbed(Enum):
     MOST = auto()
 
 
-THINGS = {  # shares of scenes with 0, 1, 2, 3, 4 things that move by themselves
+THINGS = {  # shares of scenes with 0, 1, 2, 3, 4 moving objects
     Disturbed.NOT: (1.0, 0.0, 0.0, 0.0, 0.0),
     Disturbed.LITTLE: (0.5, 0.25, 0.15, 0.1, 0.0),
     Disturbed.MUCH: (0.3, 0.25, 0.2, 0.15, 0.1),
     Disturbed.MOST: (0.15, 0.3, 0.25, 0.2, 0.1),
 }
-# Shares of scenes that ripple, and of scenes that play footage.
+# Shares of scenes with ripples, and with footage.
 WAVES = {Disturbed.NOT: 0.0, Disturbed.LITTLE: 0.08, Disturbed.MUCH: 0.2, Disturbed.MOST: 0.2}
 FOOTAGE = {Disturbed.NOT: 0.0, Disturbed.LITTLE: 0.1, Disturbed.MUCH: 0.2, Disturbed.MOST: 0.2}
 
 
 @dataclass(frozen=True)
 class Library:
-    """Everything that may be shown. `masks` (N, 1, 64, 64) in 0..1 are outlines of things that move by themselves."""
+    """All that may be shown. `masks` (N, 1, 64, 64) in 0..1 are outlines of moving objects."""
 
     photos: list[Source]
     footage: list[Source]
@@ -66,7 +66,7 @@ class Library:
     masks: Tensor
 
     def draw(self, rng: np.random.Generator) -> Source:
-        """A photograph or frame of footage mostly, else a texture."""
+        """Return a photograph or frame of footage mostly, else a texture."""
         if rng.random() < 0.3:
             return self.textures[rng.integers(len(self.textures))]
         index = int(rng.integers(len(self.photos) + len(self.footage)))
@@ -78,7 +78,7 @@ class Library:
 
 
 def make_masks(rng: np.random.Generator) -> Tensor:
-    """Boxes, ellipses, people (a head on a body) and blobs: (MASKS, 1, 64, 64) in 0..1, clear at the border."""
+    """Draw boxes, ellipses, people (a head on a body) and blobs: (MASKS, 1, 64, 64) in 0..1, clear at the border."""
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     masks = []
     for index in range(MASKS):
@@ -100,19 +100,19 @@ def make_masks(rng: np.random.Generator) -> Tensor:
 def random_clip(
     rng: np.random.Generator, library: Library, *, plain: bool = False, busy: bool = False, handheld: bool = False
 ) -> tuple[Tensor, int]:
-    """A clip (3, FRAMES, 64, 64) uint8 and the index of its label.
+    """Return a clip (3, FRAMES, 64, 64) uint8 and the index of its label.
 
-    In a plain one the camera does nothing else, nothing else moves, and the picture is clean. Among busy ones more are
-    static, and before a static camera go things that fill much of the frame. `handheld` is as in `random_path`.
+    In a plain clip, only the camera moves, in one way, and the picture is clean. More of the busy clips are static, and large
+    objects pass before a static camera. `handheld` is as in `random_path`.
     """
     target = 0 if rng.random() < (BUSY_STATIC_SHARE if busy else STATIC_SHARE) else int(rng.integers(1, len(LABELS)))
     standing = Disturbed.MOST if busy else Disturbed.MUCH
     disturbed = Disturbed.NOT if plain else standing if target == 0 else Disturbed.LITTLE
     frames = _scene(rng, library, LABELS[target], disturbed, handheld)
-    if not plain and rng.random() < 0.1:  # the end of a short video: its last frame again and again
+    if not plain and rng.random() < 0.1:  # the end of a short video: its last frame is repeated
         kept = int(rng.integers(2, FRAMES))
         frames = torch.cat([frames[:kept], frames[kept - 1 : kept].expand(FRAMES - kept, -1, -1, -1)])
-    elif not plain and rng.random() < 0.03:  # a cut: something else for less than half of the clip
+    elif not plain and rng.random() < 0.03:  # a cut: another scene for less than half of the clip
         label = LABELS[rng.integers(len(LABELS))]
         other = _scene(rng, library, label, standing if label == "static" else Disturbed.LITTLE, handheld)
         cut = int(rng.integers(1, 4))
@@ -121,7 +121,7 @@ def random_clip(
 
 
 def mirror(rng: np.random.Generator, clip: Tensor, target: int) -> tuple[Tensor, int]:
-    """The clip (3, T, H, W) played backwards and at times flipped: the same pictures, mostly of another move."""
+    """Return the clip (3, T, H, W) played backwards and sometimes flipped: the same pictures, usually with another label."""
     across, down = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
     axes = [1, *([3] if across else []), *([2] if down else [])]
     label = mirrored(LABELS[target], horizontally=across, vertically=down, in_time=True)
@@ -129,7 +129,7 @@ def mirror(rng: np.random.Generator, clip: Tensor, target: int) -> tuple[Tensor,
 
 
 def _scene(rng: np.random.Generator, library: Library, label: str, disturbed: Disturbed, handheld: bool) -> Tensor:
-    """One shot, degraded (unless undisturbed) and reduced: (FRAMES, 3, 64, 64) uint8."""
+    """Return one shot, degraded (unless undisturbed) and resized: (FRAMES, 3, 64, 64) uint8."""
     plain = disturbed is Disturbed.NOT
     aspect = ASPECTS[rng.integers(len(ASPECTS))]
     path = random_path(rng, label, plain=plain, handheld=handheld)
@@ -144,7 +144,7 @@ def _scene(rng: np.random.Generator, library: Library, label: str, disturbed: Di
 
 
 def _render_size(rng: np.random.Generator, aspect: float) -> tuple[int, int]:
-    """Height and width: mostly the square, at times a small video's own shape."""
+    """Return height and width: mostly square, sometimes the shape of a small video."""
     if rng.random() < 0.8:
         return RENDER, RENDER
     height = int(math.sqrt(rng.uniform(100, 180) ** 2 / aspect)) // 2 * 2
@@ -160,17 +160,17 @@ def render(
     size: tuple[int, int],
     disturbed: Disturbed,
 ) -> Tensor:
-    """The scene at `times` (in source frames): (len(times), 3, *size) float32 on 0..255."""
+    """Render the scene at `times` (in source frames): (len(times), 3, *size) float32 on 0..255."""
     height, width = size
     offsets = path.at(np.concatenate([MIDDLE, times]))
     views = matrices(offsets, aspect, path.anchor)
-    views = np.linalg.inv(views[0]) @ views[1:]  # frame t -> the frame in the middle of the clip
+    views = np.linalg.inv(views[0]) @ views[1:]  # frame t -> the middle frame of the clip
     x = (np.arange(width) * 2 + 1) / width - 1
     y = (np.arange(height) * 2 + 1) / height - 1
     grid = torch.from_numpy(np.stack(np.broadcast_arrays(x[None] * aspect, y[:, None]), -1).astype(np.float32))
-    seen = _apply(views, grid)  # (T, H, W, 2): where the pixels of frame t are in the middle frame
+    seen = _apply(views, grid)  # (T, H, W, 2): positions of frame t's pixels in the middle frame
     ground = seen
-    if disturbed is not Disturbed.NOT and rng.random() < 0.2:  # things nearer than others
+    if disturbed is not Disturbed.NOT and rng.random() < 0.2:  # some objects are nearer than others
         depth = 1 + np.clip(rng.uniform(0, 0.25) * smooth_noise(rng, size, 2.5), -0.5, 0.5)
         ground = grid + (seen - grid) * torch.from_numpy(depth[..., None].astype(np.float32))
     if rng.random() < WAVES[disturbed]:  # water, leaves in the wind, a face
@@ -182,9 +182,9 @@ def render(
 
 
 def _apply(transforms: Matrices, points: Tensor) -> Tensor:
-    """(T, 3, 3) affine to points (H, W, 2) or (T, H, W, 2) -> (T, H, W, 2).
+    """Apply affine maps (T, 3, 3) to points (H, W, 2) or (T, H, W, 2) -> (T, H, W, 2).
 
-    As complex numbers z = x + iy, where an affine map is a z + b conj(z) + c: three times as fast as matrices of two rows.
+    In complex numbers z = x + iy, an affine map is a z + b conj(z) + c: three times as fast as matrices of two rows.
     """
     (xx, xy, x), (yx, yy, y) = transforms[:, :2].transpose(1, 2, 0)
     a, b, c = (
@@ -196,7 +196,7 @@ def _apply(transforms: Matrices, points: Tensor) -> Tensor:
 
 
 def _sample(pictures: Tensor, points: Tensor, padding: str) -> Tensor:
-    """Pictures (1 or T, C, H, W) at points (T, h, w, 2) in -1..1 -> (T, C, h, w)."""
+    """Sample pictures (1 or T, C, H, W) at points (T, h, w, 2) in -1..1 -> (T, C, h, w)."""
     count, height, width, _ = points.shape
     if len(pictures) == 1:
         flat = F.grid_sample(pictures, points.reshape(1, count * height, width, 2), padding_mode=padding, align_corners=False)
@@ -205,7 +205,7 @@ def _sample(pictures: Tensor, points: Tensor, padding: str) -> Tensor:
 
 
 def _waves(rng: np.random.Generator, size: tuple[int, int], times: NDArray[np.float64]) -> Tensor:
-    """Displacements (T, H, W, 2) that come and go, of up to some hundredths of the height."""
+    """Return displacements (T, H, W, 2) that come and go, of up to some hundredths of the height."""
     waves = np.zeros((len(times), *size, 2), dtype=np.float32)
     reach = rng.uniform(0.003, 0.04)
     for axis in range(2):
@@ -223,7 +223,7 @@ def _background(
     times: NDArray[np.float64],
     disturbed: Disturbed,
 ) -> Tensor:
-    """A source through the virtual camera; footage plays meanwhile."""
+    """A source seen by the virtual camera; footage plays meanwhile."""
     if library.footage and rng.random() < FOOTAGE[disturbed]:
         shot = library.footage[rng.integers(len(library.footage))]
         start = int(rng.integers(len(shot.levels[0]) - SPAN))
@@ -241,9 +241,9 @@ def _background(
 
 
 def _look(rng: np.random.Generator, picture: Source, points: Tensor, views: Matrices, aspect: float, flip: bool) -> Tensor:
-    """The picture from somewhere at random."""
+    """Show a random part of the source."""
     padding = "zeros"
-    fills = rng.random() < 0.75  # the source has enough around the frame
+    fills = rng.random() < 0.75  # the source extends far enough around the frame
     if not fills:
         padding = ("zeros", "reflection", "border")[rng.integers(3)]
     place = _placement(rng, views, aspect, picture.aspect, fills)
@@ -257,7 +257,7 @@ def _look(rng: np.random.Generator, picture: Source, points: Tensor, views: Matr
 
 
 def _placement(rng: np.random.Generator, views: Matrices, aspect: float, source_aspect: float, fills: bool) -> Matrices:
-    """From the middle frame into the source (x in -source_aspect..source_aspect, y in -1..1)."""
+    """Map the middle frame into the source (x in -source_aspect..source_aspect, y in -1..1)."""
     angle = rng.uniform(-0.1, 0.1) if rng.random() < 0.5 else rng.uniform(-math.pi, math.pi) if rng.random() < 0.4 else 0.0
     corners = np.array([[x * aspect, y, 1.0] for x in (-1, 1) for y in (-1, 1)]).T
     reached = (similarity(1, angle) @ views @ corners)[:, :2].transpose(1, 0, 2).reshape(2, -1)
@@ -284,7 +284,7 @@ def _thing(
     times: NDArray[np.float64],
     disturbed: Disturbed,
 ) -> Tensor:
-    """Something with a motion of its own over the pictures: in the world, or kept in the frame by the camera."""
+    """An object with a motion of its own: in the world, or kept in the frame by the camera."""
     static = disturbed in (Disturbed.MUCH, Disturbed.MOST)
     in_world = static or rng.random() < 0.75
     half = math.exp(rng.uniform(math.log(0.08), math.log(1.6 if static and rng.random() < 0.5 else 0.5 if in_world else 0.4)))
@@ -300,7 +300,7 @@ def _thing(
         red, green, blue = rng.uniform(0, 255, 3)
         colour = torch.tensor([red, green, blue], dtype=torch.float32).view(1, 3, 1, 1).expand_as(pictures)
     else:
-        if rng.random() < 0.15:  # a window, a screen, running water: what is inside goes its own way
+        if rng.random() < 0.15:  # a window, a screen, running water: its content moves independently
             points = _apply(_motion(rng, times, aspect, half, still=False), seen if in_world else grid)
         picture = library.draw(rng)
         part = similarity(rng.uniform(0.2, 0.9), rng.uniform(-0.3, 0.3), *rng.uniform(-0.3, 0.3, 2).tolist())
@@ -311,9 +311,9 @@ def _thing(
 
 
 def _motion(rng: np.random.Generator, times: NDArray[np.float64], aspect: float, half: float, *, still: bool) -> Matrices:
-    """(T, 3, 3): from a frame's point to the thing's own square -1..1, which is `half` half heights big."""
+    """Return (T, 3, 3): maps a point of the frame to the object's square -1..1, of `half` half heights."""
     from_middle = times - MIDDLE
-    speed = 0 if still else math.exp(rng.uniform(math.log(0.002), math.log(0.12)))  # half heights a frame
+    speed = 0 if still else math.exp(rng.uniform(math.log(0.002), math.log(0.12)))  # half heights in a frame
     way = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else rng.integers(4) * np.pi / 2 + rng.normal(0, 0.1)
     x0, y0 = rng.uniform(-1, 1) * aspect, rng.uniform(-1, 1)
     swing = 0 if still else rng.uniform(0, 0.15) * (rng.random() < 0.4)
@@ -332,7 +332,7 @@ def _motion(rng: np.random.Generator, times: NDArray[np.float64], aspect: float,
 
 
 def _bars(rng: np.random.Generator, pictures: Tensor) -> Tensor:
-    """At times black bars above and below or at the sides, or a line of writing that stays where it is."""
+    """Add black bars or a line of writing that stays in place, sometimes."""
     choice = rng.random()
     height, width = pictures.shape[2:]
     if choice < 0.04:

@@ -1,4 +1,4 @@
-"""What the virtual camera looks at: photographs, footage and procedural textures, kept as pyramids in memory."""
+"""What the virtual camera sees: photographs, footage and procedural textures, kept as pyramids in memory."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from ig65m.errors import UsageError
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FOOTAGE_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
-LONG_EDGE = 640  # pixels kept of a photograph
-SMALLEST = 480  # short edge in pixels below which a file is an icon or a preview
-SAME_PICTURE = 5.0  # mean difference of 16x16 thumbnails (0..255) under which two files show one picture
-FLAT = 1.2  # mean absolute gradient (0..255) at 128x128 under which a picture shows no motion
+LONG_EDGE = 640  # longest edge kept of a photograph, in pixels
+SMALLEST = 480  # shortest edge in pixels; a smaller file is an icon or a preview
+SAME_PICTURE = 5.0  # mean difference of 16x16 thumbnails (0..255) below which two files show one picture
+FLAT = 1.2  # mean absolute gradient (0..255) at 128x128 below which a picture cannot show motion
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Source:
 
     @property
     def aspect(self) -> float:
-        """Width by height."""
+        """Width divided by height."""
         return self.levels[0].shape[3] / self.levels[0].shape[2]
 
     def level(self, texels: float) -> Tensor:
-        """The level whose texels come nearest to one for each of the pixels that see `texels` of level 0 across."""
+        """Return the level closest to one texel for each pixel, if `texels` of level 0 are seen across."""
         index = round(math.log2(max(texels, 1.0)))
         return self.levels[min(index, len(self.levels) - 1)]
 
@@ -49,9 +49,9 @@ def source(pictures: NDArray[np.uint8]) -> Source:
 
 
 def load_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Source]]:
-    """Photographs and shots of static-camera footage found in files and folders, in the order of their paths.
+    """Load photographs and shots of a static camera from files and folders, in order of their paths.
 
-    Left out: previews, pictures without texture, and a picture met before in another size.
+    Previews, pictures without texture, and copies of a picture in another size are left out.
 
     Raises UsageError if there is no photograph.
     """
@@ -69,13 +69,15 @@ def load_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Source]]:
             thumbnails.append(thumbnail)
             photos.append(source(picture[None]))
     if not photos:
-        raise UsageError(f"no photograph with a short edge of {SMALLEST} pixels in {', '.join(map(str, paths))}")
+        raise UsageError(
+            f"no photograph with a shorter edge of at least {SMALLEST} pixels found in {', '.join(map(str, paths))}"
+        )
     footage = [shot for file in files if file.suffix.lower() in FOOTAGE_SUFFIXES for shot in _shots(file)]
     return photos, footage
 
 
 def _photo(file: Path) -> NDArray[np.uint8] | None:
-    """The picture as (H, W, 3), LONG_EDGE pixels at most; None if it is too small or flat."""
+    """Return the picture as (H, W, 3), at most LONG_EDGE pixels; None if it is too small or flat."""
     with Image.open(file) as image:
         if min(image.size) < SMALLEST:
             return None
@@ -90,7 +92,7 @@ def _photo(file: Path) -> NDArray[np.uint8] | None:
 
 
 def _shots(file: Path, length: int = 40) -> list[Source]:
-    """A video of one unmoving camera -> shots of `length` frames, 480 pixels wide."""
+    """Return shots of `length` frames, 480 pixels wide, from a video of a static camera."""
     frames: list[NDArray[np.uint8]] = []
     with av.open(str(file)) as container:
         for frame in container.decode(video=0):
@@ -101,7 +103,7 @@ def _shots(file: Path, length: int = 40) -> list[Source]:
 
 
 def textures(rng: np.random.Generator, count: int) -> list[Source]:
-    """Pictures made by rule, the kinds in turn."""
+    """Return procedural pictures, of all kinds in turn."""
     kinds = (_dead_leaves, _noise, _cells, _text, _dots)
     return [source(kinds[index % len(kinds)](rng)[None]) for index in range(count)]
 
@@ -118,7 +120,7 @@ def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def _dead_leaves(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Overlapping shapes of all sizes: the statistics of natural scenes with occlusion."""
+    """Draw overlapping shapes of all sizes: the statistics of natural scenes with occlusion."""
     width, height = _canvas(rng)
     image = Image.new("RGB", (width, height), _colour(rng))
     draw = ImageDraw.Draw(image)
@@ -136,7 +138,7 @@ def _dead_leaves(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> NDArray[np.float64]:
-    """Noise (H, W) of mean 0 and deviation 1 with the spectrum 1 / f ** exponent."""
+    """Return noise (H, W) of mean 0 and deviation 1 with the spectrum 1 / f ** exponent."""
     rows = np.fft.fftfreq(shape[0])[:, None] * shape[0]
     columns = np.fft.rfftfreq(shape[1])[None] * shape[1]
     spectrum = np.fft.rfft2(rng.normal(size=shape)) / np.maximum(np.hypot(rows, columns), 1.0) ** exponent
@@ -146,7 +148,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], exponent: flo
 
 
 def _noise(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Clouds, bark, sand: noise of falling spectrum, at times cut into few levels."""
+    """Draw clouds, bark, sand: noise of falling spectrum, sometimes in few levels."""
     width, height = _canvas(rng)
     field = smooth_noise(rng, (height, width), rng.uniform(0.8, 2.0))
     if rng.random() < 0.3:
@@ -157,7 +159,7 @@ def _noise(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _cells(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Bricks, tiles and windows: a jittered grid whose cells differ."""
+    """Draw bricks, tiles and windows: a jittered grid whose cells differ."""
     width, height = _canvas(rng)
     image = Image.new("RGB", (width, height), _colour(rng))
     draw = ImageDraw.Draw(image)
@@ -174,7 +176,7 @@ def _cells(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _text(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A page, a sign, a screen: lines of made-up words."""
+    """Draw a page, a sign, a screen: lines of made-up words."""
     width, height = _canvas(rng)
     image = Image.new("RGB", (width, height), _colour(rng))
     draw = ImageDraw.Draw(image)
@@ -189,7 +191,7 @@ def _text(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _dots(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A sky or a plain wall with few things on it: a smooth ground, some spots and lines."""
+    """Draw a sky or a plain wall with few objects: a smooth ground, some spots and lines."""
     width, height = _canvas(rng)
     rows = np.linspace(0, 1, height)[:, None, None]
     ground = np.array(_colour(rng)) * (1 - rows) + np.array(_colour(rng)) * rows

@@ -1,4 +1,4 @@
-"""Where training starts: a stem that already sees change, as random filters hardly do."""
+"""Initial filters of the stem that already see change, which random filters hardly do."""
 
 import torch
 import torch.nn.functional as F
@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 from ig65m.models.resnet import ResNet
 
-SMOOTHING = 1.2  # pixels: deviation of the blur of the first filters
-REACH = 2.0  # pixels: deviation of the window over them
-STILL = 16  # channels of the stem that keep seeing what stands still
+SMOOTHING = 1.2  # blur of the first filters: deviation in pixels
+REACH = 2.0  # window over them: deviation in pixels
+STILL = 16  # channels of the stem that see static content
 
 
 def start_stem(network: ResNet, seed: int) -> None:
-    """Set the stem to smooth filters without a mean in space, and to differences between frames in all but STILL channels.
+    """Set the stem to smooth filters without a spatial mean, and to differences between frames in all but STILL channels.
 
-    With He's white noise in their place the loss of the first thousands of clips does not fall at all: brightness is
-    all that reaches the later layers, and it says nothing of motion.
+    With He's white noise instead, the loss of the first thousands of clips does not decrease: later layers receive only
+    brightness, which says nothing about motion.
     """
     generator = torch.Generator().manual_seed(seed)
     space, time = network.stem[0], network.stem[3]
@@ -36,6 +36,6 @@ def start_stem(network: ResNet, seed: int) -> None:
 
 
 def _bell(size: int, deviation: float) -> Tensor:
-    """A Gaussian (size, size) with its top at 1."""
+    """Return a Gaussian (size, size) with its maximum at 1."""
     line = torch.exp(-0.5 * ((torch.arange(size) - size // 2) / deviation) ** 2)
     return line[:, None] * line[None]

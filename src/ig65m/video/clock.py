@@ -1,11 +1,11 @@
-"""When each picture is shown, out of what its container says, which may be missing or wrong."""
+"""Presentation times of pictures from timestamps that may be missing or wrong."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 NEW_TIMELINE = 1.0
-"""Seconds that times must jump back for what follows to count as another recording, where no key frame says so."""
+"""Seconds that times must jump back to start another recording, unless a key frame starts one."""
 
 
 class Stamped(Protocol):
@@ -23,10 +23,12 @@ class Stamped(Protocol):
 
 @dataclass
 class Clock:
-    """Seconds of presentation for each picture in turn, never going back; `period` is how long the last one lasts.
+    """Computes the presentation time of each picture in turn, in seconds; times never go back.
 
-    A picture's stamp is its presentation time, or its decoding time where that is missing or where the presentation times
-    went back more often than the decoding times did; source: FFmpeg's guess_correct_pts. `shift` seconds are added.
+    A picture's timestamp is its presentation time. Its decoding time is used if that is missing, or if presentation times went
+    back more often than decoding times. Source: FFmpeg's guess_correct_pts.
+
+    period: duration of the last picture. shift: seconds added to all times.
     """
 
     time_base: Fraction
@@ -35,23 +37,25 @@ class Clock:
     last: float | None = None
     _last_pts: int | None = None
     _last_dts: int | None = None
-    _disorder: int = 0  # how often presentation times did not grow, less how often decoding times did not
+    _disorder: int = 0  # how often presentation times did not grow, minus how often decoding times did not
 
     def start_at(self, dts: int, first: Stamped) -> None:
-        """For AVI, which has decoding times only: a decoder that reorders gives its first picture some packets late."""
+        """Correct the times of AVI, which has decoding times only: a decoder that reorders outputs its first picture some
+        packets late.
+        """
         late = first.dts if first.pts is None else first.pts
         if late is not None:
             self.shift = float((dts - late) * self.time_base)
 
     def begin_anew(self, picture: Stamped) -> None:
-        """For the first picture of another recording, appended with times of its own: it follows on the last one."""
+        """Continue the times of this recording with the first picture of another one, appended with times of its own."""
         stamp = picture.dts if picture.pts is None else picture.pts
         self._last_pts, self._last_dts, self._disorder = None, None, 0
         if stamp is not None and self.last is not None:
             self.shift = self.last + self.period - float(stamp * self.time_base)
 
     def stamp(self, picture: Stamped) -> int | None:
-        """In units of `time_base`; to be asked once for each picture."""
+        """Return the picture's timestamp in units of `time_base`. Must be called once for each picture."""
         pts, dts = picture.pts, picture.dts
         if pts is not None:
             self._disorder += self._last_pts is not None and pts <= self._last_pts

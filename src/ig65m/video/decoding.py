@@ -22,41 +22,39 @@ from av.video.stream import VideoStream
 from ig65m.types import Limits
 from ig65m.video.packets import Loss, Packet, Packets, Seam, Seen
 
-CONCEALED: Final = "its decoder met damage there"
+CONCEALED: Final = "its decoder found damage there"
 NOT_ALONE: Final = "its key frame cannot be decoded alone"
-NOTHING: Final = "nothing comes of its first packets"
+NOTHING: Final = "its first packets give no picture"
 MOST_HELD: Final = 256 << 20
-"""Bytes of packets that are kept to be decoded again, and of pictures that wait for the one they may be predicted from."""
+"""Most bytes of packets kept for decoding again, and of pictures that wait for the one they may be predicted from."""
 
 LONGEST_RUN: Final = 17
-"""Pictures that may wait, or come before their key frame; H.264 and HEVC allow 16."""
+"""Most pictures that may wait, or precede their key frame; H.264 and HEVC allow 16."""
 
 Reopen = Callable[[], AbstractContextManager[tuple[InputContainer, VideoStream]]]
 
 
 def options(limits: Limits) -> dict[str, str]:
-    """For FFmpeg's decoders, which count pixels with padding and alignment; checksums are looked at where a stream has them."""
+    """Return options for FFmpeg's decoders, which count pixels with padding and alignment; checksums are verified."""
     return {"max_pixels": str(limits.pixels * 5 // 4 + (1 << 20)), "err_detect": "crccheck"}
 
 
 def too_large(width: int, height: int, limits: Limits) -> str | None:
-    """What to say of a picture beyond the limit, None if it is within."""
+    """Return the message for a picture beyond the limit; None if it is within."""
     if width * height <= limits.pixels:
         return None
-    return (
-        f"a picture of {width}x{height}, more than the limit of {limits.pixels:,} pixels; raise --max-pixels if it is trusted"
-    )
+    return f"a picture of {width}x{height}, more than the limit of {limits.pixels:,} pixels; raise --max-pixels to read it"
 
 
 def why(error: av.FFmpegError, limits: Limits) -> str:
-    """FFmpeg's words; for a size beyond what `options` allow it has none but "Invalid argument"."""
+    """Return FFmpeg's message; for a size beyond `options` that is only "Invalid argument"."""
     if isinstance(error, av.ArgumentError):
-        return f"{error.strerror}, or a picture of more than {limits.pixels:,} pixels: raise --max-pixels if it is trusted"
+        return f"{error.strerror}, or a picture of more than {limits.pixels:,} pixels: raise --max-pixels to read it"
     return str(error.strerror)
 
 
 class Damage(Exception):
-    """Nothing good comes after the last picture; the message says why."""
+    """No good picture follows the last one; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,18 @@ class _Decoding:
         self.stream, self.packets, self.seen, self.limits = stream, packets, seen, limits
         self.open_spare = spare
         self.spare: VideoCodecContext | None = None
-        self.ahead: deque[Packet | Loss | Seam] = deque()  # read before, to be decoded next
-        self.kept: deque[Packet] = deque()  # went into the decoder, from a key frame on; empty if they were too large
+        self.ahead: deque[Packet | Loss | Seam] = deque()  # read ahead, to be decoded next
+        self.kept: deque[Packet] = deque()  # sent to the decoder, from a key frame on; empty if too large
         self.kept_bytes = 0
         self.held: list[av.VideoFrame] = []  # wait for the picture that they may be predicted from
-        self.good: deque[av.VideoFrame] = deque()  # to be given, one for each that is decoded: so decoding goes on meanwhile
-        self.last: int | None = None  # timestamp of the last picture given, or lost
-        self.entry: Packet | None = None  # key frame with which decoding has gone on, until its picture comes
+        self.good: deque[av.VideoFrame] = (
+            deque()
+        )  # ready; one is yielded for each decoded picture, so that decoding continues meanwhile
+        self.last: int | None = None  # timestamp of the last picture yielded or lost
+        self.entry: Packet | None = None  # key frame at which decoding continued, until its picture comes
         self.replayed: int | None = None  # timestamp up to which pictures come again
         self.begun = self.at_seam = False
-        self.sent = self.given = 0  # packets, and pictures given or lost; for streams without timestamps
+        self.sent = self.given = 0  # numbers of packets, and of pictures yielded or lost, for streams without timestamps
         threads = max(1, stream.codec_context.thread_count, os.cpu_count() or 1)
         self.lag = threads + LONGEST_RUN  # packets after which the picture of one has come
 
@@ -132,7 +132,7 @@ class _Decoding:
             elif isinstance(item, Seam):
                 self.ahead.appendleft(item)
                 yield from self._decoded(None)
-                if self.ahead[0] is item:  # else damage was found on the way, and it comes again
+                if self.ahead[0] is item:  # else damage was found, and the packet comes again
                     self.ahead.popleft()
                     self._release()
                     yield from self._give()
@@ -154,7 +154,7 @@ class _Decoding:
         return item
 
     def _decoded(self, packet: Packet | None) -> Iterator[Decoded]:
-        """Decode a packet and give the pictures that are safe; None drains the decoder."""
+        """Decode a packet and yield the pictures that are safe; None drains the decoder."""
         if packet is not None:
             self._keep(packet)
         try:
@@ -183,7 +183,7 @@ class _Decoding:
             self.replayed = None
             self.held.append(picture)
             if picture.pict_type != PictureType.B or self._is_full():
-                self._release(1)  # damage at its end may show at the next one only
+                self._release(1)  # damage at its end may show only at the next one
             yield from self._give(1)
         if packet is None and self.entry is not None:
             yield from self._damaged(NOT_ALONE, bad=0)
@@ -232,7 +232,7 @@ class _Decoding:
         self.kept_bytes = 0
 
     def _damaged(self, reason: str, loss: Loss | None = None, bad: int | None = None) -> Iterator[Decoded]:
-        """Give the good pictures before the damage and the lost ones after it, then continue at the next key frame.
+        """Yield the good pictures before the damage and the lost ones after it, then continue at the next key frame.
 
         loss: packets are missing after the last one sent. bad: index of the damaged packet in `kept`, if known. Raises Damage
         if there is no further key frame.
@@ -252,7 +252,7 @@ class _Decoding:
         if behind < bad:
             self.replayed = self.last
         elif bad > 0 and (bad < len(kept) if loss is None else loss.packet is None and not loss.is_end):
-            bad -= 1  # damage that reaches back into the end of the packet before is seldom noticed there
+            bad -= 1  # damage that reaches back into the packet before is seldom reported there
         after: list[Packet | Loss | Seam] = [*kept[behind:], *([] if loss is None else [loss])]
         self.ahead.extendleft(reversed(after))
         lost = kept[bad:behind]
@@ -274,7 +274,7 @@ class _Decoding:
             raise Damage(reason)
 
     def _shown_before(self, lost: list[Packet], good: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Good pictures before the first lost one. Without timestamps, the last ones are dropped: they may come after it."""
+        """Return good pictures before the first lost one. Without timestamps, the last ones are dropped: they may follow it."""
         stamps = [packet.pts for packet in lost if packet.pts is not None]
         if not lost:
             return good
@@ -292,7 +292,7 @@ class _Decoding:
                 raise Damage(reason)
 
     def _again(self) -> tuple[list[av.VideoFrame], int]:
-        """Decode the kept packets again. Returns the good pictures not given yet, and the index of the first bad packet."""
+        """Decode the kept packets again. Returns the good pictures not yielded yet, and the index of the first bad packet."""
         if self.spare is None:
             self.spare = self.open_spare()
         self.spare.flush_buffers()
@@ -314,7 +314,7 @@ class _Decoding:
         return good, len(self.kept)
 
     def _new(self, pictures: Iterable[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Pictures that were not given yet."""
+        """Return pictures that were not yielded yet."""
         return [each for each in pictures if self.last is None or (stamp := _stamp(each)) is None or stamp > self.last]
 
     def _up_to(self, corrupt: av.VideoFrame, good: list[av.VideoFrame], number: int) -> tuple[list[av.VideoFrame], int]:

@@ -1,4 +1,4 @@
-"""One picture with its time, and which way up it is to be shown."""
+"""A frame with its time and its orientation."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 
 NEWEST_KNOWN = max(cast(int, kind.value) for kind in SideDataType)
 NEWEST_SIDE_DATA = 48
-"""The kinds of AVFrameSideDataType that PyAV knows end with the first, and those of any FFmpeg before the second."""
+"""Kinds of AVFrameSideDataType: PyAV knows them up to the first value, and no FFmpeg has more than the second."""
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """From a picture as stored to one as shown: rows and columns exchanged first, then left and right, top and bottom."""
+    """How a stored picture is turned to be displayed: transposed first, then flipped left-right and top-bottom."""
 
     transpose: bool = False
     flip_x: bool = False
     flip_y: bool = False
 
     def turn(self, picture: NDArray[Pixel]) -> NDArray[Pixel]:
-        """(H, W, C) -> (H, W, C), or (W, H, C) if transposed; a view."""
+        """(H, W, C) -> (H, W, C), or (W, H, C) if transposed; returns a view."""
         if self.transpose:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
@@ -35,7 +35,7 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded picture in its own pixel format, on display from `time` to `end` (seconds of presentation time)."""
+    """A decoded picture in its own pixel format, displayed from `time` to `end` in seconds of presentation time."""
 
     time: float
     end: float
@@ -45,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class LostFrame:
-    """A frame that was lost to damage; it would be on display from `time` to `end`."""
+    """A frame that was lost to damage; it would be displayed from `time` to `end`."""
 
     time: float
     end: float
@@ -53,7 +53,8 @@ class LostFrame:
 
 
 def orientation_of(picture: av.VideoFrame) -> Orientation:
-    """From the picture's display matrix; a turn that is no multiple of 90 degrees (within half a degree) is left out.
+    """Return the orientation from a picture's display matrix. Rotations other than multiples of 90 degrees (within half a
+    degree) are ignored.
 
     The matrix maps a stored (x, y), y downwards, to (a·x + c·y, b·x + d·y); source: libavutil/display.h.
     """
@@ -68,9 +69,9 @@ def orientation_of(picture: av.VideoFrame) -> Orientation:
 
 
 class Orientations:
-    """`orientation_of` for the pictures of one video, asked anew only where the angle changes.
+    """Orientation of the pictures of one video, read again only when the rotation changes.
 
-    Whoever asks PyAV for a picture's side data ties it into a circle of references, so that it is not freed at once.
+    Reading a picture's side data makes PyAV create a reference cycle, so that the picture is not freed at once.
     """
 
     def __init__(self) -> None:
@@ -84,7 +85,9 @@ class Orientations:
 
 
 def _side_data(picture: av.VideoFrame) -> SideDataContainer:
-    """PyAV fails at all of it where one kind is newer than itself, as FFmpeg's of the EXIF data of photographs."""
+    """Return a picture's side data. PyAV fails if one kind is newer than itself, such as EXIF; newer kinds are removed
+    first.
+    """
     try:
         return cast(SideDataContainer, picture.side_data)
     except ValueError:

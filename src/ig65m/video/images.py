@@ -17,10 +17,10 @@ from ig65m.video.frame import Frame, LostFrame, orientation_of
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 PHOTOGRAPHS = (".heic", ".heif", ".avif")
-"""Images that FFmpeg reads as a video of one part of the picture; they are refused."""
+"""Formats in which FFmpeg decodes only a tile of the picture; they are refused."""
 
 MOST_BYTES = 1 << 30
-"""In an image's file: more is a mistake or an attack on the memory."""
+"""Largest image file in bytes."""
 
 _CODECS = (
     (re.compile(rb"\xff\xd8\xff"), "mjpeg"),
@@ -34,23 +34,23 @@ _PHOTOGRAPHS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # brands 
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The folder's images in natural order, frame2 before frame10; what is hidden or no image is left out.
+    """Return the images of a folder in natural order (frame2 before frame10), without hidden files.
 
     Raises VideoError if there is none.
     """
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if not paths:
-        raise VideoError(f"{folder}: a folder without images; expected files ending {', '.join(SUFFIXES)}")
+        raise VideoError(f"{folder}: no images found; expected files with suffix {', '.join(SUFFIXES)}")
     return sorted(paths, key=_natural)
 
 
 def is_photograph(head: bytes) -> bool:
-    """Whether a file that begins so is a photograph in HEIC or AVIF."""
+    """Return whether a file that starts with `head` is a HEIC or AVIF photograph."""
     return head[4:8] == b"ftyp" and head[8:12] in _PHOTOGRAPHS
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that begins so, and is no video such as APNG, is an image."""
+    """Return whether a file that starts with `head` is an image, and not a video such as APNG."""
     return is_photograph(head) or any(magic.match(head) for magic, _ in _CODECS)
 
 
@@ -61,18 +61,18 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
-    """The images of a folder, `fps` a second, the first at time 0; they may differ in size.
+    """Yield the images of a folder as frames, `fps` a second, the first at 0 s; sizes may differ.
 
-    One that cannot be decoded is a LostFrame. Raises VideoError if there is no image, or none after the last good one that can
-    be decoded; UsageError if `fps` is not positive.
+    An image that cannot be decoded becomes a LostFrame. Raises VideoError if there are no images, or none that can be decoded
+    after the last good one; UsageError if `fps` is not positive.
     """
     if not 0 < fps < float("inf"):
-        raise UsageError(f"images need a positive number of frames a second, got {fps}")
+        raise UsageError(f"image_fps must be a positive number of frames a second, got {fps}")
     failure: VideoError | None = None
     until: float | None = None
     for i, path in enumerate(list_images(folder)):
         if i == limits.frames:
-            raise VideoError(f"{path}: more than {i:,} images; raise --max-frames if they are trusted", last_good_time=until)
+            raise VideoError(f"{path}: more than {i:,} images; raise --max-frames to read them", last_good_time=until)
         try:
             picture = read_image(path, limits, last_good_time=until)
         except VideoError as error:
@@ -86,13 +86,13 @@ def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame 
 
 
 def read_image(path: Path, limits: Limits, *, last_good_time: float | None = None) -> av.VideoFrame:
-    """The picture in a file. Raises VideoError, with that `last_good_time`, if there is none that can be decoded."""
+    """Read an image. Raises VideoError with `last_good_time` if it cannot be decoded."""
     try:
         return _decode(path, limits)
     except (av.FFmpegError, OSError) as error:
         reason = why(error, limits) if isinstance(error, av.FFmpegError) else error
         raise VideoError(
-            f"{path}: not a readable image ({reason}); repair it or take it out of the folder", last_good_time=last_good_time
+            f"{path}: not a readable image ({reason}); repair or remove it", last_good_time=last_good_time
         ) from error
 
 
@@ -104,14 +104,16 @@ def _decode(path: Path, limits: Limits) -> av.VideoFrame:
     data = path.read_bytes()
     codec = next((name for magic, name in _CODECS if magic.match(data)), None)
     if codec is None:
-        raise OSError("neither JPEG, PNG, BMP nor WebP")
+        raise OSError("expected JPEG, PNG, BMP or WebP")
     decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(codec, "r"))
     decoder.options = options(limits)
     pictures = [*decoder.decode(av.Packet(data)), *decoder.decode(None)]
     if not pictures:
         raise OSError("no picture in it")
     if pictures[0].is_corrupt or (codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
-        raise OSError("damaged, or cut short")  # a JPEG has an end behind its last scan; its decoder fills up what is missing
+        raise OSError(
+            "damaged or truncated"
+        )  # JPEG has an end marker after its last scan; the decoder fills in missing data silently
     large = too_large(pictures[0].width, pictures[0].height, limits)
     if large is not None:
         raise OSError(large)
@@ -119,8 +121,9 @@ def _decode(path: Path, limits: Limits) -> av.VideoFrame:
 
 
 def _stamp_sized(picture: av.VideoFrame) -> av.VideoFrame:
-    """2 x 2 pixels with the same side data: a picture whose side data were looked at is not freed at once, being in a circle
-    of references, and photographs are large.
+    """Return a picture of 2 x 2 pixels with the same side data.
+
+    A picture whose side data were read is not freed at once, being in a reference cycle, and photographs are large.
     """
     graph = Graph()
     source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000))

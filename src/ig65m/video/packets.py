@@ -24,13 +24,13 @@ UNMARKED: Final = {"mpegts", "mpeg", "asf", "gif", "apng", "ogg", "dv"}
 """Demuxers that do not mark a packet as corrupt where the file ends within it."""
 
 JUMP_BACK: Final = 0.1
-"""Seconds that decoding times must jump back at a key frame for it to begin another recording, appended to the first."""
+"""Seconds that decoding times must jump back at a key frame to start another, appended recording."""
 
 JUMP_ON: Final = 1.0
-"""Seconds that times must jump forward at the seam of two segments to be a jump of the clock."""
+"""Seconds that times must jump forward at the seam of two segments to be a new clock."""
 
 ZEROS: Final = bytes(16)
-"""Bytes that no coded picture of NO_ZEROS has within: these codecs keep anything like a start code out of their data."""
+"""A run of zeros that no coded picture of NO_ZEROS contains: these codecs escape anything like a start code."""
 
 NO_ZEROS: Final = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 
@@ -40,24 +40,20 @@ MOST_FAILURES: Final = 16
 CUT: Final = "the file ends within a picture; it was cut or is still being written"
 
 CLOCK: Final = 1 << 33
-"""Timestamps of MPEG-TS start anew after as many."""
+"""Timestamps of MPEG-TS wrap after this many units."""
 
 COVERS: Final = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Packets are missing here, or damaged beyond use.
-
-    packet: the one that is not complete, if there is one. only: no others are missing. shift: seconds by which later timestamps
-    are too early. is_end: the file ends here.
-    """
+    """Packets are missing here, or damaged beyond use."""
 
     reason: str
-    packet: Packet | None = None
-    only: bool = False
-    shift: float = 0.0
-    is_end: bool = False
+    packet: Packet | None = None  # an incomplete packet
+    only: bool = False  # no other packets are missing
+    shift: float = 0.0  # seconds by which later timestamps are too early
+    is_end: bool = False  # the file ends here
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,7 @@ class Seen:
             times[:] = min(times[0], due), max(times[1], end)
 
     def entered_late(self, first: av.VideoFrame) -> bool:
-        """Whether the first picture is not that of the first packet, though that was to be shown."""
+        """Whether the first picture is not that of the first packet, although that was to be shown."""
         return first.pts is not None and self.first_due is not None and first.pts > self.first_due
 
     def pass_over(self, reason: str) -> None:
@@ -117,7 +113,7 @@ class Seen:
 
 
 class Packets:
-    """The packets of one stream. Those without bytes are left out: they repeat the picture before (Theora)."""
+    """The packets of one stream. Empty packets, which repeat the picture before in Theora, are skipped."""
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream, seen: Seen) -> None:
         self.path, self.container, self.stream, self.seen = path, container, stream, seen
@@ -129,17 +125,17 @@ class Packets:
         self._items = self._read()
 
     def next(self) -> Packet | Loss | Seam | None:
-        """The next one, None after the last."""
+        """Return the next packet; None after the last."""
         return next(self._items, None)
 
     def close(self) -> None:
-        """Close the files that were opened beside the container."""
+        """Close the files opened beside the container."""
         for file in (self._continuity, self._walk):
             if file is not None:
                 file.close()
 
     def _read(self) -> Iterator[Packet | Loss | Seam]:
-        """One packet is held back: whether it is complete is known when the next one comes."""
+        """Hold back one packet: whether it is complete is known only with the next one."""
         held: Packet | None = None
         latest: Packet | None = None  # with a decoding time
         for item in self._own():
@@ -173,7 +169,9 @@ class Packets:
             yield self._whole(held)
 
     def _own(self) -> Iterator[Loss | tuple[Packet, Break | None, bool]]:
-        """The stream's own packets, each with how it follows the one before and whether FFmpeg skipped damage between them."""
+        """Yield the stream's packets, each with its relation to the one before, and whether FFmpeg skipped damage between
+        them.
+        """
         before: Packet | None = None
         moved: set[tuple[int | None, int | None]] = set()
         skipped = False
@@ -202,14 +200,14 @@ class Packets:
             before, skipped = item, False
 
     def _whole(self, packet: Packet) -> Packet | Loss:
-        """The packet, or a loss if a part of it was overwritten with zeros; decoders do not always notice that."""
+        """Return the packet, or a loss if a part of it was overwritten with zeros, which decoders do not always notice."""
         self.seen.note(packet, is_video=True)
         if self._has_no_zeros and _is_zeroed(packet):
-            return Loss("zeros are in place of a part of it", packet, only=True)
+            return Loss("a part of it is overwritten with zeros", packet, only=True)
         return packet
 
     def _demuxed(self) -> Iterator[Packet | Loss]:
-        """Packets of all streams; after FFmpeg fails to read one, the next one is read."""
+        """Yield packets of all streams; after FFmpeg fails to read one, continue with the next one."""
         failures = 0
         while True:
             try:
@@ -217,7 +215,7 @@ class Packets:
                     failures = 0
                     yield packet
                 return
-            except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
+            except IndexError:  # PyAV, for a packet of a stream that appeared after the file was opened
                 continue
             except av.FFmpegError as error:
                 failures += 1
@@ -227,12 +225,12 @@ class Packets:
                     return
 
     def _moved(self, before: Packet) -> Packet | None:
-        """The last picture under the old PID of a programme that moved to another PID, after the packet `before`."""
+        """Return the last picture under the old PID of a programme that moved to another PID, after the packet `before`."""
         assert self._continuity is not None
         picture, self._continuity.moved = self._continuity.moved, None
         if picture is None or before.dts is None or picture.dts is None:
             return None
-        wraps = (before.dts - picture.dts + (CLOCK >> 1)) // CLOCK * CLOCK  # FFmpeg counts on where 33 bits are used up
+        wraps = (before.dts - picture.dts + (CLOCK >> 1)) // CLOCK * CLOCK  # FFmpeg continues to count after 33 bits wrap
         packet = av.Packet(picture.data)
         packet.dts, packet.pts = picture.dts + wraps, None if picture.pts is None else picture.pts + wraps
         packet.time_base, packet.stream = before.time_base, self.stream
@@ -240,8 +238,8 @@ class Packets:
         return packet
 
     def _skipped(self, before: Packet, after: Packet) -> Iterator[Loss]:
-        """The loss between two packets. AVI has no timestamps, so its index tells how many pictures were skipped."""
-        reason, shift = "a part of the file there is damaged", 0.0
+        """Return the loss between two packets. AVI has no timestamps, so its index tells how many pictures were skipped."""
+        reason, shift = "a part of the file is damaged there", 0.0
         if self.name == "avi":
             entries = [entry for entry in self.stream.index_entries if entry.size]
             places = {entry.pos + 8: number for number, entry in enumerate(entries)}
@@ -254,7 +252,7 @@ class Packets:
 
 
 def _is_zeroed(packet: Packet) -> bool:
-    """Whether ZEROS are within a packet; those at its end, or before a start code, are padding."""
+    """Whether ZEROS occur within a packet; at its end, or before a start code, they are padding."""
     words = np.frombuffer(memoryview(packet), np.uint64, packet.size // 8)
     if words.all():
         return False
@@ -265,9 +263,9 @@ def _is_zeroed(packet: Packet) -> bool:
 
 
 def _is_seam(before: Packet, packet: Packet) -> bool:
-    """Whether a packet whose counters start anew begins a segment, and is not what a loss between two pictures has left.
+    """Return whether a packet whose counters restart begins a segment, and is not what remains after a loss.
 
-    Its time follows on the one before, goes back, or jumps by more than a loss between two pictures would last.
+    Its time continues that of the packet before, goes back, or jumps by more than such a loss would last.
     """
     if not packet.is_keyframe or before.dts is None or packet.dts is None:
         return False
@@ -276,7 +274,7 @@ def _is_seam(before: Packet, packet: Packet) -> bool:
 
 
 def _is_back(latest: Packet | None, packet: Packet, seconds: float) -> bool:
-    """Whether decoding times jump back by that much or more."""
+    """Whether decoding times jump back by at least that much."""
     if latest is None or latest.dts is None or packet.dts is None:
         return False
     return latest.dts > packet.dts and (latest.dts - packet.dts) * packet.time_base >= seconds

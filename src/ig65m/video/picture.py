@@ -1,4 +1,4 @@
-"""One picture of a video, for people to look at."""
+"""Reads one picture of a video, for thumbnails."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,31 +21,31 @@ from ig65m.video.reader import open_video
 
 MOST_EDGE: Final = 4096
 MOST_DECODED: Final = 2_000
-"""Pictures that are decoded on the way from a key frame to the time asked for; the last one stands for those after it."""
+"""Most pictures decoded from a key frame to the requested time; the last one is returned then."""
 
 
 class View(NamedTuple):
-    """What to show: the picture at `time` (seconds of the stream), no edge of it longer than `edge` pixels."""
+    """The picture at `time` in seconds of the stream, at most `edge` pixels on either side."""
 
     time: float
     edge: int
 
 
 def read_picture(path: Path, view: View, *, image_fps: float, limits: Limits) -> NDArray[np.uint8]:
-    """RGB (height, width, 3): what is shown at the time, upright and with its own aspect ratio; never enlarged.
+    """Return the picture displayed at a time as RGB (height, width, 3): upright, with its aspect ratio, never enlarged.
 
-    Where the container has no exact index it may be a neighbour; after the video's end it is the last picture, before its
-    start the first. Raises VideoError if nothing can be decoded there, UsageError for an edge that is none.
+    In a container without an exact index it may be a neighbouring picture. Before the start it is the first picture, after the
+    end the last. Raises VideoError if nothing can be decoded there, UsageError if `edge` is out of range.
     """
     if not 1 <= view.edge <= MOST_EDGE:
-        raise UsageError(f"a picture's edge must be from 1 to {MOST_EDGE} pixels, got {view.edge}")
+        raise UsageError(f"the edge of a picture must be from 1 to {MOST_EDGE} pixels, got {view.edge}")
     if path.is_dir():
         images = list_images(path)
         number = min(len(images) - 1, max(0, int(view.time * image_fps)))
         return _shown(read_image(images[number], limits), Fraction(1), view.edge)
     late: av.VideoFrame | None = None
     for is_seeking in (True, False) if view.time > 0 else (False,):
-        with open_video(path, limits) as (container, stream):  # anew, for a seek that failed has moved all the same
+        with open_video(path, limits) as (container, stream):  # reopened, since a failed seek has moved the position
             if is_seeking:
                 try:
                     container.seek(int(view.time * av.time_base))
@@ -56,12 +56,12 @@ def read_picture(path: Path, view: View, *, image_fps: float, limits: Limits) ->
                 return _shown(picture, stream.sample_aspect_ratio or Fraction(1), view.edge)
             late = late or picture
     if late is None:
-        raise VideoError(f"{path}: no picture of it can be decoded")
+        raise VideoError(f"{path}: no picture can be decoded")
     return _shown(late, Fraction(1), view.edge)
 
 
 def _last_until(time: float, pictures: Iterator[av.VideoFrame], limits: Limits) -> av.VideoFrame | None:
-    """The last good picture that is shown from `time` on or earlier, or the first one after it; None if there is none."""
+    """Return the last good picture displayed at `time` or before, else the first after it; None if there is none."""
     last = None
     with suppress(av.FFmpegError):
         for picture in islice(pictures, MOST_DECODED):
@@ -74,7 +74,7 @@ def _last_until(time: float, pictures: Iterator[av.VideoFrame], limits: Limits) 
 
 
 def _due(picture: av.VideoFrame) -> float | None:
-    """When it is to be shown; where the container does not say, as AVI, about when it was decoded."""
+    """Return the presentation time of a picture; without one, as in AVI, its decoding time."""
     stamp = picture.dts if picture.pts is None else picture.pts
     return None if stamp is None or picture.time_base is None else float(stamp * picture.time_base)
 
@@ -87,5 +87,5 @@ def _shown(picture: av.VideoFrame, pixel_aspect: Fraction, edge: int) -> NDArray
             max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation=Interpolation.AREA
         )
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"a picture of pixel format {picture.format.name} cannot be converted ({error})") from error
+        raise VideoError(f"cannot convert a picture of pixel format {picture.format.name} ({error})") from error
     return np.ascontiguousarray(orientation_of(picture).turn(cast("NDArray[np.uint8]", small.to_ndarray())))

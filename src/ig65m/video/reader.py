@@ -1,7 +1,6 @@
-"""A video file, a folder of images or frames in memory -> frames with their true times, in order, one at a time.
+"""Reads a video file, a folder of images or frames in memory: frames with their true times, in order.
 
-Only local files are opened, whatever their contents ask for, and nothing that a header claims about the number of frames
-is believed.
+Only local files are opened, whatever a file refers to. Frame counts in headers are not trusted.
 """
 
 import itertools
@@ -26,7 +25,7 @@ from ig65m.video.timing import Timing
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"
 """libavformat's demuxers that may read a file; none of them opens another file or the network."""
 
-_IMAGE = f"a single image, not a video; a folder of images ({', '.join(SUFFIXES)}) is read as one"
+_IMAGE = f"expected a video, found a single image; give a folder of images ({', '.join(SUFFIXES)}) instead"
 
 
 def read_frames(
@@ -37,18 +36,18 @@ def read_frames(
     threads: int = 0,
     limits: Limits | None = None,
 ) -> Generator[Frame | LostFrame, None, None]:
-    """The frames of a source in order of presentation; memory does not grow with its length.
+    """Yield the frames of a source in presentation order; memory does not grow with the length of the video.
 
-    A frame's `time` is its presentation timestamp in the stream's time base, so a stream need not start at 0; its `end` is
-    the next frame's time. The last frame has the duration that the container gives it, or the one before it, or one tick
-    of the average rate. What happens where timestamps are missing or go back is told in clock.py.
+    A frame's `time` is its presentation timestamp, so a stream need not start at 0 s. Its `end` is the time of the next frame.
+    The last frame has the duration that the container gives it, or that of the frame before, or of one frame at the average
+    rate. See clock.py for timestamps that are missing or go back.
 
-    A folder's images come `image_fps` a second. Frames before `start` (seconds) may be left out, where the container
-    allows to seek exactly. `threads` is for decoding, 0 lets FFmpeg choose. `limits` (None: the usual ones) bound the size
-    of a picture and the number of frames decoded, those before `start` included.
+    Images of a folder come at `image_fps` frames a second. Frames before `start` (seconds) may be left out, if the container
+    can seek exactly. `threads` are for decoding; with 0 FFmpeg chooses. `limits` bound the size of a picture and the number of
+    decoded frames, including those before `start`.
 
-    A frame that damage has cost is a LostFrame; decoding goes on at the next key frame that decodes. Raises VideoError where
-    nothing can be read, and after the last good frame where nothing good comes any more.
+    A frame lost to damage is a LostFrame; decoding continues at the next key frame. Raises VideoError if nothing can be read,
+    or after the last good frame if the video breaks off.
     """
     limits = limits or Limits()
     if isinstance(source, Frames):
@@ -61,11 +60,11 @@ def read_frames(
 
 
 def _check(path: Path) -> None:
-    """Raise VideoError for what cannot be opened, or would keep whoever opens it waiting."""
+    """Raise VideoError for anything that cannot be opened, or whose opening could block."""
     if not path.exists():
         raise VideoError(f"{path}: no such file; expected a local video file or a folder of images")
     if not path.is_file():
-        raise VideoError(f"{path}: neither a regular file nor a folder; copy the video to a file first")
+        raise VideoError(f"{path}: expected a regular file or a folder; copy the video to a file first")
     if is_photograph(_head(path)):
         raise VideoError(f"{path}: {_IMAGE}")
 
@@ -79,9 +78,9 @@ def _head(path: Path) -> bytes:
 
 
 def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
-    """Seconds that a video file says it lasts, or that the images of a folder do; 0 if it does not say.
+    """Return the duration in seconds that a video file's header states, or that of a folder of images; 0 if there is none.
 
-    Nothing is decoded, and the file may be wrong. Raises VideoError if it cannot be opened.
+    Nothing is decoded, and the header may be wrong. Raises VideoError if the file cannot be opened.
     """
     if path.is_dir():
         return len(list_images(path)) / image_fps
@@ -99,7 +98,7 @@ def _read_memory(frames: Frames) -> Generator[Frame, None, None]:
 
 
 def _open(path: Path, limits: Limits) -> InputContainer:
-    # Where a programme of MPEG-TS goes on under another number, its new map says so: it stays one stream.
+    # If a programme of MPEG-TS continues under another number, as its new map says, it stays one stream.
     how = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "merge_pmt_versions": "1", **options(limits)}
     try:
         container = av.open(f"file:{path.absolute()}", mode="r", options=how, metadata_errors="replace")
@@ -109,17 +108,20 @@ def _open(path: Path, limits: Limits) -> InputContainer:
         if is_image(_head(path)):
             raise VideoError(f"{path}: {_IMAGE}") from error
         size = path.stat().st_size
-        found = f"{size} bytes that are no video in a supported format, or damaged at once" if size else "an empty file"
+        found = (
+            f"{size} bytes that are not a video in a supported format, or are damaged at the start" if size else "an empty file"
+        )
         raise VideoError(f"{path}: {found} ({error.strerror})") from error
-    # Invented from decoding timestamps, they would be out of order in AVI with B-frames.
+    # FFmpeg would generate timestamps from decoding times, which are out of order in AVI with B-frames.
     container.flags &= ~cast(int, Flags.gen_pts.value)
     return container
 
 
 @contextmanager
 def open_video(path: Path, limits: Limits, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file, open until the block ends, and its video stream, ready to decode. Raises VideoError if there is none within the
-    limits."""
+    """Open a file and its video stream for decoding, until the block ends. Raises VideoError if there is none within the
+    limits.
+    """
     with _open(path, limits) as container:
         stream = _video_stream(container, path)
         large = too_large(stream.codec_context.width, stream.codec_context.height, limits)
@@ -132,16 +134,16 @@ def open_video(path: Path, limits: Limits, threads: int = 0) -> Iterator[tuple[I
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """FFmpeg's choice, unless it is a cover picture."""
+    """Return FFmpeg's choice, unless it is a cover picture."""
     best = container.streams.best("video")
     candidates = [stream for stream in (best, *container.streams.video) if stream and not stream.disposition & COVERS]
     if not candidates:
         streams = {"cover picture" if stream.disposition & COVERS else stream.type for stream in container.streams}
         kinds = ", ".join(sorted(streams)) or "nothing"
-        raise VideoError(f"{path}: no video stream in this file, it holds: {kinds}")
+        raise VideoError(f"{path}: no video stream found in this file; it has: {kinds}")
     stream = cast(VideoStream, candidates[0])
     if cast(object, stream.codec_context) is None:
-        raise VideoError(f"{path}: FFmpeg has no decoder for its video; convert it to H.264 or another common codec")
+        raise VideoError(f"{path}: FFmpeg cannot decode its video stream; convert it to H.264 or another common codec")
     return stream
 
 
@@ -159,19 +161,19 @@ def _read_file(path: Path, start: float | None, threads: int, limits: Limits) ->
                     pictures = itertools.chain([first], pictures)
                     yield from Timing(path, container, stream, seen, limits).frames(pictures)
                     return
-    with open_video(path, limits, threads) as (container, stream):  # anew, for a seek that failed has moved all the same
+    with open_video(path, limits, threads) as (container, stream):  # reopened, since a failed seek has moved the position
         seen = Seen(always_key=_has(container, "mov", "matroska"))
         pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
         yield from Timing(path, container, stream, seen, limits).frames(pictures)
 
 
 def _has(container: InputContainer, *names: str) -> bool:
-    """Whether it is one of these; libavformat calls the family of mp4 "mov,mp4,m4a,3gp,3g2,mj2"."""
+    """Whether the format is one of these; libavformat's name for the mp4 family is "mov,mp4,m4a,3gp,3g2,mj2"."""
     return not set(names).isdisjoint(container.format.name.split(","))
 
 
 def _seek(container: InputContainer, stream: VideoStream, start: float) -> bool:
-    """To the key frame before `start`, in containers that have an index; False if there is none, or no use in it."""
+    """Seek to the key frame before `start`. Returns False if the container has no index, or there is nothing to skip."""
     if (
         not _has(container, "mov", "matroska")
         or stream.time_base is None
@@ -186,9 +188,9 @@ def _seek(container: InputContainer, stream: VideoStream, start: float) -> bool:
 
 
 def _is_entry(picture: av.VideoFrame, start: float) -> bool:
-    """Whether decoding that began with this picture gives every frame from `start` on.
+    """Return whether decoding that starts with this picture yields every frame from `start` on.
 
-    After an open group's key frame come pictures that are shown before it and cannot be decoded alone: then the first
-    picture is none of them, or it is late.
+    After the key frame of an open group come pictures that are displayed before it and cannot be decoded alone. Then the first
+    picture is not the key frame, or it is late.
     """
     return picture.key_frame and picture.pts is not None and picture.time <= start

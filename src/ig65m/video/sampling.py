@@ -1,7 +1,7 @@
-"""Which frames make which clip: pure arithmetic on counts and times, no video needed.
+"""Which frames make which clip: pure arithmetic on counts and times.
 
-Frames become ticks (those in the range asked for, re-timed if a rate was asked for), ticks become clips. Clip i takes the
-ticks i·hop + j·frame_step for j = 0 .. frames-1.
+Frames in the requested range become samples, at another rate if `fps` is given. Clip i consists of the samples i·hop +
+j·frame_step for j = 0 .. frames-1.
 """
 
 import operator
@@ -17,16 +17,15 @@ from ig65m.types import MAX_FPS, MAX_FRAMES, ascending_starts, check_range
 Tail = Literal["pad", "drop"]
 
 TOLERANCE = 1e-3
-"""Seconds by which two times may differ and be the same: Matroska rounds every time to a whole millisecond. Never more than a
-quarter of what a frame lasts."""
+"""Seconds by which equal times may differ: Matroska rounds to milliseconds. Never more than a quarter of a frame's duration."""
 
 
 LONGEST_STILL = 3600
-"""Seconds that one frame may be repeated for, where frames are chosen by a rate: more is a clock that broke."""
+"""Seconds for which one frame may be repeated when sampling at a rate; more is a broken clock."""
 
 
 class Timed(Protocol):
-    """What is on display from `time` to `end`, in seconds."""
+    """Something displayed from `time` to `end`, in seconds."""
 
     @property
     def time(self) -> float: ...
@@ -43,24 +42,23 @@ T = TypeVar("T")
 class Sampling:
     """How clips are chosen from a video.
 
-    frames: in one clip. frame_step: ticks from one of its frames to the next. stride: ticks from a clip's start to the
-    next one's, None for the clip's span. fps: ticks a second, each showing the frame on display then; None makes every
-    frame one tick. start, end: presentation times in seconds; frames with start <= time < end are taken. tail: what
-    becomes of a last clip that is short of frames; "drop" still gives one clip of a video that is shorter than that. starts:
-    the first ticks of the clips, in place of the stride, in ascending order; nothing behind the last clip is read. If there
-    are none, all is read, to be counted.
+    Samples are the video's frames from `start` to `end`, or with `fps` the frames displayed at that rate. Raises UsageError if
+    a value is out of range.
 
-    Raises UsageError if a value is out of range.
+    Example:
+        >>> sampling = ig65m.Sampling(frames=8, frame_step=2, stride=4)
+        >>> sampling.span
+        15
     """
 
-    frames: int
-    frame_step: int = 1
-    stride: int | None = None
-    fps: float | None = None
-    start: float | None = None
+    frames: int  # in a clip
+    frame_step: int = 1  # samples from one frame of a clip to the next
+    stride: int | None = None  # samples from one clip's start to the next; None: the clip's span
+    fps: float | None = None  # sampling rate in frames a second; None: every frame is a sample
+    start: float | None = None  # in seconds of the stream; frames with start <= time < end are sampled
     end: float | None = None
-    tail: Tail = "pad"
-    starts: tuple[int, ...] | None = None
+    tail: Tail = "pad"  # a last clip short of frames: pad or drop; a video shorter than a clip still gives one
+    starts: tuple[int, ...] | None = None  # first samples of the clips, instead of the stride; empty: only count samples
 
     def __post_init__(self) -> None:
         for name, count in (("frames", self.frames), ("frame_step", self.frame_step), ("stride", self.stride)):
@@ -83,27 +81,28 @@ class Sampling:
 
     @property
     def span(self) -> int:
-        """Ticks from a clip's first frame to its last, both counted."""
+        """Samples from a clip's first frame to its last, both counted."""
         return (self.frames - 1) * self.frame_step + 1
 
     @property
     def last(self) -> int | None:
-        """The last tick to be read, None for the video's."""
+        """The last sample to be read; None for the last one of the video."""
         return self.starts[-1] + self.span - 1 if self.starts else None
 
     @property
     def hop(self) -> int:
-        """Ticks from one clip's start to the next one's."""
+        """Samples from one clip's start to the next one's."""
         return self.span if self.stride is None else self.stride
 
 
-def ticks(frames: Iterable[TimedT], sampling: Sampling, *, most: int | None = None) -> Iterator[TimedT]:
-    """The frames that clips are counted in; `frames` come in order of time, and are read no further than the end asked for.
+def samples(frames: Iterable[TimedT], sampling: Sampling, *, most: int | None = None) -> Iterator[TimedT]:
+    """Yield the samples of frames that come in order of time; nothing after the end of the range is read.
 
-    With a rate, tick k is at t0 + k/fps, t0 the time of the first frame taken, up to the end of the last one. It is the
-    last frame with a time not after that (give or take TOLERANCE), so a frame may come several times or never.
+    With `fps`, sample k is at t0 + k/fps up to the end of the last frame, where t0 is the time of the first frame in the
+    range. It is the last frame whose time is not after that, give or take TOLERANCE. So a frame may be sampled several times
+    or never.
 
-    Raises VideoError in place of tick number `most`, for a gap in the times of a broken video is filled with ticks too.
+    Raises VideoError instead of sample number `most`: gaps in the times of a broken video are filled with samples too.
     """
     chosen = _within(frames, sampling.start, sampling.end)
     if sampling.fps is not None:
@@ -116,7 +115,7 @@ def _at_most(frames: Iterable[TimedT], most: int) -> Iterator[TimedT]:
     for count, frame in enumerate(frames):
         if count == most:
             end = None if last is None else last.end
-            raise VideoError(f"more than {most:,} frames chosen; raise --max-frames if they are wanted", last_good_time=end)
+            raise VideoError(f"more than {most:,} frames sampled; raise --max-frames to read them", last_good_time=end)
         last = frame
         yield frame
 
@@ -131,12 +130,12 @@ def _within(frames: Iterable[TimedT], start: float | None, end: float | None) ->
 
 
 def is_within(frame: Timed, sampling: Sampling) -> bool:
-    """Whether a frame is one of those from `start` on and before `end`."""
+    """Return whether a frame starts at `start` or later, and before `end`."""
     return any(_within([frame], sampling.start, sampling.end))
 
 
 def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterator[TimedT]:
-    """Raises VideoError where a frame would have to be repeated for more than LONGEST_STILL seconds."""
+    """Raise VideoError if a frame would be repeated for more than LONGEST_STILL seconds."""
     tolerance = min(TOLERANCE, 0.25 / fps)
     shown, t0, k = None, 0.0, 0
 
@@ -148,8 +147,8 @@ def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterato
             k += 1
         if endless:
             raise VideoError(
-                f"nothing new comes for {until - shown.time:.0f} s after {shown.time:.3f} s; with --fps, more than "
-                f"{LONGEST_STILL} s are taken for a fault",
+                f"no new frame for {until - shown.time:.0f} s after {shown.time:.3f} s; with --fps, more than "
+                f"{LONGEST_STILL} s count as damage",
                 last_good_time=shown.time,
             )
 
@@ -168,10 +167,10 @@ def _retimed(frames: Iterable[TimedT], fps: float, end: float | None) -> Iterato
 
 
 def clip_starts(count: int, sampling: Sampling) -> list[int]:
-    """The first tick of each clip of `count` ticks; only the last clip may lack frames.
+    """Return the first sample of each clip of `count` samples; only the last clip may be short of frames.
 
-    Worked example, 8 frames of a span 8: 20 ticks give 0, 8, 16 (four real frames in the last); with tail "drop" 0, 8;
-    5 ticks give 0 either way.
+    Example for clips of span 8: 20 samples give 0, 8, 16 (four real frames in the last one); with tail "drop" 0, 8. 5 samples
+    give 0 either way.
     """
     starts = list(range(0, count - sampling.span + 1, sampling.hop))
     tail = _tail_start(count, sampling)
@@ -179,7 +178,7 @@ def clip_starts(count: int, sampling: Sampling) -> list[int]:
 
 
 def _tail_start(count: int, sampling: Sampling) -> int | None:
-    """Where the short last clip starts: it must show a tick that no full clip reached."""
+    """Return where the short last clip starts: it must contain a sample that no complete clip contains."""
     if count == 0 or sampling.starts == ():
         return None
     if count < sampling.span:
@@ -192,9 +191,9 @@ def _tail_start(count: int, sampling: Sampling) -> int | None:
 
 
 def uniform_starts(count: int, clips: int, span: int) -> tuple[int, ...]:
-    """The first ticks of `clips` clips of `span` ticks, spread evenly: floor(i * (count - span) / (clips - 1)).
+    """Return the first samples of `clips` clips of `span` samples, spread evenly: floor(i * (count - span) / (clips - 1)).
 
-    Worked example: 3 clips of 8 in 21 ticks start at 0, 6, 13. Fewer than `span` ticks are one clip. Source: VMZ's reader,
+    Example: 3 clips of 8 in 21 samples start at 0, 6, 13. Fewer than `span` samples give one clip. Source: VMZ's reader,
     Caffe2's video_io.
     """
     if count < span:
@@ -202,29 +201,29 @@ def uniform_starts(count: int, clips: int, span: int) -> tuple[int, ...]:
     return tuple(number * (count - span) // max(clips - 1, 1) for number in range(clips))
 
 
-def needed(tick: int, sampling: Sampling) -> bool:
-    """Whether tick number `tick` is in some clip of an endless video; the others need no resizing and no memory."""
+def needed(sample: int, sampling: Sampling) -> bool:
+    """Return whether a sample is part of some clip of an endless video; others need no resizing and no memory."""
     if (starts := sampling.starts) is not None:
-        near = range(bisect_right(starts, tick - sampling.span), bisect_right(starts, tick))
-        return any((tick - starts[place]) % sampling.frame_step == 0 for place in near)
-    places = range(tick, tick - sampling.span, -sampling.frame_step)
+        near = range(bisect_right(starts, sample - sampling.span), bisect_right(starts, sample))
+        return any((sample - starts[place]) % sampling.frame_step == 0 for place in near)
+    places = range(sample, sample - sampling.span, -sampling.frame_step)
     return any(start >= 0 and start % sampling.hop == 0 for start in places)
 
 
 def windows(items: Iterable[T], sampling: Sampling) -> Iterator[tuple[list[T], int]]:
-    """For each clip its `frames` items and how many of them are real; a short clip repeats its last one.
+    """Yield for each clip its `frames` items and how many of them are real; a short clip repeats its last item.
 
-    Items come one for each tick. A clip is given as soon as its last item came, and no more than one span is held.
+    There is an item for each sample. A clip is yielded with its last item; at most one span is held.
     """
     kept: dict[int, T] = {}
     count = 0
     starts = count_from(0, sampling.hop) if sampling.starts is None else iter(sampling.starts)
     start = next(starts, -1)
-    for tick, item in enumerate(items):
-        count = tick + 1
-        if needed(tick, sampling):
-            kept[tick] = item
-        while start >= 0 and count == start + sampling.span:  # clips that are the same are given each time
+    for sample, item in enumerate(items):
+        count = sample + 1
+        if needed(sample, sampling):
+            kept[sample] = item
+        while start >= 0 and count == start + sampling.span:  # equal clips are yielded each time
             yield [kept[i] for i in range(start, count, sampling.frame_step)], sampling.frames
             start = next(starts, -1)
             kept = {i: value for i, value in kept.items() if i >= start}

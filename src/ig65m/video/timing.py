@@ -1,4 +1,4 @@
-"""Gives decoded pictures their times: pictures -> frames."""
+"""Times of decoded pictures: pictures -> frames."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -19,10 +19,10 @@ from ig65m.video.integrity.end import Shown, missing_end
 from ig65m.video.packets import Seen
 
 LONGEST_HOLE: Final = 3600.0
-"""Seconds of damage that are filled with lost frames; a longer jump of times is a clock that broke."""
+"""Longest damage in seconds that is filled with lost frames; a longer jump of times is a broken clock."""
 
 ENOUGH: Final = 10
-"""Frames from which on their mean distance is known well."""
+"""Number of frames from which on their mean distance is reliable."""
 
 
 class Timing:
@@ -35,13 +35,13 @@ class Timing:
         self.orientations = Orientations()
         self.held: tuple[float, av.VideoFrame | Lost] | None = None
         self.shown: tuple[float, float] | None = None  # time and end of the last picture
-        self.longest = 0.0  # seconds that a picture was shown
+        self.longest = 0.0  # longest duration of a picture in seconds
         self.first = 0.0  # time of the first frame of the recording
-        self.count = self.of_recording = 0  # frames so far
-        self.hole: str | None = None  # why frames may be missing between the one held and the next
+        self.count = self.of_recording = 0  # number of frames so far
+        self.hole: str | None = None  # why frames may be missing between the held one and the next
 
     def frames(self, decoded: Iterable[Decoded]) -> Iterator[Frame | LostFrame]:
-        """Give each frame its time and end. Raises VideoError after the last one if the video breaks off there."""
+        """Yield the frames. Raises VideoError after the last one if the video breaks off there."""
         failure: str | None = None
         try:
             for item in decoded:
@@ -50,7 +50,7 @@ class Timing:
                     self.clock.shift += item.shift
                     continue
                 if self.count >= self.limits.frames:
-                    failure = f"is read: it has more than {self.limits.frames:,} frames; raise --max-frames if it is trusted"
+                    failure = f"is read: it has more than {self.limits.frames:,} frames; raise --max-frames to read it"
                     break
                 yield from self._next(item)
         except Damage as damage:
@@ -83,11 +83,11 @@ class Timing:
         self.of_recording += 1
         if isinstance(item, av.VideoFrame):
             self.hole = None
-        elif item.pts is None:  # its packet does not say when it was to be shown
+        elif item.pts is None:  # its packet has no presentation time
             self.hole = self.hole or item.reason
 
     def _until(self, time: float) -> Iterator[Frame | LostFrame]:
-        """The held frame, which ends at `time`, and the frames that are missing between the two."""
+        """Yield the held frame, which ends at `time`, and the frames missing between the two."""
         assert self.held is not None
         start, item = self.held
         missing = 0 if self.hole is None else self._missing(start, time)
@@ -104,7 +104,7 @@ class Timing:
         self.of_recording += missing
 
     def _missing(self, start: float, time: float) -> int:
-        """Number of frames missing between two times, from the mean distance of the frames so far."""
+        """Return the number of frames missing between two times, from the mean distance of the frames so far."""
         distance, usual = self.clock.period, float(1 / self.rate) if self.rate else 0.0
         if self.of_recording > ENOUGH and start > self.first:
             distance = (start - self.first) / (self.of_recording - 1)
@@ -114,13 +114,13 @@ class Timing:
         return max(0, min(count, self.limits.frames - self.count))
 
     def _judge(self, failure: str | None) -> None:
-        """Raise VideoError if the video should go on after its last frame."""
+        """Raise VideoError if the video should continue after its last frame."""
         if self.shown is None and self.seen.encrypted:
-            raise VideoError(f"{self.path}: its video is encrypted; decrypt it first, or take a copy without protection")
+            raise VideoError(f"{self.path}: its video is encrypted; decrypt it first")
         if self.shown is None:
             reason = failure or (f"can be decoded ({self.seen.skipped})" if self.seen.skipped else None)
             raise VideoError(
-                f"{self.path}: no frame of it {reason}" if reason else f"{self.path}: its video stream holds no frame"
+                f"{self.path}: no frame of it {reason}" if reason else f"{self.path}: its video stream has no frame"
             )
         time, end = self.shown
         if failure is not None:

@@ -1,4 +1,4 @@
-"""Frames -> pictures of the size that a network wants, as its card says."""
+"""Resizes and crops frames to the input size of a network."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -18,14 +18,14 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
 LONGEST = 32
-"""Times that the longer edge of a picture may be as long as the shorter one, where the aspect ratio is kept."""
+"""Largest ratio of longer to shorter edge, if the aspect ratio is kept."""
 
 
 def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
-    """Height and width that an upright picture of `height` x `width` is resized to.
+    """Return height and width to which an upright picture of `height` x `width` is resized.
 
-    Worked example: a short edge of 256 makes 256x455 of 720x1280, and 455x256 of 1280x720. Raises ValueError if the picture is
-    so long and thin that it would take more memory than any other.
+    Example: a shorter edge of 256 makes 256x455 of 720x1280, and 455x256 of 1280x720. Raises ValueError if the picture is so
+    long and thin that it would take too much memory.
     """
     if not isinstance(preprocessing.resize, int):
         return preprocessing.resize
@@ -36,10 +36,10 @@ def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple
 
 
 def crop_corners(preprocessing: Preprocessing, height: int, width: int) -> list[tuple[int, int]]:
-    """Top and left in pixels of each crop within the resized picture of `height` x `width`.
+    """Return top and left in pixels of each crop in a resized picture of `height` x `width`.
 
-    Out of 128x171, 112x112 is cut at row 8 and column 29, or 30 for "float_bilinear": 29.5 rounded half to even. Three crops
-    are cut at columns 0, 29 and 59. Source: VMZ's reader, Caffe2's video_input_op.
+    From 128x171, the crop 112x112 is at row 8 and column 29, or 30 for "float_bilinear", which rounds 29.5 half to even. Three
+    crops are at columns 0, 29 and 59. Source: VMZ's reader, Caffe2's video_input_op.
     """
     down, right = height - preprocessing.crop[0], width - preprocessing.crop[1]
     corner = round if preprocessing.resampling == "float_bilinear" else int
@@ -52,17 +52,17 @@ def crop_corners(preprocessing: Preprocessing, height: int, width: int) -> list[
 
 
 class Scaler:
-    """What libswscale keeps from one frame to the next: one for each thread."""
+    """State of libswscale that is kept from frame to frame; one for each thread."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._forgetting: tuple[tuple[int, int, str], Graph] | None = None
 
     def to_rgb(self, picture: av.VideoFrame, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
-        """(height, width, 3), as libswscale does it that nobody tells of colours: VMZ and OpenCV call it so.
+        """Convert and resize a picture to RGB (height, width, 3) with the defaults of libswscale, as VMZ and OpenCV do.
 
-        That is with the BT.601 matrix, limited range but for grey and the yuvj formats, and chroma in the middle of its
-        luma, whatever the stream's tags say. One thread: the picture made is small, and decoding has threads of its own.
+        These are the BT.601 matrix, limited range except for grey and yuvj formats, and chroma centred on luma, whatever the
+        stream's tags say. One thread is used: the result is small, and decoding has its own threads.
         """
         rgb = self._reformatter.reformat(
             self._without_siting(picture),
@@ -77,7 +77,7 @@ class Scaler:
         return cast(NDArray[np.uint8], rgb.to_ndarray())
 
     def _without_siting(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The same pixels, its tag of where chroma lies removed: PyAV has no other way to, and libswscale goes by it."""
+        """Return the same pixels without the tag for chroma location, which libswscale respects; PyAV has no other way."""
         kind = picture.width, picture.height, picture.format.name
         if self._forgetting is None or self._forgetting[0] != kind:
             graph = Graph()
@@ -90,9 +90,9 @@ class Scaler:
 
 
 def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None = None) -> Pixels:
-    """The frame upright, resized and cropped: (H, W, 3) RGB on 0..255, uint8, or float32 for "float_bilinear".
+    """Return the frame upright, resized and cropped: RGB (H, W, 3) on 0..255, uint8, or float32 for "float_bilinear".
 
-    Several crops are (crops, H, W, 3). A `scaler` that is kept from frame to frame saves setting one up each time.
+    Several crops are (crops, H, W, 3). A `scaler` kept from frame to frame saves its setup.
 
     Raises VideoError if the frame's pixel format cannot be converted.
     """
@@ -112,7 +112,7 @@ def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None 
 
 
 def _swscale(frame: Frame, size: tuple[int, int], scaler: Scaler, how: Interpolation) -> NDArray[np.uint8]:
-    """Straight from the decoded pixel format to the small picture, which is then turned upright."""
+    """Convert from the decoded pixel format to the small RGB picture in one step, then turn it upright."""
     height, width = size[::-1] if frame.orientation.transpose else size
     return frame.orientation.turn(scaler.to_rgb(frame.picture, height, width, how))
 
@@ -126,7 +126,7 @@ def _area(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
 
 
 def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
-    """RGB bytes of full size as OpenCV's VideoCapture makes them, then torch's F.interpolate(mode="bilinear")."""
+    """Resize RGB bytes of full size, as OpenCV's VideoCapture returns them, like torch's F.interpolate(mode="bilinear")."""
     picture = frame.picture
     rgb = frame.orientation.turn(scaler.to_rgb(picture, picture.height, picture.width, Interpolation.BICUBIC))
     above, below, down = _taps(rgb.shape[0], size[0])
@@ -138,10 +138,10 @@ def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixe
 
 
 def _taps(length: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `wanted` samples the two of `length` that it lies between, and the share of the second.
+    """For each of `wanted` samples, return the two of `length` samples around it, and the weight of the second.
 
-    Pixel centres are aligned, edges repeated, neighbours skipped where the picture shrinks; source: align_corners=False of
-    torch.nn.functional.interpolate, in float32 as there.
+    Pixel centres are aligned, edges repeated, and samples in between ignored if the picture shrinks: align_corners=False of
+    torch.nn.functional.interpolate, in float32.
     """
     scale = np.float32(length) / np.float32(wanted)
     places = np.maximum(scale * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0))

@@ -1,7 +1,7 @@
-"""The process that decodes for `isolation.Decoder`: jobs come on standard input, answers go to a pipe.
+"""The worker process that decodes for `isolation.Decoder`: jobs arrive on standard input, answers go to a pipe.
 
-It ends with its standard input, so that it does not outlive its parent. An answer is a head and bytes, nothing that the
-parent would have to interpret.
+It ends with its standard input, so that it does not outlive its parent. An answer is a header and bytes, which the parent need
+not interpret.
 """
 
 import fcntl
@@ -23,16 +23,18 @@ import numpy as np
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
-from ig65m.video.clips import Tick, read_ticks
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.picture import View, read_picture
 from ig65m.video.reader import read_duration
+from ig65m.video.samples import Sample, read_samples
 from ig65m.video.sampling import Sampling
 
 
 class Job(NamedTuple):
-    """What to read. `folder` is the one that a relative source is in. With a view only that is wanted; with neither that nor
-    sampling, only the duration."""
+    """What to read: samples; or with `view`, one picture; or without `sampling` and `view`, the duration.
+
+    folder: where a relative source is looked up.
+    """
 
     folder: str | None
     source: Path | str
@@ -43,23 +45,23 @@ class Job(NamedTuple):
     view: View | None = None
 
 
-HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, bytes that follow
+HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow
 READY: Final = b"R"
-ALIVE: Final = b"A"  # frames come, though none to send
-TICK: Final = b"T"  # its pixels follow, if some clip shows it
-SAME: Final = b"S"  # a tick that shows what the last one showed
-LOST: Final = b"X"  # a tick that damage has cost
-TORN: Final = b"G"  # damage has cost a frame between the last tick and the next one
-LENGTH: Final = b"L"  # what the video says its end is
-PICTURE: Final = b"P"  # one picture: its SIZE and RGB bytes follow
+ALIVE: Final = b"A"  # frames are decoded, but none needs to be sent
+SAMPLE: Final = b"T"  # a sample; its pixels follow if a clip contains it
+SAME: Final = b"S"  # a sample with the pixels of the last one
+LOST: Final = b"X"  # a sample lost to damage
+TORN: Final = b"G"  # a frame between the last sample and the next one is lost
+LENGTH: Final = b"L"  # duration from the header
+PICTURE: Final = b"P"  # one picture: SIZE and RGB bytes follow
 SIZE: Final = struct.Struct("<II")  # height, width
-END: Final = b"E"  # of the video; if there was an error, it follows as JSON
-WORDS: Final = 100_000  # bytes of an error, at most: its message, and some fifty for each gap
+END: Final = b"E"  # end of the video; an error follows as JSON
+WORDS: Final = 100_000  # most bytes of an error: its message, and some fifty for each gap
 _ALIVE_EVERY = 0.5  # seconds
 
 
 class _Answers:
-    """The worker's end: what it says."""
+    """Writes the answers."""
 
     def __init__(self, number: int) -> None:
         self.file = os.fdopen(number, "wb")
@@ -72,16 +74,18 @@ class _Answers:
         self.file.flush()
         self.said = time.monotonic()
 
-    def tick(self, tick: Tick) -> None:
-        if tick.lost_before:
-            self.send(TORN, tick.time, tick.time)
-        if tick.lost:
-            self.send(LOST, tick.time, tick.end)
-        elif tick.pixels is not None and tick.pixels is self.pixels:
-            self.send(SAME, tick.time, tick.end)
+    def sample(self, sample: Sample) -> None:
+        if sample.lost_before:
+            self.send(TORN, sample.time, sample.time)
+        if sample.lost:
+            self.send(LOST, sample.time, sample.end)
+        elif sample.pixels is not None and sample.pixels is self.pixels:
+            self.send(SAME, sample.time, sample.end)
         else:
-            self.send(TICK, tick.time, tick.end, b"" if tick.pixels is None else tick.pixels.reshape(-1).view(np.uint8).data)
-            self.pixels = tick.pixels
+            self.send(
+                SAMPLE, sample.time, sample.end, b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
+            )
+            self.pixels = sample.pixels
 
     def alive(self, frame: Frame | LostFrame) -> None:
         if time.monotonic() - self.said > _ALIVE_EVERY:
@@ -96,7 +100,7 @@ class _Answers:
 def _decode(job: Job, answers: _Answers) -> None:
     folder, name, sampling, preprocessing, image_fps, limits, view = job
     answers.pixels = None
-    more = f"{limits.memory / (1 << 30):.3g} GiB of memory; allow more with --max-memory"
+    more = f"{limits.memory / (1 << 30):.3g} GiB of memory; raise --max-memory to allow more"
     try:
         if folder is not None:
             os.chdir(folder)
@@ -106,12 +110,14 @@ def _decode(job: Job, answers: _Answers) -> None:
         elif sampling is None or preprocessing is None:
             answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
         else:
-            for tick in read_ticks(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
-                answers.tick(tick)
+            for sample in read_samples(
+                name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive
+            ):
+                answers.sample(sample)
     except UsageError as error:
         answers.end(str(error), usage=True)
     except VideoError as error:
-        # FFmpeg's decoders call want of memory by other names too.
+        # FFmpeg's decoders report lack of memory under other names too.
         starved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory / 2
         hint = f"; perhaps it needs more than {more}" if starved else ""
         answers.end(f"{error}{hint}", error=error, worn=starved)
@@ -121,19 +127,19 @@ def _decode(job: Job, answers: _Answers) -> None:
         raise
     except OSError as error:
         answers.end(f"{name}: cannot be read ({error})")
-    except Exception as error:  # a fault of the program costs this video only; decoding in-process shows where it is
+    except Exception as error:  # a bug costs this video only; decoding in-process shows its traceback
         what = f"{type(error).__name__}: {error}"
-        answers.end(f"{name}: a fault of the program, please report it ({what}); --debug --in-process shows where", worn=True)
+        answers.end(f"{name}: a bug in ig65m, please report it ({what}); --debug --in-process shows its traceback", worn=True)
     else:
         answers.send(END)
-    gc.collect()  # PyAV's containers and streams refer to each other, and hold on to pictures
+    gc.collect()  # PyAV's containers and streams form reference cycles that hold pictures
 
 
 def _listen(jobs: "queue.SimpleQueue[Job]") -> None:
     with suppress(EOFError):
         while True:
             jobs.put(pickle.load(sys.stdin.buffer))
-    os._exit(0)  # the parent is done, or is no more
+    os._exit(0)  # the parent has finished or ended
 
 
 def _limit(what: int, most: int) -> None:
@@ -143,12 +149,12 @@ def _limit(what: int, most: int) -> None:
 
 
 def main() -> None:
-    """The worker process: `worker.py ANSWERS MEMORY`, a file descriptor and the limit in bytes."""
+    """The worker process: `worker.py ANSWERS MEMORY`, a file descriptor and the memory limit in bytes."""
     answers, memory = _Answers(int(sys.argv[1])), int(sys.argv[2])
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, WORDS)  # it writes no files but its complaints
+    _limit(resource.RLIMIT_FSIZE, WORDS)  # it writes no files except its log
     _limit(resource.RLIMIT_DATA, memory)
-    with suppress(OSError):  # less room in the pipe is only slower
+    with suppress(OSError):  # a smaller pipe is only slower
         fcntl.fcntl(answers.file, fcntl.F_SETPIPE_SZ, 1 << 20)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()

@@ -1,1 +1,1 @@
-"""The models: cards, labels, weights, and how they are downloaded and loaded."""
+"""The models: cards, labels, weights, download and loading."""

@@ -1,4 +1,4 @@
-"""What a network costs: by arithmetic on its spec, which takes less time than to load PyTorch."""
+"""Parameters and multiply-adds of a network, computed from its spec without PyTorch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,30 +6,29 @@ from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
+from ig65m.models.card import Card
 from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, C3DSpec, Convolution, ResNetSpec, Spec, middle_channels
-from ig65m.zoo.cards import Card
 from ig65m.zoo.published import MODELS_MD
 
-VMZ_CLASSES = 400  # whatever the checkpoint's own
+VMZ_CLASSES = 400  # classes in VMZ's counts, whatever the checkpoint has
 
 
 @dataclass(frozen=True)
 class Cost:
-    """How large a network is, and how many multiply-adds its convolutions and last layer do for one clip.
+    """Size of a network, and multiply-adds of its convolutions and last layer for one clip.
 
-    `parameters` are all trainable numbers, `multiply_adds` those of a clip of the card's crop. As VMZ's tables count:
-    `vmz_parameters` without batch norms and biases, `vmz_multiply_adds` at the full short edge for the networks that VMZ
-    tested fully convolutionally, both with a last layer of 400 classes.
+    The VMZ counts follow VMZ's tables: with a last layer of 400 classes; parameters without batch norms and biases;
+    multiply-adds at the full shorter edge for networks that VMZ tested fully convolutionally.
     """
 
-    parameters: int
-    multiply_adds: int
+    parameters: int  # all trainable numbers
+    multiply_adds: int  # for a clip of the card's crop
     vmz_parameters: int
     vmz_multiply_adds: int
 
 
 class _Layer(NamedTuple):
-    """A convolution, with the batch norm behind it: its weights, the places of its output, the channels there."""
+    """A convolution and its batch norm: weights, output positions, output channels."""
 
     weights: int
     places: int
@@ -40,13 +39,13 @@ _Size = tuple[int, int, int]  # frames, height, width
 
 
 def cost(card: Card) -> Cost:
-    """Count a card's network; a card without a clip length is counted at 8 frames."""
+    """Count a card's network, at 8 frames if the card has no clip length."""
     spec, crop = card.spec, card.preprocessing.crop
     size = (card.frames or 8, *crop)
     layers = list(_layers(spec, size))
     weights, biases = sum(layer.weights for layer in layers), 2 * sum(layer.outputs for layer in layers)
     if isinstance(spec, C3DSpec):
-        biases += sum(layer.outputs for layer in layers)  # of the convolutions themselves
+        biases += sum(layer.outputs for layer in layers)  # of the convolutions alone
     head, head_biases = _head(spec, spec.classes)
     vmz_head, _ = _head(spec, VMZ_CLASSES)
 
@@ -69,7 +68,7 @@ def _multiply_adds(layers: Iterator[_Layer] | list[_Layer]) -> int:
 
 
 def _head(spec: Spec, classes: int) -> tuple[int, int]:
-    """Weights of what follows the last convolution, and its other trainable numbers."""
+    """Return the weights of all layers after the last convolution, and their other parameters."""
     widths = [spec.feature_width, classes]
     if isinstance(spec, C3DSpec):
         widths = [spec.group_widths[-1][-1] * 3 * 3, spec.feature_width, spec.feature_width, classes]
@@ -128,7 +127,7 @@ def _resnet(spec: ResNetSpec, size: _Size) -> Iterator[_Layer]:
 def _convolution(
     kind: Convolution, inputs: int, outputs: int, size: _Size, time: int, space: int, middle: int | None = None
 ) -> Iterator[_Layer]:
-    """What a 3x3x3 convolution with strides in time and space is made of."""
+    """Yield the convolutions that make up a 3x3x3 convolution with these strides."""
     out = _strided(size, time, space)
     match kind:
         case "2plus1d":
@@ -147,6 +146,6 @@ def _convolution(
 
 
 def _strided(size: _Size, time: int, space: int) -> _Size:
-    """The size behind a stride, of what is padded so that stride 1 keeps it."""
+    """Return the size after a stride, for padding that keeps the size at stride 1."""
     frames, height, width = size
     return -(-frames // time), -(-height // space), -(-width // space)

@@ -1,4 +1,4 @@
-"""A network that the caller hands over, perhaps wrapped or with another last layer, made to agree with its card."""
+"""Accepts a network from the caller, which may be wrapped or have another last layer."""
 
 import copy
 from dataclasses import replace
@@ -8,35 +8,31 @@ from torch import nn
 
 from ig65m.errors import ModelError
 from ig65m.models.c3d import C3D
+from ig65m.models.card import Card
 from ig65m.models.network import Network
 from ig65m.models.resnet import ResNet
-from ig65m.zoo.cards import Card
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 
 
 def as_network(model: object) -> Network:
-    """The network itself, without `torch.compile`, `DataParallel` or `DistributedDataParallel` around it.
+    """Return the network without `torch.compile`, `DataParallel` or `DistributedDataParallel` around it.
 
-    The network decides how many classes there are: where its `fc` was replaced by a Linear with another number of outputs, the
-    result is a shallow copy whose spec and card have that number, and no labels.
+    If its `fc` was replaced by a Linear with another number of outputs, the result is a shallow copy whose spec and card have
+    that number of classes, and no labels.
 
-    Raises ModelError for anything that is no network of `ig65m.load_model`, and for one whose last layer is no plain Linear
-    of the right width, whose weights are not float32 or have no values, or which is in training mode.
+    Raises ModelError if it is not a network of `ig65m.load_model`, its last layer is not a plain Linear of the right width,
+    its weights are not float32 or are on the meta device, or it is in training mode.
     """
     module = model
     while isinstance(module, nn.Module) and type(module).__name__ in _WRAPPERS:
         module = module.get_submodule(_WRAPPERS[type(module).__name__])
     if not isinstance(module, ResNet | C3D):
-        raise ModelError(
-            f"a model is a name (`ig65m models`), a model file, or a network of ig65m.load_model; got {type(module).__name__}"
-        )
+        raise ModelError(f"expected a model's name, a model file or a network of ig65m.load_model, got {type(module).__name__}")
     network: Network = module
-    card: Card | None = network.card
-    if card is None:
-        raise ModelError("this network has no card, which says how to feed it; take one that ig65m.load_model gave")
+    card = network.card
     if network.training:
-        raise ModelError(f"{card.name} is in training mode, where results depend on the batch; call its eval() first")
+        raise ModelError(f"{card.name} is in training mode, in which results depend on the batch; call its eval() first")
     _check_weights(network, card)
     if network.quantization is not None:
         return network
@@ -52,24 +48,22 @@ def as_network(model: object) -> Network:
 def _check_weights(network: Network, card: Card) -> None:
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
-            raise ModelError(
-                f"{name} of {card.name} has no values (it is on the meta device); load the network's weights first"
-            )
+            raise ModelError(f"{name} of {card.name} is on the meta device; load the network's weights first")
         if parameter.dtype != torch.float32:
             kind = str(parameter.dtype).removeprefix("torch.")
             raise ModelError(
-                f"{name} of {card.name} is {kind}, expected float32; call the network's float(), and say how to compute with "
-                "precision=, such as 'bf16'"
+                f"{name} of {card.name} is {kind}, expected float32; call the network's float(), and choose the "
+                "precision of the arithmetic with precision=, such as 'bf16'"
             )
 
 
 def _classes(network: Network, card: Card) -> int:
-    """How many the last layer tells apart. Raises ModelError if it is none that can be read."""
+    """Return the number of classes of the last layer. Raises ModelError for an unexpected layer."""
     head = getattr(network, "fc", None)
     width = network.fc7.out_features if isinstance(network, C3D) else network.spec.feature_width
     if head is None or isinstance(head, nn.Identity):
         if isinstance(network, C3D) or network.spec.multi_label:
-            raise ModelError(f"the last layer of {card.name} was taken off; expected nn.Linear({width}, number of classes)")
+            raise ModelError(f"the last layer of {card.name} was removed; expected nn.Linear({width}, number of classes)")
         return 0
     if type(head) is not nn.Linear or head.bias is None:
         what = "a Linear without bias" if isinstance(head, nn.Linear) else type(head).__name__

@@ -1,4 +1,4 @@
-"""One file from one URL or folder: resumed, bounded, verified on the disk, and only then given its name."""
+"""Downloads one file: resumed, bounded, verified on the disk, and only then renamed."""
 
 import errno
 import hashlib
@@ -20,10 +20,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from ig65m.errors import DownloadError
 from ig65m.zoo.http import Trouble, answer, blocks, refusal
 
-MOST = 2 << 30  # bytes; four times VMZ's largest file
-TRIES = 4  # failures in a row without headway
+MOST = 2 << 30  # largest download in bytes; four times VMZ's largest file
+TRIES = 4  # failures in a row without progress
 HEADWAY = 1 << 20  # bytes
-PAUSE = 0.5  # seconds before the second try, doubled before each that follows
+PAUSE = 0.5  # seconds before the second try, doubled for each further one
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PAGE = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
@@ -32,53 +32,53 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 @dataclass
 class _Job:
-    """One download: what is wanted, and how far it is."""
+    """State of one download."""
 
     source: str | Path
-    part: Path  # what has come so far
+    part: Path  # bytes received so far
     sha256: str | None
     timeout: float
     most: int
     show: Callable[[int, int | None], None]
-    total: int | None = None  # bytes of the whole file, as the last answer says
-    etag: str | None = None  # the version that the part is of, if the server told this process
-    page: bool = False  # the server called it a web page
-    resumed: bool = False  # the part is of more than one answer
-    whole: bool = False  # ask for no ranges
+    total: int | None = None  # size of the whole file, by the last response
+    etag: str | None = None  # version of the part, if the server sent one in this process
+    page: bool = False  # the server declared a web page
+    resumed: bool = False  # the part comes from several responses
+    whole: bool = False  # do not request ranges
 
 
 def part_of(path: Path) -> Path:
-    """Where a download lies until it is verified; the next attempt goes on from there."""
+    """Path of an incomplete download; the next attempt resumes it."""
     return path.with_name(f"{path.name}.part")
 
 
 def fetch(
     source: str | Path, path: Path, sha256: str | None, *, timeout: float, progress: bool = False, most: int = MOST
 ) -> str:
-    """Bring a URL, or a file, to `path`, which comes to be only once all of it is on the disk and verified; its sha256.
+    """Download a URL, or copy a file, to `path`, and return its sha256. `path` appears only once it is complete and verified.
 
-    `sha256` is the expected digest, or its first digits, or None if nothing is known. `timeout` is in seconds without a
-    byte, or with fewer than 1 KiB a second. `most` is the longest file that is taken, in bytes. `progress` shows a bar on
-    stderr. The caller holds a lock on `path`.
+    `sha256` is the expected digest, its first digits, or None. `timeout` is in seconds without a byte, or with fewer than 1
+    KiB a second. `most` is the largest accepted size in bytes. `progress` shows a bar on stderr. The caller holds a lock on
+    `path`.
 
-    Raises DownloadError; then nothing new stands at `path`. What came stays in `part_of(path)` if it can be gone on from.
+    Raises DownloadError; `path` is unchanged then. The bytes received stay in `part_of(path)` if they can be resumed.
     """
     with _bar(path.name, progress) as show:
         job = _Job(source, part_of(path), sha256, timeout, most, show)
         try:
             return _brought(job, path)
         except Trouble as trouble:
-            kept = "; what came until then is kept, and the next attempt goes on from there" if _left(job.part) else ""
-            raise DownloadError(f"{source} cannot be fetched: {trouble}{kept}") from None
+            kept = "; the bytes received are kept, and the next attempt resumes them" if _left(job.part) else ""
+            raise DownloadError(f"{source} cannot be downloaded: {trouble}{kept}") from None
         except OSError as error:
             raise _disk_error(error, job) from None
 
 
 def _brought(job: _Job, path: Path) -> str:
-    if job.sha256 is None:  # nothing would tell a part of another version, or one that a power cut left with holes
+    if job.sha256 is None:  # a part of another version, or with holes after a power cut, could not be recognised
         job.part.unlink(missing_ok=True)
     digest = _complete(job)
-    if job.resumed and _fault(job, digest):  # the file changed between two answers, or the part was of something else
+    if job.resumed and _fault(job, digest):  # the file changed between two responses, or the part belongs to another file
         job.part.unlink()
         job.whole = True
         digest = _complete(job)
@@ -91,7 +91,7 @@ def _brought(job: _Job, path: Path) -> str:
 
 
 def _complete(job: _Job) -> str:
-    """Have the part whole, in as many answers as it takes; its sha256."""
+    """Complete the part, in as many responses as it takes; returns its sha256."""
     if isinstance(job.source, Path):
         _copy(job, job.source)
     else:
@@ -105,7 +105,7 @@ def _copy(job: _Job, source: Path) -> None:
     try:
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise Trouble("it is no file")
+            raise Trouble("it is not a file")
         file = source.open("rb")
     except OSError as error:
         raise Trouble(error.strerror or str(error)) from None
@@ -124,18 +124,18 @@ def _download(job: _Job, url: str) -> None:
             size = _size(job.part)
             if not trouble.retry:
                 raise
-            if size >= furthest + HEADWAY:  # of the best so far: a server that always breaks off at one place ends this
+            if size >= furthest + HEADWAY:  # more than ever before: a server that always fails at the same byte ends this
                 furthest, tries = size, 0
             elif trouble.stalled or tries + 1 == TRIES:
                 raise
             time.sleep(max(trouble.wait, PAUSE * 2**tries))
             tries += 1
             if tries + 1 == TRIES:
-                job.whole = True  # perhaps it is ranges that the server does not bear
+                job.whole = True  # perhaps the server does not support ranges
 
 
 def _request(job: _Job, url: str) -> None:
-    """One request, for what is missing of the part or for all of it. Raises Trouble; what came until then stays."""
+    """Make one request, for what is missing or for everything. Raises Trouble; the bytes received stay."""
     start = 0 if job.whole or (job.sha256 is None and job.etag is None) else _size(job.part)
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -144,32 +144,32 @@ def _request(job: _Job, url: str) -> None:
             headers["If-Range"] = job.etag
     with answer(url, headers, job.timeout) as response:
         if start and response.status == 416 and job.sha256 is not None:
-            job.resumed = True  # the part is as long as the file, or longer: its digest tells whether it is the file
+            job.resumed = True  # the part is as long as the file, or longer: its digest decides
             return
         if response.status not in ((200, 206) if start else (200,)):
             trouble = refusal(response)
             raise trouble if trouble.retry or not start else _no_ranges(job, str(trouble))
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise Trouble(f"it sends the file in the encoding {encoding!a}, which was not asked for", retry=False)
+            raise Trouble(f"unexpected content encoding {encoding!a}", retry=False)
         total = response.length
         if response.status == 206:
             total = _total(job, response, start)
         else:
             start = 0
             etag = response.headers.get("ETag", "")
-            job.etag = etag if etag.startswith('"') else None  # others (W/"...") promise no equal bytes
+            job.etag = etag if etag.startswith('"') else None  # weak ETags (W/"...") do not promise equal bytes
             job.page = response.headers.get_content_type() in ("text/html", "application/xhtml+xml", "application/json")
             if total is None and job.sha256 is None and not response.chunked:
-                raise Trouble("it tells neither length nor sha256, so a cut file would pass for a whole one", retry=False)
+                raise Trouble("neither length nor sha256 is known, so a truncated file could not be recognised", retry=False)
         job.resumed = start > 0
         size = _append(job, start, total, blocks(response))
     if total is not None and size < total:
-        raise Trouble(f"it ended after {size} of {total} bytes")
+        raise Trouble(f"the response ended after {size} of {total} bytes")
 
 
 def _total(job: _Job, response: HTTPResponse, start: int) -> int:
-    """Bytes of the whole file, out of an answer that goes on from `start`. Raises Trouble if it is of something else."""
+    """Return the size of the whole file, from a response that resumes at `start`. Raises Trouble if it does not fit."""
     said = response.headers.get("Content-Range", "")
     match = _RANGE.fullmatch(said.strip())
     first, last = (int(match[1]), int(match[2])) if match else (-1, -1)
@@ -178,7 +178,7 @@ def _total(job: _Job, response: HTTPResponse, start: int) -> int:
     same_version = job.etag is None or etag is None or etag == job.etag
     total = int(match[3]) if match and match[3] != "*" else last + 1
     if first != start or not start <= last < total or not length_fits or not same_version:
-        raise _no_ranges(job, f"asked to go on from byte {start}, it sent {said!a}")
+        raise _no_ranges(job, f"requested bytes from {start} on, got {said!a}")
     return total
 
 
@@ -188,12 +188,12 @@ def _no_ranges(job: _Job, reason: str) -> Trouble:
 
 
 def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -> int:
-    """Write the part from byte `start` on; its new size. Raises Trouble if it is or becomes too long, OSError."""
+    """Write the part from byte `start` on; returns its new size. Raises Trouble if it is too long, OSError."""
     job.total = total
     most = job.most if total is None else total
     if most > job.most:
         job.part.unlink(missing_ok=True)
-        raise Trouble(f"it has {total} bytes, more than the {job.most} that are taken", retry=False)
+        raise Trouble(f"it has {total} bytes, more than the limit of {job.most}", retry=False)
     size = start
     with _opened(job.part, start) as out:
         if most - start > shutil.disk_usage(job.part.parent).free and total is not None:
@@ -202,7 +202,7 @@ def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -
             size += len(chunk)
             if size > most:
                 job.part.unlink()
-                raise Trouble(f"it does not end after {most} bytes", retry=False)
+                raise Trouble(f"it exceeds {most} bytes", retry=False)
             out.write(chunk)
             job.show(size, total)
     return size
@@ -216,7 +216,7 @@ def _opened(part: Path, start: int) -> BinaryIO:
 
 
 def _size(part: Path) -> int:
-    """Bytes of the part, 0 if there is none; removes what is no file of ours to write to, such as a link."""
+    """Return the size of the part, 0 if there is none; remove anything that is not a regular file, such as a link."""
     try:
         status = part.lstat()
     except FileNotFoundError:
@@ -232,7 +232,7 @@ def _left(part: Path) -> bool:
 
 
 def _fault(job: _Job, digest: str) -> str | None:
-    """What is wrong with bytes that all came; None if they are right, or if nothing is known that they contradict."""
+    """Return what is wrong with the received file; None if nothing is known to be wrong."""
     if job.sha256 is not None and digest.startswith(job.sha256):
         return None
     with job.part.open("rb") as file:
@@ -246,26 +246,26 @@ def _fault(job: _Job, digest: str) -> str | None:
     else:
         return None
     expected = "" if job.sha256 is None else f", expected {job.sha256}"
-    return f"it gave {came} with sha256 {digest[: len(job.sha256 or digest)]}{expected}; it was not kept"
+    return f"got {came} with sha256 {digest[: len(job.sha256 or digest)]}{expected}; it was deleted"
 
 
 def _disk_error(error: OSError, job: _Job) -> DownloadError:
     folder = job.part.parent
     if error.errno not in _FULL:
         reason = error.strerror or str(error)
-        return DownloadError(f"cannot write {job.part} ({reason}); set IG65M_CACHE to a folder that can be written")
+        return DownloadError(f"cannot write {job.part} ({reason}); set IG65M_CACHE to a writable folder")
     with suppress(OSError):
-        job.part.unlink(missing_ok=True)  # a full disk harms whatever else runs there more than another download does
+        job.part.unlink(missing_ok=True)  # on a full disk, the part would harm other programs more than another download costs
     needed = f"{job.total / 1e6:.1f} MB are" if job.total is not None else "more is"
     free = shutil.disk_usage(folder).free / 1e6
     return DownloadError(
-        f"no room in {folder} ({error.strerror}): {needed} needed for {job.source}, {free:.1f} MB are free; make room, or set "
+        f"no space in {folder} ({error.strerror}): {needed} needed for {job.source}, {free:.1f} MB are free; free some, or set "
         "IG65M_CACHE to a folder on another disk"
     )
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name survive a power cut, on file systems that can do that."""
+    """Make the new name durable, if the file system supports that."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     with suppress(OSError):
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Published weights: which file, where it comes from, where it is kept, and the digest that it is held to."""
+"""Published weights: finds, downloads, verifies and caches them."""
 
 import hashlib
 import math
@@ -15,43 +15,38 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock, Timeout
 
 from ig65m.atomic import finished_file
+from ig65m.cache import cache_folder
 from ig65m.errors import DownloadError, ModelError, UsageError
-from ig65m.zoo.cards import EMBEDDED, Card
+from ig65m.models.card import Card
+from ig65m.zoo.cards import EMBEDDED
 from ig65m.zoo.download import fetch, part_of
 
 _TIMEOUT = 30.0  # seconds that a server may be silent
-_PATIENCE = 300.0  # seconds that the download of another process may stand still while we wait for it
+_PATIENCE = 300.0  # seconds without progress of another process's download
 _SHA256 = 64  # digits
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: $IG65M_CACHE, else ig65m below $XDG_CACHE_HOME or ~/.cache."""
-    if chosen := os.environ.get("IG65M_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ig65m"
-
-
 def weights_file(card: Card, *, progress: bool | None = None) -> Path:
-    """The local file of a card's weights: from the package, from the cache, or fetched into it; verified each time.
+    """Return the local file of a card's weights: from the package, from the cache, or downloaded; verified each time.
 
-    It is held to the digits of the sha256 that were published, and to all 64 that it had when this cache first had it.
-    `progress` shows a bar on stderr; None: if that is a terminal. $IG65M_MIRROR, a URL or a folder, replaces the folder
-    part of the card's URL; $IG65M_OFFLINE forbids the network; $IG65M_TIMEOUT is how many seconds a server may be silent.
+    The file must match the published digits of its sha256, and the full sha256 that it had when it first entered this cache.
+    `progress` shows a bar on stderr; None: if stderr is a terminal. $IG65M_MIRROR, a URL or a folder, replaces the folder part
+    of the card's URL. $IG65M_OFFLINE forbids downloads. $IG65M_TIMEOUT is the number of seconds that a server may be silent.
 
-    Raises DownloadError if the file cannot be had, or is not the published one; UsageError for a timeout that is none.
+    Raises DownloadError if the file cannot be downloaded or is not the published one; UsageError for an invalid timeout.
     """
     if card.embedded:
         return Path(str(resources.files("ig65m.zoo").joinpath("weights", f"{card.name}.safetensors")))
     name = unquote(urlsplit(card.url or "").path.rpartition("/")[2])
     if not card.url or not name:
-        raise ModelError(f"{card.name} has no published file; convert it from VMZ's and give the file's path")
+        raise ModelError(f"{card.name} has no published file; convert VMZ's checkpoint and give that file")
     path = cache_folder() / name.replace("/", "_")
     try:
         expected, by = _expected(card, path)
         if path.is_file():
             digest = file_sha256(path)
         elif path.exists():
-            raise DownloadError(f"{path} is no file; remove it and try again")
+            raise DownloadError(f"{path} is not a file; remove it and try again")
         else:
             digest = _fetched(card.url, path, expected, by, sys.stderr.isatty() if progress is None else progress)
     except DownloadError:
@@ -72,12 +67,12 @@ def file_sha256(path: Path) -> str:
 
 
 def _fetched(url: str, path: Path, expected: str, by: str, progress: bool) -> str:
-    """Bring the file to `path`, or wait until another process has; its sha256."""
+    """Download the file, or wait until another process has; returns its sha256."""
     source = _source(url, path)
     timeout = _timeout()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
-        if path.is_file():  # another process fetched it meanwhile
+        if path.is_file():  # another process has downloaded it meanwhile
             return file_sha256(path)
         try:
             return fetch(source, path, expected or None, timeout=timeout, progress=progress)
@@ -86,17 +81,17 @@ def _fetched(url: str, path: Path, expected: str, by: str, progress: bool) -> st
 
 
 def _source(url: str, path: Path) -> str | Path:
-    """Where to fetch from: the card's URL, or the file of that name at the mirror."""
+    """Return the source: the card's URL, or the file of that name at the mirror."""
     mirror = os.environ.get("IG65M_MIRROR", "").strip()
     name = urlsplit(url).path.rpartition("/")[2]
     if mirror and (folder := Path(mirror).expanduser()).is_dir():
         return folder / unquote(name)
     if mirror:
         url = f"{mirror.rstrip('/')}/{name}"
-    if "@" in url.partition("//")[2].partition("/")[0]:  # not shown: it may hold a password
-        raise DownloadError(f"the URL for {name} names a user, which is not supported; take it out of IG65M_MIRROR")
+    if "@" in url.partition("//")[2].partition("/")[0]:  # not shown: it may contain a password
+        raise DownloadError(f"the URL for {name} contains a user name, which is not supported; remove it from IG65M_MIRROR")
     if not url.startswith(("http://", "https://")):
-        raise DownloadError(f"{url} is neither http:// nor https:// nor in a folder that exists; look at IG65M_MIRROR")
+        raise DownloadError(f"{url} is neither a http(s) URL nor in an existing folder; check IG65M_MIRROR")
     if os.environ.get("IG65M_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off"):
         raise DownloadError(f"{url} is not in the cache and IG65M_OFFLINE is set. {_instead(path)}")
     return url
@@ -109,16 +104,16 @@ def _timeout() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 86400:
-        raise UsageError(f"IG65M_TIMEOUT must be seconds, more than 0 and at most 86400, got {text!r}")
+        raise UsageError(f"IG65M_TIMEOUT must be a number of seconds, above 0 and at most 86400, got {text!r}")
     return seconds
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time fetch `path`. Raises DownloadError if another holds the lock and does nothing."""
+    """Let one process at a time download `path`. Raises DownloadError if another holds the lock without progress."""
     lock = path.with_name(f"{path.name}.lock")
     held = FileLock(lock)
-    waited_at: int | None = None  # size of the other's part when we began to wait
+    waited_at: int | None = None  # size of the other process's part
     while True:
         try:
             held.acquire(timeout=0 if waited_at is None else _PATIENCE)
@@ -130,13 +125,13 @@ def _locked(path: Path) -> Iterator[None]:
                 size = part_of(path).stat().st_size
             if waited_at == size:
                 raise DownloadError(
-                    f"{holder} holds {lock} and has fetched nothing for {_PATIENCE:g} s; end it and try again"
+                    f"{holder} holds {lock}, but has downloaded nothing for {_PATIENCE:g} s; end it and try again"
                 ) from None
             if waited_at is None:
-                print(f"ig65m: waiting for {holder}, which is fetching {path.name}", file=sys.stderr)
+                print(f"ig65m: waiting for {holder}, which is downloading {path.name}", file=sys.stderr)
             waited_at = size
     try:
-        with suppress(OSError):  # a full disk is met, and told of, where the weights are written
+        with suppress(OSError):  # a full disk is reported where the weights are written
             lock.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
         yield
     finally:
@@ -151,14 +146,14 @@ def _holder(lock: Path) -> str:
 
 
 def _pin_file(path: Path) -> Path:
-    """Beside the weights, as `sha256sum --check` reads it: the digest that they had when this cache first had them."""
+    """Path of the digest that the weights had when this cache first had them, as `sha256sum --check` reads it."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def _expected(card: Card, path: Path) -> tuple[str, str]:
-    """All that is known of the digest: published in full, else pinned, else the digits published, perhaps none.
+    """Return the known digits of the digest: all 64 if published or pinned, else the published ones, perhaps none.
 
-    The second string is what to say of a file that differs from its pin, empty where there is none.
+    The second value describes a pin for the message about a file that differs from it; it is empty without a pin.
     """
     published = (card.sha256 or "").lower()
     pin = _pin_file(path)
@@ -166,9 +161,9 @@ def _expected(card: Card, path: Path) -> tuple[str, str]:
         return published, ""
     pinned = pin.read_text("utf-8", errors="replace").partition(" ")[0].strip()
     if not re.fullmatch(r"[0-9a-f]{64}", pinned):
-        raise DownloadError(f"{pin} holds no sha256 of 64 digits; remove it to have {path.name} pinned anew")
+        raise DownloadError(f"{pin} has no sha256 of 64 digits; remove it to pin {path.name} again")
     if not pinned.startswith(published):
-        raise DownloadError(f"{pin} says {pinned}, but what was published begins {published}; remove it and {path}")
+        raise DownloadError(f"{pin} has {pinned}, but the published digest starts with {published}; remove it and {path}")
     return pinned, f" (pinned in {pin} at first use; remove that too to accept another file)"
 
 
@@ -178,10 +173,10 @@ def _pin(path: Path, digest: str, *, published: str) -> None:
         with finished_file(pin) as temporary:
             temporary.write_text(f"{digest}  {path.name}\n", "utf-8")
     except OSError:
-        return  # a cache that is only read is looked after by whoever fills it
+        return  # a read-only cache is maintained by somebody else
     known = f"of which {len(published)} digits are" if published else "which is not"
-    print(f"ig65m: {path.name} has the sha256 {digest}, {known} published; from now on {pin} holds it to that", file=sys.stderr)
+    print(f"ig65m: {path.name} has the sha256 {digest}, {known} published; it is now pinned in {pin}", file=sys.stderr)
 
 
 def _instead(path: Path) -> str:
-    return f"Bring the file to {path} from elsewhere, or use the embedded model {EMBEDDED}, which needs no download"
+    return f"Copy the file to {path}, or use the embedded model {EMBEDDED}, which needs no download"

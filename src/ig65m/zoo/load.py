@@ -1,4 +1,4 @@
-"""A model's name or file -> the network, in eval mode, with its card."""
+"""Loads a network by name or from a file, with its card."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,21 +12,22 @@ from ig65m.checkpoints.fit import build
 from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError, check_choice
+from ig65m.models.card import MMACTION2, Card, name_from
 from ig65m.models.network import Network
 from ig65m.models.spec import BUILDERS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
-from ig65m.zoo.cards import CARDS, MMACTION2, Card, card_for, find_card, name_from
+from ig65m.zoo.cards import CARDS, card_for, find_card
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
 from ig65m.zoo.quantized import is_quantized, quantized_network, quantized_tensors
 
-SHARED = ("r2plus1d", "r3d", "mc3")  # architectures that torchvision has too, of 18 layers
+SHARED = ("r2plus1d", "r3d", "mc3")  # architectures with 18 layers that torchvision has too
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a model file holds: tensors by our keys, its card if it has one, and how the file calls things.
+    """Contents of a model file: tensors by state-dict key, and a card if it has one.
 
-    `layout` says whose names they were; "videoresnet" is ours and torchvision's.
+    layout: naming scheme of the file; "videoresnet" is ours and torchvision's. called: names of the tensors in the file.
     """
 
     tensors: dict[str, Tensor]
@@ -64,22 +65,37 @@ _READERS: dict[str, Callable[[Path], _Contents]] = {
 def load_model(
     model: str | Path, *, progress: bool | None = None, pool1: bool | None = None, origin: Builder | None = None
 ) -> Network:
-    """A network with weights, in eval mode; `model.card` says what it is.
+    """Load a network with its weights, in eval mode; `model.card` describes it.
 
-    `model` is a name (`ig65m.list_models()`) or a file: .safetensors or .pth of ours, a .pth in the layout of
-    torchvision's VideoResNet or of mmaction2's CSN networks, a .pkl of VMZ. Files without a card of their own get one that
-    says what their tensors tell; their clip length and labels stay unknown, unless the file is one of the published. Of such
-    files `pool1` says whether the network has that pooling (None: CSN networks have it, the others not), and `origin` whose
-    weights they are where that is not sure: "vmz" or "torchvision" of an 18-layer VideoResNet, "vmz" or "mmaction2" of a
-    file in mmaction2's layout, which are a port of VMZ's or its own and were trained with another mean and deviation.
+    Args:
+        model: A name of `ig65m.list_models()`, or a file: .safetensors or .pth of ig65m; .pth with the names of torchvision's
+            VideoResNet or of mmaction2's CSN; .pkl of VMZ. A file without a card gets one from its tensors; clip length and
+            labels stay unknown, unless it is a published file.
+        progress: Whether to show a download bar on stderr. Default: if stderr is a terminal.
+        pool1: Whether the network of a file without a card has a max pooling after the stem. Default: only CSN has.
+        origin: Who trained the weights of an ambiguous file without a card: "vmz" or "torchvision" for an 18-layer VideoResNet,
+            "vmz" or "mmaction2" for mmaction2's names.
 
-    Raises ModelError (no such name), CheckpointError (the file is not such a model, or could be two), DownloadError,
-    FileNotFoundError.
+    Returns:
+        An `nn.Module`: `model(x)` maps normalised clips (N, 3, T, H, W) float32 to logits (N, classes).
+
+    Raises:
+        ModelError: There is no such model.
+        CheckpointError: The file is damaged, unsafe, not a network, or ambiguous.
+        DownloadError: The weights cannot be downloaded.
+        FileNotFoundError: The file does not exist.
+
+    Example:
+        >>> model = ig65m.load_model("r2plus1d_10_camera_motion")
+        >>> model(torch.zeros(1, 3, 8, 64, 64)).shape
+        torch.Size([1, 9])
+        >>> model.card.labels[0]
+        'static'
     """
     if origin is not None:
         check_choice("origin", origin, BUILDERS)
     if not str(model) or "://" in str(model):
-        raise ModelError(f"{str(model)!r} is neither a model's name (`ig65m models`) nor a file; download a file first")
+        raise ModelError(f"{str(model)!r} is neither a model's name (`ig65m models`) nor a local file; download the file first")
     path = Path(model)
     if path.suffix.lower() not in _READERS:
         if path.exists():
@@ -88,14 +104,14 @@ def load_model(
         path = weights_file(card, progress=progress)
         return read_model(path, card)
     if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path} is not a regular file")  # opening a pipe or a device could wait, or never end
+        raise CheckpointError(f"{path} is not a regular file")  # opening a pipe or a device could block
     if not path.exists():
-        raise FileNotFoundError(f"no model file {path}")
+        raise FileNotFoundError(f"{path}: no such model file")
     return read_model(path, None, pool1=pool1, origin=origin)
 
 
 def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> Network:
-    """The network in a file; `card` is what is known of it beforehand, and goes before what the file says."""
+    """Read the network in a file; a `card` that is known beforehand overrides that of the file."""
     contents = _READERS[path.suffix.lower()](path)
     if is_quantized(contents.tensors):
         return _quantized(path, contents)
@@ -104,10 +120,10 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
 
     def completed(spec: Spec) -> Spec:
         if card is None:
-            return _told(spec, pool1, origin, contents.layout)
+            return _completed(spec, pool1, origin, contents.layout)
         if pool1 not in (None, card.spec.pool1) or origin not in (None, card.spec.builder):
             pooling = "with" if card.spec.pool1 else "without"
-            raise CheckpointError(f"it is known to be {card.spec}, {pooling} pool1; leave --pool1 and --origin out")
+            raise CheckpointError(f"it is {card.spec}, {pooling} pool1; leave --pool1 and --origin out")
         if isinstance(spec, C3DSpec):
             return spec
         return replace(spec, pool1=card.spec.pool1, builder=card.spec.builder)
@@ -122,7 +138,7 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
             spec = replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label)
             card = replace(card, spec=spec, labels=card.labels if spec.classes == card.spec.classes else None)
         if not card.spec.same_network(network.spec):
-            raise CheckpointError(f"its tensors are of {network.spec}, its card is of {card.spec}")
+            raise CheckpointError(f"its tensors are those of {network.spec}, but its card describes {card.spec}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     network.spec = card.spec
@@ -132,15 +148,15 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
 
 def _quantized(path: Path, contents: _Contents) -> Network:
     if contents.card is None:
-        raise CheckpointError(f"{path} is in int8 and does not say of which network; `ig65m quantize` writes files that do")
+        raise CheckpointError(f"{path} is in int8 without a card; use a file of `ig65m quantize`")
     try:
         return quantized_network(contents.tensors, contents.card)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -> Spec:
-    """`spec` with what shapes do not tell: pool1, and who built the network. Raises CheckpointError if that is not sure."""
+def _completed(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -> Spec:
+    """Complete `spec` with what shapes do not tell: pool1 and builder. Raises CheckpointError if that is ambiguous."""
     if isinstance(spec, C3DSpec):
         if pool1 or origin not in (None, "vmz"):
             raise CheckpointError(f"{spec} is VMZ's and has no pool1; leave --pool1 and --origin out")
@@ -149,14 +165,14 @@ def _told(spec: Spec, pool1: bool | None, origin: Builder | None, layout: str) -
 
 
 def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
-    """Who built a network, of which the shapes say so only in the widths of (2+1)-D convolutions."""
+    """Return the builder of a network; shapes tell it only by the widths of (2+1)-D convolutions."""
     if layout == "mmaction2":
         if spec.architecture not in POOLED:
-            raise CheckpointError(f"its tensors, named as mmaction2's CSN networks name them, are of {spec}")
+            raise CheckpointError(f"its tensors have mmaction2's names for CSN, but are those of {spec}")
         if origin not in ("vmz", "mmaction2"):
-            got = f"; {origin} has none in this layout" if origin else ""
+            got = f"; {origin} does not use these names" if origin else ""
             raise CheckpointError(
-                f"{spec} in mmaction2's layout was trained by VMZ and ported, or by mmaction2 itself, with another mean and "
+                f"{spec} with mmaction2's names was trained by VMZ, or by mmaction2 with another mean and "
                 f"deviation{got}; say which with `ig65m convert --origin vmz` or `--origin mmaction2` (in Python: origin=)"
             )
         return "mmaction2"
@@ -166,9 +182,9 @@ def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
     elif spec.architecture == "r2plus1d":
         told = spec.builder
     if told is None and origin not in ("vmz", "torchvision"):
-        got = f"; {origin} names its tensors otherwise" if origin else ""
+        got = f"; {origin} uses other names" if origin else ""
         raise CheckpointError(
-            f"{spec} could be VMZ's or torchvision's, which differ in their batch norms' eps{got}; say which with "
+            f"{spec} could be VMZ's or torchvision's, which differ in the eps of batch norms{got}; say which with "
             "`ig65m convert --origin vmz` or `--origin torchvision` (in Python: origin=)"
         )
     if told and origin and told != origin:
@@ -177,13 +193,13 @@ def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
 
 
 def _published(path: Path) -> Card | None:
-    """The card of a published file, told by the sha256 of its bytes."""
+    """Return the card of a published file, recognised by its sha256."""
     digest = file_sha256(path)
     return next((card for card in CARDS.values() if card.sha256 and digest.startswith(card.sha256)), None)
 
 
 def weights_sha256(model: Network) -> str:
-    """Hexadecimal sha256 of a network's weights: names and values in the order of the names, whatever the file."""
+    """Hexadecimal sha256 of a network's weights, names and values in order of the names, independent of the file."""
     digest = hashlib.sha256()
     tensors = model.state_dict() if model.quantization is None else quantized_tensors(model)
     for key, tensor in sorted(tensors.items()):

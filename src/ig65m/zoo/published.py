@@ -1,14 +1,14 @@
-"""What VMZ published: a row for each checkpoint of its two pages, in their order. Its name says what it is."""
+"""What VMZ published: a row for each checkpoint of its two pages, in their order."""
 
 from typing import Final, NamedTuple
 
 _VMZ = "https://github.com/facebookresearch/VMZ/blob/"
 MODEL_ZOO_MD: Final = f"{_VMZ}4cc542d58c1c560571e1962e426858e00de28d2/c2/tutorials/model_zoo.md"
 MODELS_MD: Final = f"{_VMZ}5d1b08e3c79da63fecce9f153b1720fc56d6b962/tutorials/models.md"
-DROPBOX: Final = "https://www.dropbox.com/s/{}?dl=1"  # dl=1 gives the file, anything else a web page
+DROPBOX: Final = "https://www.dropbox.com/s/{}?dl=1"  # dl=1 returns the file, anything else a web page
 RELEASE: Final = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
 
-# As they stand in names -> as they are written.
+# Data sets as they are spelt in names, and in full.
 DATA_SETS: Final = {
     "kinetics": "Kinetics-400",
     "sports1m": "Sports-1M",
@@ -19,9 +19,9 @@ DATA_SETS: Final = {
 
 
 class Row(NamedTuple):
-    """A checkpoint: ARCHITECTURE[_DEPTH]_FRAMES, the data sets that it saw in their order, `av`, `flow` or a year.
+    """A checkpoint. Its name is ARCHITECTURE[_DEPTH]_FRAMES, the data sets in order, and `av`, `flow` or a year.
 
-    `file` is at DROPBOX, None if the page has no link; then top-1, top-5 and clip top-1 on Kinetics-400 in percent.
+    `file` is at DROPBOX; None if the page has no link. top-1, top-5 and clip top-1 are on Kinetics-400 in percent.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     clip_top1: float | None = None
 
 
-# What ig65m-pytorch converted: row -> its name there and here, its file below RELEASE, and the end of its ONNX file.
+# Checkpoints that ig65m-pytorch converted: row -> name, file in RELEASE, last digits of its ONNX file.
 RELEASED: Final = {
     "r2plus1d_34_8_ig65m": (
         "r2plus1d_34_8_ig65m",

@@ -1,4 +1,4 @@
-"""Networks in int8 as tensors: what their files hold."""
+"""Int8 networks as tensors, for their files."""
 
 from collections.abc import Mapping
 
@@ -7,22 +7,23 @@ import torch
 from torch import Tensor, nn
 
 from ig65m.errors import CheckpointError, shown
+from ig65m.models.card import Card
 from ig65m.models.folding import drop_norms
-from ig65m.models.network import Network, empty
-from ig65m.models.quantization import INPUT, LEVELS, Quantization, simulate
-from ig65m.zoo.cards import Card
+from ig65m.models.network import Network, empty, simulate
+from ig65m.models.quantization import INPUT, LEVELS, Quantization
 
 _STEPS, _RANGE = ".steps", ".range"
 
 
 def is_quantized(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are of a network in int8."""
+    """Whether these are tensors of an int8 network."""
     return any(tensor.dtype == torch.int8 for tensor in tensors.values())
 
 
 def quantized_tensors(model: Network) -> dict[str, Tensor]:
-    """A quantised network's weights, int8 where they are whole numbers of `steps`, and the ranges of its values."""
-    quantization: Quantization = model.quantization
+    """Return weights, int8 where they are multiples of `steps`, steps, and ranges of values."""
+    assert model.quantization is not None
+    quantization = model.quantization
     tensors = dict(model.state_dict())
     for path, steps in quantization.steps.items():
         step = torch.from_numpy(steps)
@@ -32,7 +33,7 @@ def quantized_tensors(model: Network) -> dict[str, Tensor]:
 
 
 def quantized_network(tensors: Mapping[str, Tensor], card: Card) -> Network:
-    """The network that `quantized_tensors` took apart, in eval mode. Raises CheckpointError if they are not of it."""
+    """Build the network from `quantized_tensors`, in eval mode. Raises CheckpointError if they do not fit the card."""
     model = empty(card.spec)
     drop_norms(model)
     convolutions = {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv3d)}
@@ -48,7 +49,7 @@ def quantized_network(tensors: Mapping[str, Tensor], card: Card) -> Network:
             state[key] = tensor
     wanted = model.state_dict()
     if odd := sorted(wanted.keys() ^ state.keys()):
-        raise CheckpointError(f"it is not a whole {card.spec} in int8: {shown(odd)} are missing, or are nothing of it")
+        raise CheckpointError(f"expected {card.spec} in int8: {shown(odd)} are missing or unexpected")
     for key, tensor in state.items():
         path = key.removesuffix(".weight")
         kind = torch.int8 if key.endswith(".weight") and path in steps else torch.float32
@@ -58,7 +59,7 @@ def quantized_network(tensors: Mapping[str, Tensor], card: Card) -> Network:
         if kind == torch.int8:
             state[key] = tensor.to(torch.float32) * torch.from_numpy(steps[path]).view(-1, 1, 1, 1, 1)
         elif not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{key} has numbers that are not finite")
+            raise CheckpointError(f"{key} contains numbers that are not finite")
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False).eval()
     simulate(model, Quantization(steps, ranges))
@@ -77,5 +78,5 @@ def _range(key: str, tensor: Tensor) -> tuple[float, float]:
         raise CheckpointError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}; expected two float32 numbers")
     low, high = map(float, tensor)
     if not (-3e38 < low <= 0 <= high < 3e38 and high - low > LEVELS * 1e-37):
-        raise CheckpointError(f"{key} is from {low} to {high}; expected a range of finite numbers around zero")
+        raise CheckpointError(f"{key} is {low} to {high}; expected a finite range that contains zero")
     return low, high

@@ -1,14 +1,14 @@
-"""The cards as the tables of docs/models.md."""
+"""Formats cards as the tables of docs/models.md."""
 
 from collections.abc import Iterable
 from itertools import groupby
 from urllib.parse import urlsplit
 
-from ig65m.zoo.cards import Card
+from ig65m.models.card import Card
 from ig65m.zoo.cost import cost
 from ig65m.zoo.published import MODEL_ZOO_MD, MODELS_MD
 
-_COLUMNS = {  # to what side their values stand
+_COLUMNS = {  # columns and their alignment
     "model": "---",
     "clip": "---",
     "step": "--:",
@@ -27,7 +27,7 @@ _COLUMNS = {  # to what side their values stand
 
 
 def markdown(cards: Iterable[Card]) -> str:
-    """A table for each run of cards that come from the same place, with links to their files."""
+    """Return a table for each group of cards of one origin, with links to their files."""
     parts = []
     for heading, those in groupby(cards, _heading):
         lines = [f"## {heading}", "", _line(_COLUMNS), _line(_COLUMNS.values()), *(_line(_cells(card)) for card in those)]
@@ -36,17 +36,17 @@ def markdown(cards: Iterable[Card]) -> str:
 
 
 def clip(card: Card) -> str:
-    """FRAMESxHEIGHTxWIDTH."""
+    """Format a clip as FRAMESxHEIGHTxWIDTH."""
     return "x".join(str(size) for size in (card.frames or "?", *card.preprocessing.crop))
 
 
 def percent(share: float | None) -> str:
-    """As VMZ prints it; nothing if it is not known."""
+    """Format a percentage as VMZ does; empty if unknown."""
     return "" if share is None else f"{share:.1f}"
 
 
 def source(card: Card) -> str:
-    """Where the weights are."""
+    """Return where the weights come from."""
     if card.embedded:
         return "in the package"
     return urlsplit(card.url).netloc.removeprefix("www.") if card.url else "none published"
@@ -54,7 +54,7 @@ def source(card: Card) -> str:
 
 def _heading(card: Card) -> str:
     if card.audio_visual:
-        return "Audio-visual networks: the branch that sees"
+        return "Audio-visual networks: the visual branch"
     return {MODEL_ZOO_MD: "VMZ's model zoo", MODELS_MD: "VMZ's models of 2018"}.get(card.page or "", "In the package")
 
 

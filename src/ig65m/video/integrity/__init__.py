@@ -1,1 +1,1 @@
-"""Whether a file is whole: cut ends, lost packets, broken containers."""
+"""Whether a file is complete: truncated files, lost packets, broken containers."""

@@ -1,4 +1,4 @@
-"""Whether a file ends before its container does, by the sizes that the container states: FFmpeg reads both alike."""
+"""Whether a file is shorter than its container states; FFmpeg reads both without an error."""
 
 import re
 import struct
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_PARTS = 1_000_000
-"""Boxes or elements that are looked at; a file of more is not judged."""
+"""Most boxes or elements that are read; a file with more is not checked."""
 
 TAIL = 1 << 18
-"""Bytes at the end of a file in which the last page or pack is sought; an Ogg page has at most 65307, a PES packet 65541."""
+"""Bytes at the end of a file in which the last page or pack is searched; an Ogg page has at most 65307, a PES packet 65541."""
 
 
 def is_cut(path: Path, format_name: str) -> bool:
-    """Whether the container (libavformat's name for it) promises bytes that the file does not have.
+    """Return whether the container (libavformat's name for it) states bytes that the file does not have.
 
-    False where nothing is promised: the format has no sizes, or they were left open. What follows a whole container, such
-    as padding, does not count.
+    False if the format has no sizes, or they were left open. Bytes after a complete container, such as padding, are ignored.
     """
     look = next((_FORMATS[name] for name in format_name.split(",") if name in _FORMATS), None)
     if look is None:
@@ -54,7 +53,7 @@ _EBML_KNOWN = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\x1c\x53\xbb\x6b", b"
 
 
 def _elements(file: BinaryIO, size: int) -> bool:
-    """Matroska: the elements of the top level, and those inside of a segment or cluster of unknown size; source: RFC 8794."""
+    """Matroska: top-level elements, and those inside a segment or cluster of unknown size; source: RFC 8794."""
     place = 0
     for _ in range(MOST_PARTS):
         head = _at(file, place, 12)
@@ -76,7 +75,7 @@ def _elements(file: BinaryIO, size: int) -> bool:
 
 
 def _riff(file: BinaryIO, size: int) -> bool:
-    """AVI: one RIFF chunk, or several; up to 16 bytes of bad counting are forgiven, and sizes that were never filled in."""
+    """AVI: one or several RIFF chunks; up to 16 wrong bytes are forgiven, and sizes that were never filled in."""
     place = 0
     while head := _at(file, place, 8):
         name, length = head[:4], int.from_bytes(head[4:], "little")
@@ -101,7 +100,7 @@ def _ts(file: BinaryIO, size: int) -> bool:
 
 
 def _packs(file: BinaryIO, size: int) -> bool:
-    """MPEG program stream: from a pack's header near the end on; source: ISO/IEC 13818-1, 2.5.3."""
+    """MPEG program stream: from a pack header near the end on; source: ISO/IEC 13818-1, 2.5.3."""
     data = _at(file, max(0, size - TAIL), TAIL)
     place = data.find(b"\0\0\1\xba")
     while 0 <= place < len(data):
@@ -122,7 +121,7 @@ def _packs(file: BinaryIO, size: int) -> bool:
 
 
 def _pages(file: BinaryIO, size: int) -> bool:
-    """Ogg: the last page must be whole and bear the mark of a stream's end; source: RFC 3533, 6."""
+    """Ogg: the last page must be complete and have the end-of-stream flag; source: RFC 3533, 6."""
     data = _at(file, max(0, size - TAIL), TAIL)
     page = data[data.rfind(b"OggS") :]
     return len(page) < 27 or 27 + page[26] + sum(page[27 : 27 + page[26]]) > len(page) or not page[5] & 4
@@ -139,7 +138,7 @@ def _asf(file: BinaryIO, size: int) -> bool:
 
 
 def _mxf(file: BinaryIO, size: int) -> bool:
-    """MXF: where the header says that the footer lies; source: SMPTE ST 377-1, 7.1."""
+    """MXF: the position of the footer in the header; source: SMPTE ST 377-1, 7.1."""
     pack = re.search(rb"\x06\x0e\x2b\x34\x02\x05\x01.\x0d\x01\x02\x01\x01\x02..", _at(file, 0, 1 << 17), re.DOTALL)
     if pack is None:
         return False
@@ -183,7 +182,7 @@ def _colours(flags: int) -> int:
 
 
 def _tags(file: BinaryIO, size: int) -> bool:
-    """FLV: tags of sound (8), pictures (9) and data (18); source: Adobe's FLV specification, annex E."""
+    """FLV: tags of audio (8), video (9) and data (18); source: Adobe's FLV specification, annex E."""
     place = 13
     for _ in range(MOST_PARTS):
         head = _at(file, place, 4)
@@ -196,7 +195,7 @@ def _tags(file: BinaryIO, size: int) -> bool:
 
 
 def _dv(file: BinaryIO, size: int) -> bool:
-    """DV: frames of one size, of 625 or 525 lines; source: IEC 61834."""
+    """DV: frames of one size, with 625 or 525 lines; source: IEC 61834."""
     head = _at(file, 0, 4)
     return size % (144_000 if head[3] & 0x80 else 120_000) > 0
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 MOST_ELEMENTS: Final = 1_000_000
-"""Elements between two packets that are followed; beyond them the container is not judged."""
+"""Most elements between two packets; beyond, the container is not checked."""
 
 
 class Element(NamedTuple):
-    """An element whose content starts at `body`; the next one starts at `end`.
+    """An element whose content starts at `body`; the next element starts at `end`.
 
-    Elements that hold others are entered: their `end` is their `body`. starts: bytes from `body` on at which packets may start.
-    stream: what tells its stream from others, if it holds a packet.
+    Elements that contain others are entered: their `end` is their `body`. starts: number of bytes from `body` on at which
+    packets may start. stream: identifies the stream of a packet.
     """
 
     body: int
@@ -26,8 +26,9 @@ class Element(NamedTuple):
 
 
 class Format(NamedTuple):
-    """element: reads the element at a place of the file, None if there is none. anchor: the place of the element that a packet
-    (position and size, as FFmpeg states them) is in, None if it cannot be told."""
+    """element: reads the element at a position, None if there is none. anchor: position of the element that contains a packet
+    (given by FFmpeg's position and size), None if unknown.
+    """
 
     element: Callable[[BinaryIO, int], Element | None]
     anchor: Callable[[BinaryIO, int, int], int | None]
@@ -40,16 +41,16 @@ class ElementWalk:
         self._file = path.open("rb")
         self._format = format
         self._place: int | None = None
-        self._stream = b""  # of the video
+        self._stream = b""  # the video stream
 
     def close(self) -> None:
         self._file.close()
 
     def broken(self, position: int, size: int, *, is_video: bool) -> bool:
-        """Whether video may be missing between the packet of the last call and this one; packets come in order of the file.
+        """Return whether video may be missing between the packet of the last call and this one, in file order.
 
-        It is if the elements do not lead from one to the other, or if there is a packet of the video between them. The first
-        call, and the first one after a break, only says where to begin.
+        It is missing if the elements do not lead from one to the other, or if there is a packet of the video between them. The
+        first call, and the first one after a break, only set the start.
         """
         begins = self._place is None
         if self._place is None:
@@ -80,8 +81,8 @@ _MASTERS: Final = {0x18538067, 0x1F43B675, 0xA0}  # Segment, Cluster, BlockGroup
 _BLOCKS: Final = {0xA3, 0xA1}  # SimpleBlock, Block
 _OTHERS: Final = {
     *(0x1A45DFA3, 0x1B538667, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1941A469, 0x1254C367, 0x1C53BB6B),  # top level
-    *(0xE7, 0x5854, 0xA7, 0xAB, 0xAF),  # of a Cluster
-    *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xA2),  # of a BlockGroup
+    *(0xE7, 0x5854, 0xA7, 0xAB, 0xAF),  # in a Cluster
+    *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xA2),  # in a BlockGroup
     *(0xEC, 0xBF),  # Void, CRC-32
 }
 
@@ -103,7 +104,7 @@ def _matroska_element(file: BinaryIO, place: int) -> Element | None:
         return None
     if name not in _BLOCKS:
         return Element(body, body + length)
-    return Element(body, body + length, starts=1, stream=_read(file, body, 1))  # track numbers beyond 127 need more than a byte
+    return Element(body, body + length, starts=1, stream=_read(file, body, 1))  # track numbers above 127 take more than a byte
 
 
 def _matroska_anchor(file: BinaryIO, position: int, size: int) -> int | None:
@@ -143,7 +144,7 @@ def _avi_anchor(file: BinaryIO, position: int, size: int) -> int | None:
 
 
 def _flv_element(file: BinaryIO, place: int) -> Element | None:
-    """A tag and the size behind it; source: Adobe's FLV specification, annex E, and Enhanced RTMP."""
+    """A tag and the size after it; source: Adobe's FLV specification, annex E, and Enhanced RTMP."""
     head = _read(file, place, 13)
     if len(head) < 4 or head[0] & 0x1F not in {8, 9, 18}:
         return None
@@ -152,7 +153,7 @@ def _flv_element(file: BinaryIO, place: int) -> Element | None:
 
 
 def _is_picture(head: bytes) -> bool:
-    """Whether a video tag that starts so holds a picture, and not the decoder's configuration, a command or the end."""
+    """Return whether a video tag holds a picture, and not a decoder configuration, a command or the end."""
     if len(head) < 2:
         return False
     if head[0] & 0x80:

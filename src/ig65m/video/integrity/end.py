@@ -1,4 +1,4 @@
-"""Whether a video that ended without an error is whole, for FFmpeg reads most files that were cut like whole ones."""
+"""Whether a video that ended without an error is complete: FFmpeg reads most truncated files like complete ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,15 @@ from ig65m.video.integrity.container import is_cut
 from ig65m.video.packets import Seen
 
 TOLERANCE = 0.002
-"""Seconds by which a packet's time and its picture's may differ; never more than half of what a picture lasts."""
+"""Seconds by which the times of a packet and its picture may differ; never more than half of a picture's duration."""
 
 MUCH = 0.5
-"""Seconds that another video stream must go on after the end of this one, and may start before that, to be its continuation."""
+"""Seconds that another video stream must continue after this one ends, or may start before that, to be its continuation."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The last picture's time and end, what was added to the stream's own times for them, and the longest a picture lasted."""
+    """Time and end of the last picture, shift of its times from the stream's, and the longest duration of a picture."""
 
     time: float
     end: float
@@ -28,7 +28,7 @@ class Shown:
 
 
 def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen: Seen, shown: Shown) -> str | None:
-    """Say why the video should go on after what was shown; None if nothing tells that it should."""
+    """Return why the video should continue after the last picture; None if it need not."""
     end = shown.end - min(shown.shift, 0.0)
     promised = _promised_end(container, stream, seen, end)
     breaks_off = f"breaks off at {shown.end:.3f} s"
@@ -36,7 +36,7 @@ def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen
         return f"{breaks_off}, expected {promised:.3f} s; it was cut or is still being written"
     tolerance = min(TOLERANCE, (shown.end - shown.time) / 2)
     if seen.last_due is not None and shown.shift <= 0 and seen.last_due - (shown.time - shown.shift) > tolerance:
-        return f"{breaks_off}, expected one more picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
+        return f"{breaks_off}, expected another picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
     reached = seen.reached if container.format.name == "yuv4mpegpipe" else None
     if reached is not None and path.stat().st_size - reached > len("FRAME\n"):
         return f"{breaks_off}, in the middle of a picture; it was cut or is still being written"
@@ -52,10 +52,10 @@ def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen
 
 
 def _promised_end(container: InputContainer, stream: VideoStream, seen: Seen, end: float) -> float:
-    """When the video should end, in seconds: after its last packet, and where its header says so.
+    """Return the end of the video in seconds, by its last packet and its header.
 
-    A track of mp4 that has an index says how long it is. Matroska and FLV say how long the longest track is; that counts
-    for the video as far as no other track reached it.
+    A track of mp4 with an index states its duration. Matroska and FLV state that of the longest track, which counts unless
+    another track reached it.
     """
     promised = end if seen.video_end is None else max(end, seen.video_end)
     names = container.format.name.split(",")

@@ -1,4 +1,4 @@
-"""Packets lost from an MPEG transport stream: their continuity counters jump, and FFmpeg does not say at which picture."""
+"""Finds packets lost from an MPEG transport stream by its continuity counters; FFmpeg does not say at which picture."""
 
 from enum import Enum, auto
 from pathlib import Path
@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 LENGTHS: Final = ((188, 0), (192, 4), (204, 16))
-"""Bytes from one packet to the next, and how far FFmpeg's position of a packet is before its sync byte."""
+"""Length of a packet in bytes, and the distance from FFmpeg's position of a packet to its sync byte."""
 
 SYNC: Final = 0x47
 CHUNK: Final = 204 * 4096
 
 
 class Break(Enum):
-    """Why the counters of a stream do not lead from one picture to the next."""
+    """Why the counters do not lead from one picture to the next."""
 
-    LOSS = auto()  # packets are missing or marked as faulty
-    SEAM = auto()  # one recording ends, and another one or its next segment starts
+    LOSS = auto()  # packets are missing or flagged as faulty
+    SEAM = auto()  # a recording or segment ends, and another one starts
 
 
 class Picture(NamedTuple):
-    """A coded picture as a transport stream carries it; timestamps of 33 bits, 90,000 a second."""
+    """A coded picture in a transport stream; timestamps have 33 bits, at 90,000 Hz."""
 
     pts: int | None
     dts: int | None
@@ -30,10 +30,10 @@ class Picture(NamedTuple):
 
 
 class Continuity:
-    """The transport packets of one stream, followed from one picture to the next.
+    """Follows the transport packets of one stream from picture to picture.
 
-    moved: where the programme goes on under another number, the last picture under the old one, which FFmpeg keeps back until
-    the file ends. Whoever reads this resets it.
+    moved: if the programme continues under another PID, the last picture under the old one, which FFmpeg holds back until the
+    file ends. The reader resets it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Continuity:
         self._length, self._before = 188, 0
         self._pid: int | None = None
         self._counter: int | None = None
-        self._ended = False  # whether the last packet is filled up, as the last one of a picture is
+        self._ended = False  # whether the last packet is padded, as the last one of a picture is
         self._tables = False  # whether the programme's tables came since the last packet
         self._end: int | None = None
         self.moved: Picture | None = None
@@ -50,9 +50,9 @@ class Continuity:
         self._file.close()
 
     def advance(self, position: int) -> Break | None:
-        """Look at the packets from the end of the last call up to the one at `position`, with which a picture starts.
+        """Check the packets from the end of the last call to the one at `position`, which starts a picture.
 
-        The first call only says where to begin. After a break the counting starts anew.
+        The first call only sets the start. After a break, counting restarts.
         """
         if self._end is None:
             self._file.seek(position)
@@ -80,13 +80,13 @@ class Continuity:
         return verdict
 
     def _pid_at(self, position: int) -> int | None:
-        """The stream's number, which a new version of the programme's map may change."""
+        """Return the stream's PID, which a new version of the programme map may change."""
         self._file.seek(position + self._before)
         head = self._file.read(4)
         return (head[1] & 0x1F) << 8 | head[2] if len(head) == 4 and head[0] == SYNC else None
 
     def _last_picture(self, pid: int, start: int, stop: int) -> Picture | None:
-        """The picture that starts between two places of the file, under that number. Source: ISO/IEC 13818-1, 2.4.3."""
+        """Return the picture that starts between two positions under that PID. Source: ISO/IEC 13818-1, 2.4.3."""
         stream, begun = bytearray(), False
         for place in range(start, stop, self._length):
             self._file.seek(place + self._before)
@@ -103,9 +103,10 @@ class Continuity:
         return Picture(pts, dts, bytes(stream[9 + stream[8] :]))
 
     def _look(self, packets: NDArray[np.uint8], *, is_end: bool) -> Break | None:
-        """`is_end`: these packets end with the one that a picture starts with.
+        """Check packets; `is_end`: the last one starts a picture.
 
-        Source: ISO/IEC 13818-1, 2.4.3: a counter of 4 bits grows with each packet that has a payload; one may come twice.
+        Source: ISO/IEC 13818-1, 2.4.3: a counter of 4 bits grows with each packet that has a payload; a packet may be
+        repeated.
         """
         verdict = None
         if (packets[:, 0] != SYNC).any():
@@ -134,11 +135,11 @@ class Continuity:
 
 
 def _is_filled_up(packet: NDArray[np.uint8]) -> bool:
-    """Whether an adaptation field ends with stuffing: a packet that the end of a picture does not fill has it."""
+    """Return whether an adaptation field ends with stuffing: a packet that the end of a picture does not fill has it."""
     length = int(packet[4])
     return bool(packet[3] & 0x20) and 1 < length <= 182 and int(packet[4 + length]) == 0xFF
 
 
 def _timestamp(data: bytes | bytearray) -> int:
-    """33 bits in five bytes, with marker bits between them."""
+    """Parse 33 bits in five bytes, with marker bits between them."""
     return (data[0] >> 1 & 0x07) << 30 | data[1] << 22 | (data[2] >> 1) << 15 | data[3] << 7 | data[4] >> 1

@@ -1,4 +1,4 @@
-"""A share of many videos, equal to the others in playing time, the same whoever computes it."""
+"""Shards: shares of many videos with equal playing time, the same on every machine."""
 
 import re
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from ig65m.types import Limits, Segment
 from ig65m.video.isolation import Decoder
 
 MAX_SHARDS: Final = 100_000
-LEAST: Final = 0.1  # seconds that a video counts at least, one that says nothing too
+LEAST: Final = 0.1  # seconds that a video counts at least
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """ "3/16" -> (3, 16). Raises UsageError if it is not that."""
+    """Parse "3/16" to (3, 16). Raises UsageError for anything else."""
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
-        raise UsageError(f"a shard is K/N with K from 1 to N, at most {MAX_SHARDS:,}, such as 3/16; got {text!r}")
+        raise UsageError(f"a shard must be K/N with K from 1 to N, N at most {MAX_SHARDS:,}, such as 3/16; got {text!r}")
     return int(match[1]), int(match[2])
 
 
 def share(videos: Sequence[Segment], number: int, count: int, *, image_fps: float, limits: Limits) -> list[Segment]:
-    """Share `number`, from 1, of `count`: the longest video first, each goes to the share that is shortest so far.
+    """Return share `number` (from 1) of `count`: each video, the longest first, goes to the share that is shortest so far.
 
-    Durations are what the files say of themselves, in seconds.
+    Durations are those in the files' headers.
     """
     with Decoder(limits) as decoder:
         lengths = {video: _length(video, decoder, image_fps) for video in videos}

@@ -1,4 +1,4 @@
-"""Extraction on a Ray cluster: a Ray Data job whose actors do what one machine does, into the same folder of features."""
+"""Extraction on a Ray cluster: a Ray Data job whose actors extract into one folder of features."""
 
 import json
 import logging
@@ -16,20 +16,20 @@ from typing import Any
 import ray
 import ray.data
 
-from ig65m.collection import Outcome, extract_collection, open_store
+from ig65m.collection.extraction import Outcome, extract_collection, open_store
 from ig65m.errors import UsageError, plain
 from ig65m.store.content import Hash
+from ig65m.store.features import Dtype
 from ig65m.store.journal import Entry
-from ig65m.store.parquet import Dtype
-from ig65m.tasks import load_extractor
+from ig65m.tasks.extractor import Extractor
 from ig65m.types import Segment
 
 
 class _Worker:
-    """An actor: a network, loaded once, and the folder of features, which must be there under the same name on every node."""
+    """An actor: a loaded network, and the folder of features, which must have the same path on every node."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any], dtype: Dtype, content: Hash, *, retry_failed: bool) -> None:
-        self.extractor = load_extractor(**options)
+        self.extractor = Extractor(**options)
         self.store = open_store(folder, self.extractor, dtype=dtype, content=content)
         self.retry_failed = retry_failed
 
@@ -53,21 +53,22 @@ def extract_on_ray(
     content: Hash = "sampled",
     retry_failed: bool = False,
 ) -> Generator[Outcome, None, None]:
-    """As `extract_collection` with `load_extractor(**options)`, on the Ray cluster at that address (None: on this machine).
+    """Run `extract_collection` with `Extractor(**options)` on the Ray cluster at `address`; None is this machine.
 
-    Each actor decodes beside its network, in a process of its own; there is one for each node that has a CPU, or for each GPU
-    with `options["device"]` "cuda". A video that fails is an outcome like any other. Ray starts an actor that was killed again,
-    elsewhere if its node is gone, and gives it the same videos: what had been finished of them is in the folder.
+    There is an actor for each node with a CPU, or with `options["device"]` "cuda" for each GPU. Each decodes in a worker
+    process beside its network. Ray restarts a killed actor, on another node if necessary, with the same videos; those that it
+    had
+    finished are in the folder.
 
-    Raises UsageError if there is no such cluster, or none with a GPU where one is asked for.
+    Raises UsageError if there is no such cluster, or no GPU in it if one is asked for.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         if address is not None and (place := re.fullmatch(r"([^/]+):([0-9]+)", address)):
-            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself tries for minutes
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray would retry for minutes
         with _own_signals():
-            # With no address at all Ray joins whichever cluster it finds here.
+            # Without an address Ray joins any cluster that it finds.
             ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         raise UsageError(f"no Ray cluster at {address!r} ({plain(error)}); `ray start --head` starts one") from None
@@ -76,7 +77,7 @@ def extract_on_ray(
         actors, needs = _pool(on_gpu=on_gpu)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        together = 8 if on_gpu else 1  # short videos fill batches together
+        together = 8 if on_gpu else 1  # several, so that short videos share batches
         blocks = max(1, -(-len(videos) // together))
         rows = ray.data.from_items([{"video": _text(video)} for video in videos], override_num_blocks=blocks).map_batches(
             _Worker,
@@ -95,8 +96,8 @@ def extract_on_ray(
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """What SIGTERM does stays as it was; Ray would have it end the driver in its own way."""
-    if threading.current_thread() is not threading.main_thread():  # then it is out of Ray's reach
+    """Keep the handler of SIGTERM, which Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():  # Ray sets no handlers outside the main thread
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
@@ -107,19 +108,19 @@ def _own_signals() -> Iterator[None]:
 
 
 def _pool(*, on_gpu: bool) -> tuple[int, dict[str, Any]]:
-    """How many actors, and what Ray is to reserve for each."""
+    """Return the number of actors, and the resources that Ray reserves for each."""
     kind = "GPU" if on_gpu else "CPU"
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     there = [node["Resources"].get(kind, 0) for node in nodes if node["Alive"]]
     count = int(sum(there)) if on_gpu else sum(number > 0 for number in there)
     if not count:
         raise UsageError(f"no node of this Ray cluster has a {kind}")
-    # Next to nothing of a CPU, so that an actor whose node is gone finds room on another.
+    # Almost no CPU, so that an actor whose node is gone fits on another.
     return count, {"num_gpus": 1, "num_cpus": 1} if on_gpu else {"num_cpus": 0.01}
 
 
 def _anywhere(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they hold in another working folder."""
+    """Return the options with absolute paths."""
     model = Path(options["model"])
     return {**options, "model": str(model.absolute()) if model.exists() else options["model"]}
 

@@ -1,4 +1,4 @@
-"""Features of many videos into a folder, over days: what was done stays done, the rest goes on."""
+"""Extracts many videos into a folder of features; an interrupted run is resumed."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ig65m.store.content import Hash, content_digest
+from ig65m.store.features import Dtype, Features
 from ig65m.store.folder import Store, result_name
 from ig65m.store.journal import Entry
-from ig65m.store.parquet import Dtype
-from ig65m.tasks import Extractor
-from ig65m.types import ClipSpan, Features, Segment
+from ig65m.tasks.extractor import Extractor
+from ig65m.types import ClipSpan, Segment
 from ig65m.video.clips import Source
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a video: its entry in the journal, None if another process is at it, and whether this run made it."""
+    """What became of a video."""
 
     video: Segment
-    entry: Entry | None
-    made: bool
+    entry: Entry | None  # in the journal; None if another process is still working on the video
+    made: bool  # by this run, not by an earlier one
 
 
 def open_store(folder: Path, extractor: Extractor, *, dtype: Dtype = "float32", content: Hash = "sampled") -> Store:
-    """The folder of that extractor's features; `content` says how a video is known again. Raises UsageError as `Store`."""
+    """Open the folder for the extractor's features; `content` is how a video is recognised. Raises UsageError as `Store`."""
     columns = {"features": dtype, "logits": extractor.logits, "top_k": extractor.top_k}
     return Store(folder, {**extractor.settings, "image_fps": extractor.image_fps, **columns, "content": content})
 
@@ -38,18 +38,18 @@ def extract_collection(
     on_clip: Callable[[Source, ClipSpan], None] | None = None,
     stopping: Callable[[], bool] | None = None,
 ) -> Iterator[Outcome]:
-    """Compute what the store lacks of these videos, and say what became of each; nearly in their order.
+    """Extract the videos that the store lacks, and yield what became of each video, nearly in order.
 
-    A video is computed if it is not in the store, or was another one by its content, or with `retry_failed` if it is partial or
-    failed; but not while another process is at it. It is in the store when its outcome is given. Once `stopping` says so, those
-    that are not whole have no outcome.
+    A video is extracted if it is not in the store, if its content has changed, or with `retry_failed` if it is partial or
+    failed; but not while another process is working on it. It is in the store before its outcome is yielded. Once `stopping`
+    returns True, videos that are not complete have no outcome.
 
-    Raises OSError if the disk refuses: nothing more could be kept.
+    Raises OSError if the disk is full or faulty.
     """
     work = _Work(store, retry_failed)
     for turn in range(2):
         todo, work.busy = (videos, []) if turn == 0 else (work.busy, [])
-        for features in extractor.run(work.given_out(todo), on_clip=on_clip, stopping=stopping):
+        for features in extractor.extract_many(work.given_out(todo), on_clip=on_clip, stopping=stopping):
             yield from work.known()
             yield work.taken_back(features)
         yield from work.known()
@@ -59,7 +59,7 @@ def extract_collection(
 
 
 class _Work:
-    """The videos that are to be computed, from when they are given out, in the reader's thread, until they come back."""
+    """Videos on their way: claimed in the reader's thread, extracted, and committed."""
 
     def __init__(self, store: Store, retry_failed: bool) -> None:
         self.store = store
@@ -104,4 +104,4 @@ def _content(video: Segment, how: Hash) -> str | None:
     try:
         return content_digest(Path(video.path), how)
     except OSError:
-        return None  # the reader will say why
+        return None  # the reader reports why

@@ -1,9 +1,10 @@
-"""What a user names as inputs -> videos: files, folders of them, lists of them."""
+"""Inputs that a user names -> videos: files, folders, lists."""
 
 import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,9 @@ _SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v
 mpg mts mxf nut ogm ogv rm rmvb vob webm wmv y4m"""
 VIDEOS: Final = frozenset(f".{name}" for name in _SUFFIXES.split())
 MAX_LIST: Final = 1 << 28  # bytes
-_PATHS: Final = ("path", "video", "org_video", "filename", "file")  # how lists call that column
-_HEAD: Final = 400  # bytes by which a file without a known suffix is told
-# Where in a file some bytes stand, and which, in containers of videos.
+_PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in lists
+_HEAD: Final = 400  # bytes that are read to recognise a file without a known suffix
+# Offsets and magic bytes of video containers.
 _MAGIC: Final = (
     (4, b"ftyp"),
     (4, b"moov"),
@@ -35,43 +36,43 @@ _MAGIC: Final = (
 )
 
 
-def find_videos(inputs: Sequence[str]) -> list[Segment]:
-    """The videos that inputs name, each once, in order; their paths are absolute.
+def find_videos(inputs: Sequence[str], *, absolute: bool = True) -> list[Segment]:
+    """Return the videos that inputs name, each once, in order.
 
-    A file is itself, whether it is there or not, but for a list (LISTS): of paths, one a line, or a table with a column
-    `path` (or `video`, `org_video`), `start` and `end` in seconds if there are any; `start_frm`, as VMZ's lists have it, is the
-    frame at which a clip starts, and a video's rows are its clips then. Relative paths are looked for beside the list first,
-    then in the working folder. A folder stands for all videos in it, folders within it included: files with a video's
-    suffix, and those without any known one that begin as videos do. A folder in which there are none stands for the folders
-    of images in it.
+    - A file is a video, whether it exists or not, unless it is a list (LISTS).
+    - A .txt, .lst or .list has a path on each line. A .csv or .tsv is a table with a column `path` (or `video`, `org_video`,
+      `filename`, `file`), and optionally `start` and `end` in seconds. In VMZ's lists, `start_frm` is the frame at which a clip
+      starts, and all rows of a video are its clips. Relative paths are looked up beside the list, then in the working folder.
+    - A folder stands for all videos in it and in its subfolders: files with a video's suffix, and files without a known suffix
+      that begin like a video. A folder without videos stands for the folders of images in it.
 
-    Raises UsageError for a list that is not understood, and a folder in which there is nothing.
+    `absolute` makes paths absolute; otherwise they stay as they were given.
+
+    Raises UsageError for a list that cannot be read, and for a folder without videos and images.
     """
     found: dict[Segment, None] = {}
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            videos: Iterable[Segment] = (Segment(str(video)) for video in _in_folder(path))
+            videos: Iterable[Segment] = (Segment(video) for video in _in_folder(name))
         elif path.suffix.lower() in LISTS and path.is_file():
             videos = _in_list(path)
         else:
-            videos = [Segment(_absolute(path))]
+            videos = [Segment(name)]
+        if absolute:
+            videos = (replace(video, path=os.path.abspath(video.path)) for video in videos)  # noqa: PTH100 - keeps links
         found |= dict.fromkeys(videos)
     return list(found)
 
 
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - a link keeps its own name
-
-
-def _in_folder(folder: Path) -> list[str]:
+def _in_folder(folder: str) -> list[str]:
     videos, images = [], []
     photographs = 0
 
-    def broken(error: OSError) -> None:
+    def fail(error: OSError) -> None:
         raise UsageError(f"{error.filename}: {error.strerror}; a folder in {folder} cannot be read") from error
 
-    for place, folders, names in os.walk(_absolute(folder), onerror=broken):
+    for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         shown_names = sorted(name for name in names if not name.startswith("."))
         videos += [file for name in shown_names if _is_video(Path(file := os.path.join(place, name)))]  # noqa: PTH118
@@ -79,8 +80,8 @@ def _in_folder(folder: Path) -> list[str]:
             images.append(place)
         photographs += sum(name.lower().endswith(PHOTOGRAPHS) for name in shown_names)
     if not (videos or images):
-        hint = f"; its {photographs} photographs in HEIC or AVIF are not read, convert them to JPEG" if photographs else ""
-        raise UsageError(f"{folder}: no videos are in it, nor in the folders within it, and no images{hint}")
+        hint = f"; it has {photographs} photographs in HEIC or AVIF, which must be converted to JPEG" if photographs else ""
+        raise UsageError(f"{folder}: no videos or images found in it or its subfolders{hint}")
     return videos or images
 
 
@@ -107,10 +108,12 @@ def _in_list(path: Path) -> Iterator[Segment]:
         raise UsageError(f"{path} has {size:,} bytes; a list of videos has at most {MAX_LIST:,}")
     text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     if "\0" in text:
-        raise UsageError(f"{path} is no list of videos but binary data")
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]  # splitlines cuts at what names may hold, too
+        raise UsageError(f"{path}: expected a text file with a list of videos, found binary data")
+    lines = [
+        line for line in re.split(r"\r\n|\r|\n", text) if line.strip()
+    ]  # str.splitlines also splits at characters that names may contain
     if not lines:
-        raise UsageError(f"{path} is an empty list; expected a video in each line")
+        raise UsageError(f"{path}: the list is empty; expected a video on each line")
     if path.suffix.lower() not in (".csv", ".tsv"):
         yield from (Segment(_beside(path, line.strip())) for line in lines)
         return
@@ -144,7 +147,7 @@ def _in_table(path: Path, lines: Sequence[str]) -> Iterator[Segment]:
 
 def _beside(listed_in: Path, name: str) -> str:
     beside = listed_in.parent / name
-    return _absolute(beside if beside.exists() or not Path(name).exists() else Path(name))
+    return str(beside) if beside.exists() or not Path(name).exists() else name
 
 
 def _segment(video: str, row: Mapping[str, str | None], where: str) -> Segment:

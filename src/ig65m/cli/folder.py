@@ -1,4 +1,4 @@
-"""ig65m extract --output FOLDER: progress, words and numbers of a long run."""
+"""ig65m extract --output FOLDER: progress and summary of a long run."""
 
 import sys
 import time
@@ -9,23 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ig65m.cli import options as opt
+from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure, source_name
 from ig65m.cli.signals import finishing
 from ig65m.cli.terminal import printable, say
 from ig65m.errors import UsageError
 from ig65m.types import ClipSpan, Segment
 
 if TYPE_CHECKING:
-    from ig65m.collection import Outcome
+    from ig65m.collection.extraction import Outcome
     from ig65m.store.content import Hash
-    from ig65m.store.parquet import Dtype
+    from ig65m.store.features import Dtype
 
-LINE_EVERY = 60.0  # seconds, where stderr is no terminal
+LINE_EVERY = 60.0  # seconds, if stderr is not a terminal
 
 
 @dataclass(frozen=True)
-class How:
-    """What `ig65m extract` was asked for of the folder and the run: as the options of that name."""
+class FolderOptions:
+    """Options of `ig65m extract` that are for a folder only."""
 
     dtype: "Dtype"
     content: "Hash"
@@ -34,10 +34,10 @@ class How:
     retry_failed: bool
 
 
-def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: How, *, as_json: bool) -> bool:
-    """Extract, and say whether all is well: no video is partial or failed, and none is in other hands."""
-    from ig65m.video.inputs import find_videos
-    from ig65m.video.shards import parse_shard, share
+def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
+    """Extract into a folder; return whether every video is complete: none partial, failed or busy elsewhere."""
+    from ig65m.collection.inputs import find_videos
+    from ig65m.collection.shards import parse_shard, share
 
     part = None if how.shard is None else parse_shard(how.shard)
     videos = find_videos(inputs)
@@ -45,10 +45,10 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: How
         videos = share(videos, *part, image_fps=options["image_fps"], limits=options["limits"])
         say(f"ig65m: {len(videos)} videos are in shard {how.shard}")
     outcomes: list[Outcome] = []
-    local = how.ray is None  # elsewhere the clips at hand are others' to finish
+    local = how.ray is None  # a Ray worker finishes its clips itself
     with (
         _errors_at_end(folder),
-        opt.json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)),
+        json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)),
         finishing() if local else nullcontext(lambda: False) as stopping,
         Progress(len(videos)) as progress,
         closing(_run(videos, folder, options, how, progress, stopping)) as run,
@@ -58,7 +58,7 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: How
             progress.video_done(outcome)
             entry = outcome.entry
             if outcome.made and entry is not None and entry.error is not None:
-                opt.report(entry.status, entry.error)
+                say_failure(entry.status, entry.error)
     if not as_json:
         print(printable(_summary(folder, outcomes)))
     return all(outcome.entry is not None and outcome.entry.status == "ok" for outcome in outcomes)
@@ -79,25 +79,25 @@ def _run(
     videos: "list[Segment]",
     folder: Path,
     options: dict[str, Any],
-    how: How,
+    how: FolderOptions,
     progress: "Progress",
     stopping: Callable[[], bool],
 ) -> "Generator[Outcome, None, None]":
-    from ig65m.collection import extract_collection, open_store
-    from ig65m.tasks import load_extractor
+    from ig65m.collection.extraction import extract_collection, open_store
+    from ig65m.tasks.extractor import Extractor
 
     kind: dict[str, Any] = {"dtype": how.dtype, "content": how.content}
     if how.ray is not None:
         try:
-            from ig65m.scale import extract_on_ray
+            from ig65m.collection.ray_cluster import extract_on_ray
         except ModuleNotFoundError as error:
             raise UsageError(f"--ray needs {error.name}: pip install 'ig65m[ray]'") from None
         address = None if how.ray == "local" else how.ray
         run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
-        with redirect_stdout(sys.stderr), closing(run):  # Ray's own messages are none of our results
+        with redirect_stdout(sys.stderr), closing(run):  # Ray prints messages on stdout, which is for results
             yield from run
         return
-    extractor = load_extractor(**options, on_engine=opt.on_engine)
+    extractor = Extractor(**options, on_engine=say_engine)
     with open_store(folder, extractor, **kind) as store:
         yield from extract_collection(
             videos, extractor, store, retry_failed=how.retry_failed, on_clip=progress.on_clip, stopping=stopping
@@ -111,7 +111,7 @@ def _summary(folder: Path, outcomes: "list[Outcome]") -> str:
     if before := sum(not outcome.made for outcome in outcomes if outcome.entry is not None):
         words.append(f"{before} of them done before")
     if busy := len(outcomes) - len(entries):
-        words.append(f"{busy} in the hands of other processes")
+        words.append(f"{busy} being processed elsewhere")
     where = f"; why: {folder / 'errors.jsonl'}" if count["partial"] or count["failed"] else ""
     clips = sum(entry.clips for entry in entries)
     return f"{len(outcomes):,} videos -> {folder}: {', '.join(words) or 'nothing'}; {clips:,} clips{where}"
@@ -139,37 +139,37 @@ def _record(folder: Path, outcomes: "list[Outcome]") -> dict[str, Any]:
 
 
 class Progress:
-    """On stderr: videos done, clips a second, time left, failures; a bar on a terminal, else a line a minute."""
+    """Videos done, clips a second, time left and failures on stderr: a bar on a terminal, else a line each minute."""
 
     def __init__(self, videos: int) -> None:
         self.videos, self.done, self.made, self.bad, self.clips = videos, 0, 0, 0, 0
         self.begun = self.said = time.monotonic()
-        self.meter = opt.Meter(videos)
+        self.bar = ProgressBar(videos)
 
     def __enter__(self) -> "Progress":
-        self.meter.__enter__()
+        self.bar.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.meter.__exit__(*exception)
+        self.bar.__exit__(*exception)
 
     def on_clip(self, source: object, span: ClipSpan) -> None:
-        """Told of each clip that is done."""
+        """Count a clip."""
         self.clips += 1
-        self.meter.say(f"{self.state()}, {opt.source_name(source)} at {span.end:.1f} s")
+        self.bar.show(f"{self.state()}, {source_name(source)} at {span.end:.1f} s")
         if time.monotonic() - self.said > LINE_EVERY and not sys.stderr.isatty():
             say(f"ig65m: {self.done:,} of {self.videos:,} videos, {self.state()}")
             self.said = time.monotonic()
 
     def video_done(self, outcome: "Outcome") -> None:
-        """Told of each video that is done, by this run or before."""
+        """Count a video, which this run or an earlier one has done."""
         self.done += 1
         self.made += outcome.made
         self.bad += outcome.entry is not None and outcome.entry.status != "ok"
-        self.meter.video_done()
+        self.bar.video_done()
 
     def state(self) -> str:
-        """Rate, time left and failures, in words."""
+        """Rate, time left and failures as text."""
         seconds = time.monotonic() - self.begun
         words = [f"{self.clips:,} clips, {self.clips / max(seconds, 1e-3):.2f} a second"]
         if self.made:

@@ -1,0 +1,32 @@
+"""What the user names as inputs, checked before anything heavy is imported."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ig65m.errors import UsageError
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Raise UsageError for a name that cannot be a local file or folder: an empty one, `-`, or a URL."""
+    for name in inputs:
+        if not name:
+            raise UsageError("an input has no name; give a file or a folder")
+        if name == "-":
+            raise UsageError("-: standard input cannot be read; save it to a file first (a file named - is ./-)")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+            raise UsageError(f"{name} is a URL; download it first, then give the file")
+
+
+def check_videos(inputs: Sequence[str]) -> None:
+    """Raise UsageError as `check_inputs`, and if none of the inputs exists."""
+    check_inputs(inputs)
+    reasons = []
+    for name in inputs:
+        try:
+            Path(name).stat()
+            return
+        except OSError as error:
+            reasons.append(f"{name}: {error.strerror}")
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    raise UsageError(f"{'; '.join(reasons[:3])}{more}; expected local video files or folders of images")

@@ -1,0 +1,83 @@
+"""Progress and failures on stderr, results on stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ig65m.cli.terminal import printable, say
+from ig65m.types import ClipSpan, Failure, Frames
+
+
+@contextmanager
+def json_at_end(wanted: bool, done: Sequence[object], record: Callable[[], dict[str, Any]]) -> Iterator[None]:
+    """Print the record as JSON when the block ends, also by an error if something was `done` before it."""
+    try:
+        yield
+    finally:
+        if wanted and done:
+            print(json.dumps(record(), indent=1, allow_nan=False))
+
+
+def say_engine(line: str) -> None:
+    """Print which engine runs the network."""
+    say(f"ig65m: {line}")
+
+
+def say_failure(status: str, failure: Failure) -> None:
+    """Print what went wrong with a video; the message names it."""
+    until = "" if failure.last_good_time is None else f" (good until {failure.last_good_time:.2f} s)"
+    say(f"ig65m: {status}{until}: {printable(failure.message)}")
+
+
+def source_name(source: object) -> str:
+    """Name of an input for the progress bar."""
+    return "frames in memory" if isinstance(source, Frames) else printable(Path(str(source)).name)
+
+
+class ProgressBar:
+    """Videos done of all, clips done, the time reached; silent unless stderr is a terminal."""
+
+    def __init__(self, videos: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("videos"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
+        )
+        self.progress = Progress(
+            *columns,
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # on a terminal results are printed above the bar
+        )
+        self.task = self.progress.add_task("videos", total=videos, state="")
+        self.clips = 0
+
+    def __enter__(self) -> "ProgressBar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def on_clip(self, source: object, span: ClipSpan) -> None:
+        """Count a clip."""
+        self.clips += 1
+        self.show(f"{self.clips} clips, {source_name(source)} at {span.end:.1f} s")
+
+    def show(self, state: str) -> None:
+        """Show a text beside the bar."""
+        self.progress.update(self.task, state=state)
+
+    def video_done(self) -> None:
+        """Count a video."""
+        self.progress.advance(self.task)

@@ -1,0 +1,45 @@
+"""What the Python API takes as a video, checked."""
+
+import os
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.errors import UsageError
+from ig65m.types import Frames, Segment
+from ig65m.video.clips import Source, check_source
+
+
+def as_source(video: Source | NDArray[np.uint8], fps: float | None) -> tuple[Source, float | None]:
+    """The source that a video stands for, and the rate to sample it at.
+
+    An array with `fps` is taken for `Frames` of that rate, with a DeprecationWarning: `fps` is the rate to sample at.
+
+    Raises UsageError for anything that is not a video.
+    """
+    if not isinstance(video, np.ndarray):
+        check_source(video)
+        return video, fps
+    if fps is None:
+        raise UsageError("an array of frames needs a frame rate; pass ig65m.Frames(array, fps=25)")
+    warnings.warn(
+        "fps= with an array is deprecated; pass ig65m.Frames(array, fps=...), for fps= is the rate to sample a video at",
+        DeprecationWarning,
+        stacklevel=4,
+    )
+    return Frames(video, fps), None
+
+
+def check_several(videos: Iterable[Source]) -> None:
+    """Raise UsageError for one video where an iterable of videos is expected."""
+    if isinstance(videos, str | bytes | os.PathLike | Frames | Segment | np.ndarray) or not isinstance(videos, Iterable):
+        raise UsageError(f"expected several videos, got {type(videos).__name__}; pass a list, such as [video]")
+
+
+def path_of(source: Source) -> str:
+    """The path of a source as results carry it; empty for frames in memory."""
+    if isinstance(source, Segment):
+        return source.path
+    return "" if isinstance(source, Frames) else str(source)

@@ -1,0 +1,153 @@
+"""Options of a run over videos: their defaults, their checks, and what they resolve to."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from math import isfinite
+from typing import Any, Final, Literal, cast
+
+from ig65m.engines.base import Precision, check_batch
+from ig65m.engines.choice import Choice, EngineName, choose
+from ig65m.errors import UsageError, check_choice
+from ig65m.models.card import Card
+from ig65m.models.network import Network
+from ig65m.types import Limits, Preprocessing, Resampling
+from ig65m.video.isolation import prepare
+from ig65m.video.sampling import Sampling, Tail
+from ig65m.zoo.cards import CARDS, check_use
+from ig65m.zoo.custom import as_network
+from ig65m.zoo.load import load_model
+
+CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the last one is padded
+GPU_BATCH: Final = 8
+
+Resizing = Literal["vmz", "ig65m-pytorch"]
+RESAMPLINGS: Final[dict[Resizing, Resampling]] = {"vmz": "fast_bilinear", "ig65m-pytorch": "float_bilinear"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a run over videos, as a caller gives them. None stands for the default of any of them.
+
+    Raises UsageError if a value is out of range.
+    """
+
+    model: str | os.PathLike[str] | Network  # a name, a model file, or a network of `load_model`
+    frames: int | None = None  # frames in a clip; default: the card's
+    frame_step: int | None = None  # frames from one frame of a clip to the next; default: the card's
+    stride: int | None = None  # frames from one clip's start to the next; default: the clip's span
+    fps: float | None = None  # rate in frames a second at which the video is sampled; default: every frame
+    start: float | None = None  # seconds of the stream
+    end: float | None = None  # seconds of the stream
+    tail: Tail | None = "pad"  # a short last clip: pad it with its last frame, or drop it
+    preprocessing: Resizing | None = None  # who resizes; default: as the card says
+    batch_size: int | None = None  # clips in a batch; default: 1 on a CPU, 8 on a GPU and for a shared extractor
+    device: str | None = "cpu"  # "cpu", "cuda", "cuda:1"
+    engine: EngineName | None = None  # default: OpenVINO on a CPU, PyTorch on a GPU
+    precision: Precision | None = None  # default: see `Choice`
+    threads: int | None = None  # of the engine; default: one for each core
+    image_fps: float | None = 25.0  # frame rate of a folder of images
+    limits: Limits | None = field(default_factory=Limits)  # what one video may cost
+    in_process: bool | None = False  # decode in this process: a video that crashes the decoder ends the program
+    shared: bool | None = False  # several threads use the extractor at once; their clips share batches
+    on_engine: Callable[[str], None] | None = None  # called with a line that names engine, precision and device
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if getattr(self, each.name) is None:
+                default = Limits() if each.name == "limits" else each.default
+                object.__setattr__(self, each.name, default)
+        if self.preprocessing is not None:
+            check_choice("preprocessing", self.preprocessing, RESAMPLINGS)
+        rate = self.image_fps
+        if not isinstance(rate, int | float) or not (isfinite(rate) and rate > 0):
+            raise UsageError(f"image_fps must be a positive number of frames a second, got {rate!r}")
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> "Options":
+        """The options among a function's arguments, which have the names of the fields."""
+        names = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in arguments.items() if name in names})
+
+    def sampling(self, card: Card | None) -> Sampling:
+        """How clips are chosen; without a card the clip's length is a placeholder, for the checks of all other values.
+
+        Raises UsageError if a value is out of range.
+        """
+        frames = self.frames if self.frames is not None or card is None else card.frames
+        frame_step = self.frame_step if self.frame_step is not None or card is None else card.frame_step
+        return Sampling(
+            frames=1 if frames is None else frames,
+            frame_step=1 if frame_step is None else frame_step,
+            stride=self.stride,
+            fps=self.fps,
+            start=self.start,
+            end=self.end,
+            tail=cast(Tail, self.tail),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Resolved options of one run: the network, and how its clips are chosen, decoded and computed."""
+
+    model: Network
+    reload: Callable[[], Network] | None  # loads the network again; None if the caller owns it
+    sampling: Sampling
+    preprocessing: Preprocessing
+    batch_size: int
+    choice: Choice
+    image_fps: float
+    limits: Limits
+    in_process: bool
+    shared: bool
+    on_engine: Callable[[str], None] | None
+    clips: int | None = None  # clips spread evenly over each video, instead of the stride
+    window: tuple[int, int] | None = None  # height and width of the window that slides over feature maps
+
+
+def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> Resolved:
+    """Load the network and resolve all options.
+
+    What the run needs is checked before a download: `logits`, other uses of the feature `maps` than their mean, and `labels`
+    in place of the card's.
+
+    Raises:
+        UsageError: An option is out of range, or the network cannot do what is asked.
+        ModelError: There is no such model, or it does not take RGB clips.
+        CheckpointError: The model file is not a network.
+        DownloadError: The weights cannot be downloaded.
+    """
+    options.sampling(None)
+    choice = choose(options.engine, options.precision, options.device or "cpu", options.threads)
+    batch_size = options.batch_size
+    if batch_size is None:
+        batch_size = CPU_BATCH if choice.device == "cpu" and not options.shared else GPU_BATCH
+    check_batch(batch_size)
+    limits = options.limits or Limits()
+    if not options.in_process:
+        prepare(limits)
+
+    check = partial(check_use, frames=options.frames, logits=logits, maps=maps, labels=labels)
+    name = os.fspath(options.model) if isinstance(options.model, str | os.PathLike) else None
+    if name in CARDS:
+        check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
+    model = as_network(options.model) if name is None else load_model(name)
+    check(model.card, classes_known=True)
+    preprocessing = model.card.preprocessing
+    if options.preprocessing is not None:
+        preprocessing = replace(preprocessing, resampling=RESAMPLINGS[options.preprocessing])
+    return Resolved(
+        model=model,
+        reload=None if name is None else partial(load_model, name),
+        sampling=options.sampling(model.card),
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        choice=choice,
+        image_fps=options.image_fps or 25.0,
+        limits=limits,
+        in_process=bool(options.in_process),
+        shared=bool(options.shared),
+        on_engine=options.on_engine,
+    )

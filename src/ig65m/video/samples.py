@@ -1,0 +1,158 @@
+"""Sampled frames of a video, resized: what clips are made of."""
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from ig65m.errors import UsageError, VideoError
+from ig65m.types import Frames, Limits, Preprocessing
+from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.reader import read_frames
+from ig65m.video.sampling import TOLERANCE, Sampling, is_within, needed, samples
+from ig65m.video.transforms import Pixels, Scaler, to_pixels
+
+MOST_GAPS: Final = 1000
+"""Most gaps in a video; after more, the rest of it is given up."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled frame, displayed from `time` to `end` in seconds.
+
+    pixels: (H, W, 3), with several crops (crops, H, W, 3); None if no clip contains the frame. lost: it was lost to damage.
+    lost_before: a frame between the previous sample and this one was lost.
+    """
+
+    time: float
+    end: float
+    pixels: Pixels | None
+    lost: bool = False
+    lost_before: bool = False
+
+
+def read_samples(
+    source: Path | str | Frames,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    image_fps: float = 25.0,
+    limits: Limits | None = None,
+    on_frame: Callable[[Frame | LostFrame], None] | None = None,
+) -> Generator[Sample, None, None]:
+    """Yield the samples of a video file, a folder of images (`image_fps` frames a second) or frames in memory.
+
+    Each frame is decoded and resized once, however many clips contain it. `on_frame` is called with each decoded frame.
+
+    Raises VideoError if nothing can be read, or after the last sample if the video breaks off or frames between start and end
+    were lost. Raises UsageError if no frame lies between start and end.
+    """
+    limits = limits or Limits()
+    start = None if sampling.start is None else sampling.start - TOLERANCE
+    frames = read_frames(source, image_fps=image_fps, start=start, limits=limits)
+    noted = _Noted(frames, sampling, on_frame)
+    scaler = Scaler()
+    resized: tuple[Frame, Pixels] | None = None
+    number, shown = -1, -math.inf
+    with closing(frames):
+        try:
+            chosen = samples(noted, sampling, most=limits.frames)
+            for number, frame in enumerate(chosen if sampling.last is None else islice(chosen, sampling.last + 1)):
+                pixels = None
+                if isinstance(frame, Frame) and needed(number, sampling):
+                    if resized is None or resized[0] is not frame:
+                        resized = frame, to_pixels(frame, preprocessing, scaler)
+                    pixels = resized[1]
+                lost_before = number > 0 and noted.lost_between(shown, frame.time)
+                yield Sample(frame.time, frame.end, pixels, isinstance(frame, LostFrame), lost_before)
+                shown = frame.time
+        except VideoError as error:
+            named = error is noted.error  # from the reader, which names the video
+            message = str(error) if named else f"{_name(source)}: {error}"
+            raise noted.with_gaps(message, _name(source), error.last_good_time) from error
+    if number < 0:
+        raise UsageError(_nothing_within(source, sampling, noted.first, noted.last))
+    if noted.gaps:
+        raise noted.with_gaps("", _name(source), noted.last_good)
+
+
+class _Noted:
+    """Passes frames on, and records facts for error messages."""
+
+    def __init__(
+        self, frames: Iterable[Frame | LostFrame], sampling: Sampling, on_frame: Callable[[Frame | LostFrame], None] | None
+    ) -> None:
+        self._frames, self._sampling, self._on_frame = frames, sampling, on_frame
+        self.first: Frame | LostFrame | None = None
+        self.last: Frame | LostFrame | None = None
+        self.last_good: float | None = None
+        self.error: VideoError | None = None
+        self.gaps: list[tuple[float, float]] = []
+        self.reasons: list[str] = []
+        self._lost: list[float] = []  # times of lost frames that no sample has reached
+
+    def __iter__(self) -> Iterator[Frame | LostFrame]:
+        try:
+            for frame in self._frames:
+                self.first = self.first or frame
+                self.last = frame
+                if isinstance(frame, Frame):
+                    self.last_good = frame.end
+                elif is_within(frame, self._sampling):
+                    self._note_lost(frame)
+                if self._on_frame is not None:
+                    self._on_frame(frame)
+                yield frame
+        except VideoError as error:
+            self.error = error
+            raise
+
+    def _note_lost(self, frame: LostFrame) -> None:
+        self._lost.append(frame.time)
+        if self.gaps and frame.time <= self.gaps[-1][1]:
+            self.gaps[-1] = self.gaps[-1][0], frame.end
+        elif len(self.gaps) == MOST_GAPS:
+            raise VideoError(f"damaged in more than {MOST_GAPS} places", last_good_time=self.last_good)
+        else:
+            self.gaps.append((frame.time, frame.end))
+            self.reasons.append(frame.reason)
+
+    def lost_between(self, before: float, time: float) -> bool:
+        """Return whether frames between two times are lost. Times must increase from call to call."""
+        passed = [lost for lost in self._lost if lost <= time]
+        self._lost = self._lost[len(passed) :]
+        return any(before < lost < time for lost in passed)
+
+    def with_gaps(self, message: str, name: str, last_good_time: float | None) -> VideoError:
+        """Return the error for a video with these gaps that otherwise ended as the message says."""
+        if self.last_good is None:
+            return VideoError(message or f"{name}: no frame can be decoded ({self.reasons[0]})")
+        told = [
+            f"{start:.3f} to {end:.3f} s ({reason})"
+            for (start, end), reason in zip(self.gaps, self.reasons, strict=True)
+            if not message or start < self.last_good
+        ]
+        if told:
+            more = f" and {len(told) - 3} more parts" if len(told) > 3 else ""
+            lost = f"lost to damage: {', '.join(told[:3])}{more}; clips that touch these parts are left out"
+            message = f"{message}; before that, {lost}" if message else f"{name}: {lost}"
+        return VideoError(message, last_good_time=last_good_time, gaps=self.gaps)
+
+
+def _name(source: Path | str | Frames) -> str:
+    return "the frames" if isinstance(source, Frames) else str(source)
+
+
+def _nothing_within(
+    source: Path | str | Frames, sampling: Sampling, first: Frame | LostFrame | None, last: Frame | LostFrame | None
+) -> str:
+    asked = f"from {'its beginning' if sampling.start is None else f'{sampling.start} s'}"
+    asked += f" to {'its end' if sampling.end is None else f'{sampling.end} s'}"
+    if sampling.end is not None and first is not None and first.time >= sampling.end:
+        return f"{_name(source)}: no frame {asked}: its first frame is at {first.time:.3f} s"
+    if sampling.start is not None and last is not None and last.end <= sampling.start + TOLERANCE:
+        return f"{_name(source)}: no frame {asked}: its frames end at {last.end:.3f} s"
+    return f"{_name(source)}: no frame starts {asked}; give a longer range"
