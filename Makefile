@@ -1,6 +1,7 @@
 # make demo   set up, classify the bundled clip with the embedded weights, write its features
 # make page   the same of a small collection of videos, and a web page to search it: http://127.0.0.1:8000
-# make test   set up, run every test
+# make test   set up, run every test, on all cores
+# make test-fast   the same without the slow ones
 # make check  lint, format, types
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 CLIP := src/ig65m/demo/clip.mp4
 
-.PHONY: demo page test check clean
+.PHONY: demo page test test-fast check clean
 
 demo: $(VENV)/installed
 	@$(VENV)/bin/ig65m classify $(CLIP) --model r2plus1d_10_camera_motion
@@ -22,7 +23,10 @@ page: $(VENV)/installed-page
 	@$(VENV)/bin/ig65m serve demo/index
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -28,26 +28,26 @@ from ig65m.zoo.load import load_model
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 BLOBS = runpy.run_path(str(GOLDEN / "blobs.py"))
-PAGE = """# The proof: how far each network is from Caffe2
+PAGE = """# Agreement with Caffe2
 
-Largest difference of features and of logits to those of the original builders on the real Caffe2 operators, relative to the
-largest of each, on the same seeded weights and clip ([tests/golden](../tests/golden/README.md)). Each checkpoint went through
-`ig65m convert`; PyTorch ran the .safetensors, ONNX Runtime the .onnx. The tests hold every network to 1e-5 in PyTorch, and one
-of each kind in ONNX Runtime. Made by
+These are the largest differences of features and logits to those of the original builders on the real Caffe2 operators,
+relative to the largest value, on the same seeded weights and clip ([tests/golden](../tests/golden/README.md)). Each
+checkpoint was converted by `ig65m convert`; PyTorch ran the .safetensors, ONNX Runtime the .onnx. The tests require 1e-5
+for every network in PyTorch, and for one network of each kind in ONNX Runtime.
 
 ```
 python bench/parity.py --page docs/proof.md
 ```
 
-{machine}, {versions}.
+Machine: {machine}, {versions}.
 
 | network | clip | features, PyTorch | logits, PyTorch | features, ONNX Runtime | logits, ONNX Runtime |
 |---|---|---|---|---|---|
 {rows}
 
-Rows that begin with `fcn_` are the class map of the fully-convolutional test mode, on a crop larger than the training one.
-Rows that begin with `tiny_` are narrow networks whose checkpoints Python 2 wrote. Float32 has a relative precision of 6e-8;
-sums of thousands of products in another order differ by several times that.
+Rows with `fcn_` are class maps of the fully convolutional mode, on a crop larger than that of the training. Rows with
+`tiny_` are narrow networks whose checkpoints Python 2 wrote. Float32 has a relative precision of 6e-8; sums of thousands of
+products in another order differ by several times that.
 """
 
 

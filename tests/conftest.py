@@ -14,6 +14,8 @@ from typing import Any
 
 # Some virtual machines announce AMX and kill whoever uses it; read by oneDNN in PyTorch and elsewhere, so before they load.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, or they wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     """Writes the checkpoint that Caffe2 ran with, in any pickle protocol."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
-    def write(name: str, protocol: int = 2, seed: int | None = None) -> Path:
+    def write(name: str, protocol: int = 4, seed: int | None = None) -> Path:
         path = folder / f"{name}-{protocol}-{seed}.pkl"
         if not path.exists():
             card = json.loads((GOLDEN / f"{name}.json").read_text())
@@ -60,6 +62,14 @@ def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def has_bf16() -> bool:
+    """Whether this processor computes in bfloat16, as OpenVINO says."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="session")

@@ -259,15 +259,15 @@ def nothing_but_packets_without_content(data: bytes) -> bytes:
 
 
 HOPELESS = [
-    (without_moov, "no video in a supported format"),
-    (random_bytes, "no video in a supported format"),
-    (nothing_but_packets_without_content, "no video"),
-    (lambda data: bytes(len(data)), "no video in a supported format"),
-    (lambda data: b"#EXTM3U\nhttp://127.0.0.1:9/x.ts\n", "no video in a supported format"),
-    (lambda data: b"ffconcat version 1.0\nfile /etc/passwd\n", "no video in a supported format"),
-    (lambda data: b"<html><video src='http://127.0.0.1:9/x.mp4'></html>", "no video in a supported format"),
-    (lambda data: b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5000 RTP/AVP 96\n", "no video in a supported format"),
-    (lambda data: b"<asx><entry><ref href='http://127.0.0.1:9/x'/></entry></asx>", "no video in a supported format"),
+    (without_moov, "not a video in a supported format"),
+    (random_bytes, "not a video in a supported format"),
+    (nothing_but_packets_without_content, "not a video"),
+    (lambda data: bytes(len(data)), "not a video in a supported format"),
+    (lambda data: b"#EXTM3U\nhttp://127.0.0.1:9/x.ts\n", "not a video in a supported format"),
+    (lambda data: b"ffconcat version 1.0\nfile /etc/passwd\n", "not a video in a supported format"),
+    (lambda data: b"<html><video src='http://127.0.0.1:9/x.mp4'></html>", "not a video in a supported format"),
+    (lambda data: b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5000 RTP/AVP 96\n", "not a video in a supported format"),
+    (lambda data: b"<asx><entry><ref href='http://127.0.0.1:9/x'/></entry></asx>", "not a video in a supported format"),
 ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ig65m
-import ig65m.tasks
+import ig65m.tasks.options
 from ig65m.engines import cache
 from ig65m.engines import openvino as openvino_engine
 from ig65m.engines.base import Work
@@ -55,25 +55,27 @@ def test_a_second_start_takes_what_the_first_has_made(folder, made, network):
     assert len(made) == 1
 
 
-def test_the_precision_is_that_of_the_entry(folder, network):
+def test_the_precision_is_that_of_the_entry(folder, network, has_bf16):
     """A processor with bfloat16 must not fall back on it, nor leave it, when a model comes from the disk."""
-    wanted = {precision: answer(network, precision=precision) for precision in ("bf16", "fp32")}
-    assert not np.array_equal(wanted["bf16"], wanted["fp32"])
-    for precision in ("fp32", "bf16"):
+    precisions = ("bf16", "fp32") if has_bf16 else ("fp32",)
+    wanted = {precision: answer(network, precision=precision) for precision in precisions}
+    assert not np.array_equal(wanted.get("bf16"), wanted["fp32"])
+    for precision in reversed(precisions):
         np.testing.assert_array_equal(answer(network, precision=precision), wanted[precision])
 
 
-def test_what_computes_otherwise_has_an_entry_of_its_own(folder, made, network, monkeypatch):
+def test_what_computes_otherwise_has_an_entry_of_its_own(folder, made, network, monkeypatch, has_bf16):
     answer(network)
     answer(network, replace(WORK, batch_size=2))
     answer(network, replace(WORK, frames=7))
     answer(network, replace(WORK, preprocessing=replace(SMALL, mean=(0, 0, 0))))
-    answer(network, precision="bf16")
+    if has_bf16:
+        answer(network, precision="bf16")
     other = load_model("r2plus1d_10_camera_motion")
     answer(other)
     monkeypatch.setattr(openvino_engine.openvino, "__version__", "another")
     answer(network)
-    assert len(made) == len(list(folder.iterdir())) == 7
+    assert len(made) == len(list(folder.iterdir())) == 6 + has_bf16
 
 
 def halved(entry, folder):
@@ -148,7 +150,7 @@ def test_weights_that_were_given_up_for_a_refused_entry_are_loaded_again(folder,
 def test_a_cache_that_cannot_be_written_is_a_warning(monkeypatch, tmp_path, network, bigbuckbunny, tiny_model):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("IG65M_CACHE", str(tmp_path / "file" / "folder"))
-    with pytest.warns(RuntimeWarning, match="cannot be kept for the next start"):
+    with pytest.warns(RuntimeWarning, match="cannot be cached"):
         answer(network)
 
 
@@ -176,7 +178,7 @@ def test_the_oldest_entries_go(folder, network, monkeypatch):
 
 def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, bigbuckbunny, tiny_model, monkeypatch):
     loaded = []
-    monkeypatch.setattr(ig65m.tasks, "load_model", lambda name: loaded.append(load_model(name)) or loaded[-1])
+    monkeypatch.setattr(ig65m.tasks.options, "load_model", lambda name: loaded.append(load_model(name)) or loaded[-1])
     network = load_model(tiny_model)
     for _ in range(2):
         own = ig65m.extract(bigbuckbunny, model=network, end=1.0)

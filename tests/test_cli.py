@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 import ig65m.cli
 from ig65m.cli.convert import _summary
@@ -28,10 +29,34 @@ PROGRAM = Path(sys.executable).parent / "ig65m"
 def test_every_command_has_help_with_an_example(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("models", "convert", "classify", "extract"):
-        assert f"\n  {command} " in out
-        assert f"Example: ig65m {command}" in " ".join(run(command, "--help")[1].split())
+    commands = ["models", "convert", "classify", "extract", "search", "quantize", "bench", "serve"]
+    commands += [f"features {each}" for each in ("info", "verify", "export")]
+    commands += [f"index {each}" for each in ("build", "add", "remove", "info", "recall")]
+    for command in (*commands, "explain semcode"):
+        assert command.split()[0] in out
+        text = " ".join(run(*command.split(), "--help")[1].split())
+        assert f"Example: ig65m {command}" in text
     assert run("--version")[1].strip() == ig65m.__version__
+
+
+@pytest.mark.parametrize("command", ["classify", "extract", "serve", "bench", "search"])
+def test_help_shows_choices_in_groups(run, command):
+    out = run(command, "--help")[1]
+    assert "fp32|bf16|fp16|int8" in out
+    assert "Model and engine" in out
+
+
+def test_an_option_is_the_same_in_every_command():
+    """Name, type and help of an option that several commands have; defaults may differ."""
+    from ig65m.cli.commands import app
+
+    found = {}
+    for command in ("classify", "extract", "serve", "search", "quantize", "convert"):
+        for parameter in typer.main.get_command(app).commands[command].params:
+            if parameter.name not in ("model", "labels", "frames", "batch_size", "top_k", "output", "count"):
+                facts = (parameter.opts, str(parameter.type), getattr(parameter, "help", None))
+                assert found.setdefault(parameter.name, facts) == facts, f"{command} {parameter.name}"
+    assert len(found) > 40
 
 
 def test_models(run):
@@ -124,7 +149,7 @@ def test_extract_writes_one_file(run, tiny_model, bigbuckbunny, tmp_path, name):
     assert (tmp_path / name).exists()
     code, out, err = run("extract", bigbuckbunny, "--model", tiny_model, "--output", tmp_path / name, "--end", 1)
     assert code == 2
-    assert "already there" in err
+    assert "already exists" in err
 
 
 def test_a_folder_of_images_is_a_video(run, tiny_model, tmp_path):
@@ -146,7 +171,7 @@ WRONG = {
     "frames": (["--frames", "0"], "frames"),
     "stride": (["--stride", "-1"], "stride"),
     "range": (["--start", "2", "--end", "1"], "before end"),
-    "tail": (["--tail", "cut"], "pad, drop"),
+    "tail": (["--tail", "dro"], "'dro' is not one of 'pad', 'drop'; did you mean 'drop'?"),
     "labels": (["--labels", "none.json"], "none.json"),
     "no label file": (["--labels", ""], "label file '' cannot be read"),
     "a folder of labels": (["--labels", "/"], "Is a directory"),
@@ -157,7 +182,7 @@ WRONG = {
     "no name": ([""], "an input has no name"),
     "an address": (["https://example.org/a.mp4"], "download it first"),
     "device": (["--device", "cuda:7"], "it has cpu"),
-    "preprocessing": (["--preprocessing", "bicubic"], "vmz, ig65m-pytorch"),
+    "preprocessing": (["--preprocessing", "bicubic"], "'vmz', 'ig65m-pytorch'"),
 }
 
 
@@ -177,7 +202,7 @@ def test_wrong_use_exits_with_2_and_says_what_to_do(run, tiny_model, bigbuckbunn
     ("args", "message"),
     [
         (["clasify", "a.mp4"], "Did you mean 'classify'?"),
-        (["classify"], "Missing argument 'videos' (see `ig65m classify --help`)"),
+        (["classify"], "Missing argument 'INPUT' (see `ig65m classify --help`)"),
         (["extract", "a.mp4"], "Missing option '--output'"),
         (["extract", "a.mp4", "-o"], "requires an argument (see `ig65m extract --help`)"),
         (["extract", "-", "-o", "x.npy"], "standard input"),
@@ -245,7 +270,7 @@ def test_convert(run, tiny, tmp_path):
     assert "largest difference" in out
     code, _, err = run("convert", tiny, tmp_path / "tiny")
     assert code == 2
-    assert "already there" in err
+    assert "already exists" in err
     broken = tmp_path / "broken.pkl"
     broken.write_bytes(b"junk")
     code, _, err = run("convert", broken, tmp_path / "other")
@@ -257,7 +282,7 @@ def test_convert(run, tiny, tmp_path):
 def test_convert_says_what_a_checkpoint_does_not_tell():
     """And what is not as in most networks: pool1, channels, whose weights they are."""
     plain, csn = ResNetSpec(depth=18, classes=5, architecture="r3d"), ResNetSpec(depth=50, classes=5, architecture="ir_csn")
-    unknown = "clip length unknown (say it with --frames)"
+    unknown = "clip length unknown (record it with --frames)"
 
     def said(spec, **known):
         return _summary(card_for(spec, name="x", origin="a test", **known)).removeprefix(f"{spec}, ")
@@ -279,7 +304,7 @@ def test_debug_shows_where_and_keeps_the_exit_code(run, bigbuckbunny, place):
     code, _, err = run(*args[:place], "--debug", *args[place:])
     assert code == 2
     assert "Traceback" in err
-    assert err.endswith("ig65m: no model file none.pth\n")
+    assert err.endswith("ig65m: none.pth: no such model file\n")
 
 
 def test_what_follows_two_dashes_is_an_input(run, tiny_model):
@@ -292,9 +317,9 @@ def test_what_follows_two_dashes_is_an_input(run, tiny_model):
     ("error", "code", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "x.npy"), 1, "x.npy: No space left on device; free some space"),
-        (OSError(errno.EIO, "Input/output error", "x.npy"), 1, "is the disk full, or unsound?"),
+        (OSError(errno.EIO, "Input/output error", "x.npy"), 1, "the disk may be full or faulty"),
         (PermissionError(errno.EACCES, "Permission denied", "x.npy"), 2, "x.npy: Permission denied; check its permissions"),
-        (OSError(errno.EROFS, "Read-only file system", "x.npy"), 2, "choose a place that can be written"),
+        (OSError(errno.EROFS, "Read-only file system", "x.npy"), 2, "choose a writable place"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "a fault of the machine"),
         (MemoryError("Unable to allocate 8 PiB"), 1, "not enough memory: lower --batch-size or --frames"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "lower --batch-size"),
@@ -368,7 +393,7 @@ def test_stopped_at_any_moment_it_says_so_in_a_line(number, said, seconds, tiny,
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == 128 + number
-    assert err == f"ig65m: stopped by {said}; files that were finished stay\n"
+    assert err == f"ig65m: stopped by {said}; finished files stay\n"
     assert list(tmp_path.iterdir()) == []
 
 

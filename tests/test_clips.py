@@ -8,7 +8,7 @@ import pytest
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Frames, Preprocessing
-from ig65m.video import clips as clips_module
+from ig65m.video import samples as samples_module
 from ig65m.video.clips import clips_of
 from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
@@ -145,8 +145,8 @@ def test_a_frame_is_resized_once_and_only_if_a_clip_shows_it(
         calls.append(frame.time)
         return to_pixels(frame, *rest)
 
-    to_pixels = clips_module.to_pixels
-    monkeypatch.setattr(clips_module, "to_pixels", counted)
+    to_pixels = samples_module.to_pixels
+    monkeypatch.setattr(samples_module, "to_pixels", counted)
     for _ in read_clips(video, sampling, WHOLE):
         pass
     assert len(calls) == len(set(calls)) == resized
@@ -160,8 +160,8 @@ def test_clips_come_while_the_video_is_read(video: Path, monkeypatch: pytest.Mon
             read.append(frame.time)
             yield frame
 
-    read_frames = clips_module.read_frames
-    monkeypatch.setattr(clips_module, "read_frames", counted)
+    read_frames = samples_module.read_frames
+    monkeypatch.setattr(samples_module, "read_frames", counted)
     next(iter(read_clips(video, Sampling(frames=16), WHOLE)))
     assert len(read) == 16
 
@@ -217,7 +217,7 @@ def test_a_folder_with_a_broken_image_keeps_what_came_before(tmp_path: Path) -> 
     [
         ({"start": 5.0}, r"no frame from 5.0 s to its end: its frames end at 2.480 s"),
         ({"end": 0.2}, r"no frame from its beginning to 0.2 s: its first frame is at 0.480 s"),
-        ({"start": 1.003, "end": 1.03}, "no frame from 1.003 s to 1.03 s: none of its frames begins then"),
+        ({"start": 1.003, "end": 1.03}, "no frame starts from 1.003 s to 1.03 s; give a longer range"),
     ],
 )
 def test_a_range_without_frames_is_refused_with_the_videos_own(times: dict[str, float], message: str, video: Path) -> None:

@@ -337,7 +337,7 @@ def test_an_encrypted_video_is_called_so(tmp_path: Path) -> None:
 def test_a_single_image_is_called_so(tmp_path: Path) -> None:
     for name in ("one.jpg", "one.png"):
         ffmpeg("-f lavfi -i testsrc2=s=96x64:d=1 -frames:v 1", tmp_path / name)
-        with pytest.raises(VideoError, match="a single image, not a video; a folder of images"):
+        with pytest.raises(VideoError, match="found a single image; give a folder of images"):
             list(read_frames(tmp_path / name))
 
 
@@ -346,9 +346,9 @@ def test_photographs_in_heic_and_avif_are_refused(tmp_path: Path) -> None:
     for brand in (b"heic", b"mif1", b"avif"):
         path = tmp_path / "photo.heic"
         path.write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(200))
-        with pytest.raises(VideoError, match="a single image, not a video"):
+        with pytest.raises(VideoError, match="found a single image"):
             list(read_frames(path))
-        with pytest.raises(UsageError, match="its 1 photographs in HEIC or AVIF are not read, convert them to JPEG"):
+        with pytest.raises(UsageError, match="it has 1 photographs in HEIC or AVIF, which must be converted to JPEG"):
             find_videos([str(tmp_path)])
 
 

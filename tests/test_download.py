@@ -152,42 +152,42 @@ WRONG = {
     "a page that is not called one": (lambda h: h.whole(b"\n" + PAGE), "web page"),
     "404": (lambda h: h.head(404, Content_Length=0), "404 Not Found"),
     "410": (lambda h: h.head(410, Content_Length=0), "410 Gone"),
-    "403": (lambda h: h.head(403, Content_Length=0), "403 Forbidden: it wants a login"),
+    "403": (lambda h: h.head(403, Content_Length=0), "403 Forbidden: a login is required"),
     "401": (lambda h: h.head(401, WWW_Authenticate="Basic", Content_Length=0), "401"),
     "always 500": (lambda h: h.head(500, Content_Length=0), "500 Internal Server Error"),
     "always 503": (later("0"), "503 Service Unavailable"),
-    "503 for an hour": (later("3600"), "3600 s of patience"),
+    "503 for an hour": (later("3600"), "try again in 3600 s"),
     "503 until tomorrow": (
         lambda h: later(format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True))(h),
-        "s of patience",
+        "try again in",
     ),
     "a status of its own": (lambda h: h.head(999, Content_Length=0), "999 of unknown meaning"),
     "204": (lambda h: h.head(204), "204 No Content"),
     "a part that nobody asked for": (part(f"bytes 0-{HALF - 1}/{len(CONTENT)}", CONTENT[:HALF]), "206 Partial Content"),
-    "a circle": (lambda h: h.head(302, Location="/weights.pth", Content_Length=0), "in a circle"),
-    "a longer and longer way": (lambda h: h.head(301, Location=h.path + "x", Content_Length=0), "more than 10 times"),
-    "redirected to a file": (elsewhere(302, "file:///etc/passwd"), "to 'file', which is not followed"),
+    "a loop": (lambda h: h.head(302, Location="/weights.pth", Content_Length=0), "in a loop"),
+    "a longer and longer way": (lambda h: h.head(301, Location=h.path + "x", Content_Length=0), "more than 10 redirects"),
+    "redirected to a file": (elsewhere(302, "file:///etc/passwd"), "to 'file' is not followed"),
     "redirected to ftp": (elsewhere(307, "ftp://127.0.0.1/weights.pth"), "to 'ftp'"),
     "redirected to data": (elsewhere(303, "data:,weights"), "to 'data'"),
-    "redirected nowhere": (lambda h: h.head(302, Content_Length=0), "without saying where"),
-    "redirected to nonsense": (elsewhere(302, "http://[::1/weights"), "no address"),
+    "redirected nowhere": (lambda h: h.head(302, Content_Length=0), "without a target"),
+    "redirected to nonsense": (elsewhere(302, "http://[::1/weights"), "invalid URL"),
     "always garbage": (lambda h: h.say(random.Random(3).randbytes(5000)), "not HTTP"),
     "another protocol": (lambda h: h.say(b"SSH-2.0-OpenSSH_9.2\r\n"), "not HTTP"),
     "always reset": (lambda h: h.reset(), "reset"),
-    "always silent": (lambda h: h.server.over.wait(), "nothing came for 0.4 s"),
-    "a byte now and then": (lambda h: (h.head(200, Content_Length=len(CONTENT)), h.drip()), "came"),
-    "a header now and then": (lambda h: (h.say(b"HTTP/1.1 200 OK\r\nX: "), h.drip()), "came"),
+    "always silent": (lambda h: h.server.over.wait(), "no data for 0.4 s"),
+    "a byte now and then": (lambda h: (h.head(200, Content_Length=len(CONTENT)), h.drip()), "bytes in"),
+    "a header now and then": (lambda h: (h.say(b"HTTP/1.1 200 OK\r\nX: "), h.drip()), "bytes in"),
     "no end of its header": (lambda h: (h.say(b"HTTP/1.1 200 OK\r\n"), h.pour(b"X: y\r\n" * 10_000)), "more than 100 headers"),
-    "100 and again 100": (lambda h: h.pour(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "sends without end"),
-    "no end": (lambda h: (h.head(200), h.pour(CONTENT)), "does not end after 4000000 bytes"),
+    "100 and again 100": (lambda h: h.pour(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), "the response does not end"),
+    "no end": (lambda h: (h.head(200), h.pour(CONTENT)), "exceeds 4000000 bytes"),
     "no end of chunks": (
         lambda h: (h.head(200, Transfer_Encoding="chunked"), h.pour(b"400\r\n%b\r\n" % (b"weights " * 128) * 100)),
-        "does not end after 4000000 bytes",
+        "exceeds 4000000 bytes",
     ),
-    "no end of redirecting": (lambda h: (h.head(302, Location="/weights.pth"), h.pour(CONTENT)), "in a circle"),
+    "no end of redirecting": (lambda h: (h.head(302, Location="/weights.pth"), h.pour(CONTENT)), "in a loop"),
     "far too long": (lambda h: h.whole(b"", Content_Length=10**15), "has 1000000000000000 bytes"),
-    "chunks that end early": (lambda h: chunked(h, CONTENT[:HALF], end=b""), "broke off"),
-    "chunks of nonsense": (lambda h: (h.head(200, Transfer_Encoding="chunked"), h.say(b"zz\r\n")), "broke off"),
+    "chunks that end early": (lambda h: chunked(h, CONTENT[:HALF], end=b""), "closed early"),
+    "chunks of nonsense": (lambda h: (h.head(200, Transfer_Encoding="chunked"), h.say(b"zz\r\n")), "closed early"),
     "compressed": (lambda h: h.whole(gzip.compress(CONTENT, 1), Content_Encoding="gzip"), "encoding 'gzip'"),
 }
 
@@ -345,7 +345,7 @@ def test_a_copy_is_verified_too(path, tmp_path):
     assert path.read_bytes() == CONTENT
     with pytest.raises(DownloadError, match="No such file"):
         fetch(tmp_path / "none.pth", path, DIGEST, timeout=20)
-    with pytest.raises(DownloadError, match="no file"):
+    with pytest.raises(DownloadError, match="not a file"):
         fetch(tmp_path, path, DIGEST, timeout=20)
 
 

@@ -144,8 +144,8 @@ def test_numbers_that_are_not_finite_are_an_error(engine):
 
 def test_what_there_is_not_is_named():
     for arguments, message in (
-        (("tensorrt",), "none of openvino, onnxruntime, pytorch"),
-        (("onnxruntime", "bf16"), "has no precision 'bf16' here, it has fp32, int8; bf16 is what openvino, pytorch can do"),
+        (("tensorrt",), "not one of openvino, onnxruntime, pytorch"),
+        (("onnxruntime", "bf16"), "has no precision 'bf16'; it has fp32, int8; use openvino, pytorch for bf16"),
         (("openvino", "int4"), "it has fp32, bf16, fp16, int8"),
         ((None, None, "cuda:7"), "this machine has no cuda:7; it has cpu"),
         ((None, None, "cpu", 0), "from 1 to 1024, got 0"),
@@ -170,7 +170,7 @@ def test_a_machine_that_traps_amx_is_found_out(monkeypatch):
     monkeypatch.setattr(openvino_engine, "announces_amx", lambda: True)
     monkeypatch.setattr(openvino_engine, "_PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     monkeypatch.setattr(openvino_engine, "_started", True)
-    with pytest.raises(UsageError, match="start again with ONEDNN_MAX_CPU_ISA=AVX512_CORE_FP16"):
+    with pytest.raises(UsageError, match="restart with ONEDNN_MAX_CPU_ISA=AVX512_CORE_FP16"):
         openvino_engine.avoid_amx()
     monkeypatch.setattr(openvino_engine, "_started", False)
     openvino_engine.avoid_amx()

@@ -95,12 +95,12 @@ def test_the_command(run, tiny_model, bigbuckbunny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (["a.npz", "a.jpg"], 2, "is a .png"),
+        (["a.npz", "a.jpg"], 2, "must be a .png"),
         (["none.npz", "a.png"], 2, "none.npz"),
-        (["bad.npz", "a.png"], 2, "no file of features"),
+        (["bad.npz", "a.png"], 2, "not a file of features"),
         (["bare.npy", "a.png"], 2, "bare"),
         (["bad.mp4", "a.png", "--model", "r2plus1d_10_camera_motion"], 3, "bad.mp4"),
-        (["bad.npz", "there.png"], 2, "already there"),
+        (["bad.npz", "there.png"], 2, "already exists"),
         (["bad.npz", "a.png", "--stride", "4"], 2, "--stride is for a video"),
         (["bad.npz", "a.png", "--top-k", "4"], 2, "--top-k is for a video"),
         (["bad.npz", "a.png", "--device", "cuda"], 2, "--device is for a video"),

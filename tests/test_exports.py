@@ -143,7 +143,7 @@ def test_qvhighlights(films, features, tiny_model, tmp_path, run):
     run("extract", films, tmp_path / "long.mp4", "--output", folder, "--model", tiny_model, "--fps", 4, "--frame-step", 1)
     code, _, err = run("features", "export", folder, tmp_path / "out", "--to", "qvhighlights")
     assert code == 0, err
-    assert "has 80 rows, of which these readers take 75" in err
+    assert "has 80 rows; these readers use the first 75" in err
     counts = {"one": 4, "two": 1, "three": 1, "long": 80}
     for video, (wanted, _, _) in rows(folder).items():
         array, times = qvhighlights(tmp_path / "out", video, most=80)
@@ -162,7 +162,7 @@ def tsp(path, video, config):
 def test_tsp(films, features, tiny_model, tmp_path, run):
     code, _, err = run("features", "export", features, tmp_path / "bad.h5", "--to", "tsp")
     assert code == 3
-    assert "this format is for one rate; extract with --fps 15" in err
+    assert "this format has one rate for all; extract with --fps 15" in err
     folder = tmp_path / "at 15"
     run("extract", films, "--output", folder, "--model", tiny_model, "--fps", 15)
     code, out, err = run("features", "export", folder, tmp_path / "tsp_features.hdf5", "--to", "tsp", "--prefix", "v_")
@@ -223,7 +223,7 @@ def test_names_that_are_not_unique(films, tiny_model, tmp_path, run):
     run("extract", films, tmp_path / "other", "--output", tmp_path / "f", "--model", tiny_model)
     code, _, err = run("features", "export", tmp_path / "f", tmp_path / "out", "--to", "npy")
     assert code == 2
-    assert "have the same name; take --names unique" in err
+    assert "have the same name; use --names unique" in err
     assert run("features", "export", tmp_path / "f", tmp_path / "out", "--to", "npy", "--names", "unique")[0] == 0
     assert len(list((tmp_path / "out").glob("*.npy"))) == 4
 
@@ -244,7 +244,7 @@ def test_odd_names(films, tiny_model, tmp_path, run):
     shutil.copy(films / "one.mp4", tmp_path / os.fsdecode(b"caf\xe9.mp4"))
     run("extract", tmp_path, "--output", folder, "--model", tiny_model)
     code, _, err = run("features", "export", folder, tmp_path / "no.h5", "--to", "h5")
-    assert (code, "a name in HDF5 has no / and is UTF-8" in err) == (3, True)
+    assert (code, "a name in HDF5 must be UTF-8 without /" in err) == (3, True)
     with h5py.File(tmp_path / "no.h5") as file:  # one bad name does not end an export
         assert list(file) == ["sepa\u2028rated"]
     assert run("features", "export", folder, tmp_path / "unique.h5", "--to", "h5", "--names", "unique")[0] == 0
@@ -257,11 +257,11 @@ def test_nothing_is_overwritten_and_nothing_else_is_taken(features, tmp_path, ru
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine.txt").touch()
     code, _, err = run("features", "export", features, tmp_path / "there", "--to", "npy")
-    assert (code, "already there" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     code, _, err = run("features", "export", tmp_path / "there", tmp_path / "x", "--to", "npy")
-    assert (code, "holds no features" in err) == (2, True)
+    assert (code, "is not a folder of features" in err) == (2, True)
     code, _, err = run("features", "export", features, tmp_path / "x", "--to", "csv")
-    assert (code, "none of npy, npz, h5" in err) == (2, True)
+    assert (code, "is not one of 'npy', 'npz', 'h5'" in err) == (2, True)
     code, _, err = run("features", "export", features, tmp_path / "x", "--to", "tsp")
     assert (code, "end in .h5 or .hdf5" in err) == (2, True)
 
@@ -280,7 +280,7 @@ def test_info_and_verify(features, run):
     (features / "features" / "stray.parquet").touch()
     code, out, _ = run("features", "verify", features)
     assert code == 3
-    assert f"{first.name} is not what was written" in out
+    assert f"{first.name} was changed" in out
     assert f"{second.name} is missing" in out
     assert "stray.parquet is not in the journal" in out
     assert "1 of 3 results are sound" in out
@@ -353,7 +353,7 @@ def test_two_videos_that_would_share_a_file(films, tiny_model, tmp_path, run):
     folder = tmp_path / "features"
     assert run("extract", tmp_path, "--output", folder, "--model", tiny_model, "--logits")[0] == 0
     code, _, err = run("features", "export", folder, tmp_path / "out", "--to", "npy")
-    assert (code, "the file of another video has that name; take --names unique" in err) == (3, True)
+    assert (code, "another video has the same name; use --names unique" in err) == (3, True)
     assert run("features", "export", folder, tmp_path / "unique", "--to", "npy", "--names", "unique")[0] == 0
 
 
@@ -384,10 +384,10 @@ def test_gaps_do_not_shift_rows(kind, gappy, tmp_path, run):
 
     suffix = ".h5" if kind == "tsp" else ""
     code, _, err = run("features", "export", gappy, tmp_path / f"left{suffix}", "--to", kind)
-    assert (code, "damage has cost 3 of its 10 clips" in err) == (3, True)
+    assert (code, "3 of its 10 clips are lost to damage" in err) == (3, True)
     assert list(stored(tmp_path / f"left{suffix}")) == ["whole"]
     code, _, err = run("features", "export", gappy, tmp_path / f"zeros{suffix}", "--to", kind, "--gaps", "zeros")
-    assert (code, "3 rows of zeros are in place of clips" in err) == (0, True)
+    assert (code, "3 rows are zeros in place of clips" in err) == (0, True)
     assert stored(tmp_path / f"zeros{suffix}")["damaged"][:, 0].tolist() == [0, 2, 3, 4, 0, 0, 7, 8, 9, 10]
 
 

@@ -87,17 +87,17 @@ def damaged(state, change):
 
 DAMAGE = {
     "missing": (lambda state: state.pop("layer1.0.conv1.1.weight"), r"missing .*layer1\.0\.conv1\.1\.weight"),
-    "extra": (lambda state: state.update({"layer9.w": torch.zeros(1)}), r"left over, .*layer9\.w"),
+    "extra": (lambda state: state.update({"layer9.w": torch.zeros(1)}), r"unexpected for .*layer9\.w"),
     "mis-shaped": (lambda state: state.update({"stem.1.bias": torch.zeros(44)}), r"stem\.1\.bias has the shape \(44,\)"),
     "not finite": (lambda state: state["stem.0.weight"].view(-1)[3:4].fill_(torch.nan), "not finite"),
     "variance": (lambda state: state["stem.1.running_var"][5:6].fill_(-1), "negative variance"),
     "whole numbers": (lambda state: state.update({"fc.bias": torch.zeros(11, dtype=torch.int32)}), "floating-point"),
     "counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(7)}), r"tracked has the shape \(7,\)"),
     "fractional counter": (lambda state: state.update({"stem.1.num_batches_tracked": torch.zeros(())}), "expected one int64"),
-    "one number stretched": (lambda state: state.update({"fc.weight": torch.ones(1, 1).expand(11, 64)}), "fewer numbers"),
+    "one number stretched": (lambda state: state.update({"fc.weight": torch.ones(1, 1).expand(11, 64)}), "fewer elements"),
     "sparse": (lambda state: state.update({"fc.weight": state["fc.weight"].to_sparse()}), "dense"),
     "escapes": (lambda state: state.update({"\x1b[2Jx" * 50: torch.zeros(1)}), r"'\\x1b\[2Jx"),
-    "a huge number": (lambda state: state.update({f"layer1.{'9' * 5000}.x": torch.zeros(1)}), "left over"),
+    "a huge number": (lambda state: state.update({f"layer1.{'9' * 5000}.x": torch.zeros(1)}), "unexpected"),
     "no stem": (lambda state: state.pop("stem.0.weight"), r"stem\.0\.weight"),
     "no head": (lambda state: state.pop("fc.weight"), r"fc\.weight"),
 }
@@ -140,7 +140,9 @@ def test_a_pth_that_is_cut_off_is_told_so(zip_format, share, reference, tmp_path
     torch.save(reference.fc.state_dict(), path, _use_new_zipfile_serialization=zip_format)
     size = int(path.stat().st_size * share)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match=rf"cut\.pth has {size} bytes and breaks off there: it is cut off"):
+    with pytest.raises(
+        CheckpointError, match=rf"cut\.pth is truncated or damaged: it ends after {size} bytes; copy or download it again"
+    ):
         load_model(path)
 
 
@@ -168,10 +170,10 @@ def test_what_training_wraps_is_unwrapped(wrapping, prefix, tiny, tmp_path):
 def test_what_is_wrapped_in_two_ways_is_refused(tiny, tmp_path):
     state = dict(load_model(tiny).state_dict())
     torch.save({"state_dict": state, "model": state}, tmp_path / "two.pth")
-    with pytest.raises(CheckpointError, match="holds dictionaries under 'state_dict', 'model'; save the one"):
+    with pytest.raises(CheckpointError, match="contains several dictionaries, 'state_dict', 'model'; save only one"):
         load_model(tmp_path / "two.pth")
     torch.save({f"module.{key}": tensor for key, tensor in state.items()} | {"x": torch.zeros(1)}, tmp_path / "half.pth")
-    with pytest.raises(CheckpointError, match=r"holds 'x' besides the network under 'module\.'"):
+    with pytest.raises(CheckpointError, match=r"contains 'x' besides the network 'module\.'"):
         load_model(tmp_path / "half.pth")
 
 
@@ -218,7 +220,7 @@ def test_a_pth_executes_nothing(tmp_path, monkeypatch):
 def test_what_a_pth_asks_for_is_named_and_pytorchs_advice_is_not_passed_on(value, name, zip_format, tmp_path):
     path = tmp_path / "trained.pth"
     torch.save({"state_dict": {}, "args": value}, path, _use_new_zipfile_serialization=zip_format)
-    with pytest.raises(CheckpointError, match=f"executing code: it asks for {name}, which is refused") as refusal:
+    with pytest.raises(CheckpointError, match=f"executing code: it requests {name}, which is refused") as refusal:
         load_model(path)
     assert not re.search("safe_globals|weights_only|trust|PyTorch 2", str(refusal.value))
 

@@ -106,7 +106,7 @@ def test_a_file_or_a_folder(tmp_path, monkeypatch, output, is_file):
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [("f.csv", r"\.npy, \.npz, \.parquet"), ("results.v2", "ends in /"), ("", "no name")]
+    ("output", "said"), [("f.csv", r"\.npy, \.npz, \.parquet"), ("results.v2", "must end in /"), ("", "no name")]
 )
 def test_an_output_that_is_neither(output, said):
     with pytest.raises(UsageError, match=said):
@@ -121,7 +121,7 @@ def test_one_file_is_for_one_video(tmp_path):
 @pytest.mark.parametrize("present", ["a.npy", "a.json", "a.logits.npy"])
 def test_nothing_that_is_there_is_overwritten_unasked(tmp_path, present):
     (tmp_path / present).touch()
-    with pytest.raises(UsageError, match=f"{present} already there"):
+    with pytest.raises(UsageError, match=f"{present} already exists"):
         check_file(tmp_path / "a.npy", ["a.mp4"])
     check_file(tmp_path / "a.npy", ["a.mp4"], overwrite=True)
 
@@ -150,8 +150,8 @@ def test_places_where_nothing_can_be_written_are_refused_before_the_work(tmp_pat
         (tmp_path / "file" / "x.npy", "file is not a folder"),
         (tmp_path / "dangling" / "x.npy", "dangling is not a folder"),
         ("/dev/null/x.npy", "/dev/null is not a folder"),
-        ("/proc/x.npy", "nothing can be written in /proc"),
-        (tmp_path / ("x" * 300) / "x.npy", "300 bytes; choose one of at most"),
+        ("/proc/x.npy", "cannot write to /proc"),
+        (tmp_path / ("x" * 300) / "x.npy", "300 bytes; choose a name of at most"),
         (tmp_path / ("x" * 246 + ".npy"), "257 bytes"),  # of .logits.npy
     ):
         with pytest.raises(UsageError, match=message):

@@ -116,7 +116,7 @@ def test_odd_things_under_the_final_name(mirror, cache, odd):
     make[odd]()
     with mirror():
         if odd in ("folder", "fifo"):
-            with pytest.raises(DownloadError, match="no file"):
+            with pytest.raises(DownloadError, match="not a file"):
                 weights_file(CARD)
         else:
             assert weights_file(CARD).read_bytes() == CONTENT
@@ -229,7 +229,7 @@ def test_a_timeout_that_is_none_is_named(mirror, monkeypatch, seconds):
 
 def test_the_timeout_is_heeded(mirror, monkeypatch):
     monkeypatch.setenv("IG65M_TIMEOUT", "0.3")
-    with mirror(lambda h: h.server.over.wait()), pytest.raises(DownloadError, match=r"nothing came for 0\.3 s"):
+    with mirror(lambda h: h.server.over.wait()), pytest.raises(DownloadError, match=r"no data for 0\.3 s"):
         weights_file(CARD)
 
 
@@ -317,8 +317,8 @@ def test_a_full_disk(mirror, cache, behave, start):
     with mirror(behave), process(*start()) as child:
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (1, "")
-    assert f"no room in {cache}" in err
-    assert "MB are free; make room, or set IG65M_CACHE" in err
+    assert f"no space in {cache}" in err
+    assert "MB are free; free some, or set IG65M_CACHE" in err
     assert "Traceback" not in err
     assert [name.name for name in cache.iterdir() if name.suffix != ".lock"] == []
 

@@ -84,11 +84,11 @@ def test_where_nothing_can_be_written_it_is_searched(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "text", "why"),
     [
-        ("index.json", None, "is no index"),
+        ("index.json", None, "is not an index"),
         ("index.json", "{", "is damaged"),
-        ("index.json", "[]", "does not know"),
-        ("index.json", '{"format": 2, "settings": {}, "exact_up_to": 1}', "does not know"),
-        ("index.json", '{"format": 1, "settings": {}, "exact_up_to": "many"}', "does not know"),
+        ("index.json", "[]", "unknown format"),
+        ("index.json", '{"format": 2, "settings": {}, "exact_up_to": 1}', "unknown format"),
+        ("index.json", '{"format": 1, "settings": {}, "exact_up_to": "many"}', "unknown format"),
         ("index.json", b"\xff\xfe", "is damaged"),
     ],
 )
@@ -114,18 +114,18 @@ def test_places_that_are_wrong(tmp_path, run):
     (tmp_path / "full" / "letter.txt").touch()
     (tmp_path / "file").touch()
     wrong = {
-        ("index", "build", tmp_path / "no", tmp_path / "i"): "holds no features",
-        ("index", "build", tmp_path / "full", tmp_path / "i"): "holds no features",
+        ("index", "build", tmp_path / "no", tmp_path / "i"): "is not a folder of features",
+        ("index", "build", tmp_path / "full", tmp_path / "i"): "is not a folder of features",
         ("index", "build", tmp_path / "file", tmp_path / "i"): "",
         ("index", "build", features, tmp_path / "full"): "is not empty",
         ("index", "build", features, features): "is not empty",
         ("index", "build", features, tmp_path / "file"): "is not a folder",
         ("index", "build", features, tmp_path / "file" / "i"): "is not a folder",
         ("index", "build", features, tmp_path / "i", "--exact-up-to", -1): "exact_up_to",
-        ("index", "add", features, tmp_path / "full"): "is no index",
-        ("index", "info", features): "is no index",
-        ("index", "info", tmp_path / "file"): "is no index",
-        ("search", tmp_path / "no", "a"): "is no index",
+        ("index", "add", features, tmp_path / "full"): "is not an index",
+        ("index", "info", features): "is not an index",
+        ("index", "info", tmp_path / "file"): "is not an index",
+        ("search", tmp_path / "no", "a"): "is not an index",
     }
     for args, why in wrong.items():
         code, out, err = run(*args)
@@ -142,7 +142,7 @@ def test_a_foreign_table_is_refused(tmp_path):
     Index.build(write(tmp_path / "f", drawn(2, 3)), tmp_path / "i")
     shutil.rmtree(tmp_path / "i" / "clips.lance")
     lancedb.connect(tmp_path / "i").create_table("clips", [{"a": 1}])
-    with pytest.raises(UsageError, match="not ours"):
+    with pytest.raises(UsageError, match="unexpected table"):
         Index.open(tmp_path / "i")
 
 
@@ -184,7 +184,7 @@ def begin(process):
 def test_killed_at_any_moment(exact_up_to, tmp_path):
     content, chance = drawn(30, 40), random.Random(exact_up_to)
     features, folder = write(tmp_path / "f", content), tmp_path / "i"
-    for kill in range(5):
+    for kill in range(2):
         with at_work(features, folder, exact_up_to, 4) as process:
             begin(process)
             if kill == 0:
@@ -337,5 +337,5 @@ def test_a_table_of_other_types_is_refused(tmp_path):
     table = connection.open_table("clips").to_arrow()
     clip = table.column_names.index("clip")
     connection.create_table("clips", table.set_column(clip, "clip", table["clip"].cast(pa.string())), mode="overwrite")
-    with pytest.raises(UsageError, match="has a table that is not ours: expected clip: int64"):
+    with pytest.raises(UsageError, match="has an unexpected table; expected clip: int64"):
         Index.open(tmp_path / "index")

@@ -64,7 +64,7 @@ def test_images_count_only_where_there_are_no_videos(tmp_path):
     assert paths([tmp_path / "one"]) == [str(tmp_path / "one")]
     (tmp_path / "two" / "v.mp4").touch()
     assert paths([tmp_path]) == [str(tmp_path / "two" / "v.mp4")]
-    with pytest.raises(UsageError, match="no videos are in it"):
+    with pytest.raises(UsageError, match="no videos or images found"):
         find_videos([str(tmp_path / "empty")])
 
 
@@ -114,8 +114,8 @@ def test_a_list_of_vmz(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "an empty list"),
-        ("\n \n", "an empty list"),
+        ("", "the list is empty"),
+        ("\n \n", "the list is empty"),
         ("name,label\na.mp4,1\n", "'name', 'label'; expected one of path"),
         ("path,start,end\na.mp4,3,2\n", "row 2: start must be before end"),
         ("path,start\na.mp4,soon\n", "row 2: start must be a number of seconds, got 'soon'"),

@@ -80,6 +80,23 @@ def test_errors_are_those_of_this_process(video, tmp_path):
         assert getattr(there.value, "last_good_time", None) == getattr(here.value, "last_good_time", None)
 
 
+def test_memory_of_the_program_that_starts_it_is_not_the_decoders(tmp_path):
+    """A worker that a large process starts must not say that a damaged video needs more memory."""
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(encode_numbers(tmp_path / "whole.mkv", constant(60)).read_bytes()[:-1500])
+    code = (
+        "from tests.test_isolation import ticks\n"
+        "large = bytearray(400 << 20)\n"
+        f"try: list(ticks({str(cut)!r}, memory=512 << 20))\n"
+        "except Exception as error: print(error)\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    ).stdout
+    assert "cut.mkv: breaks off" in printed
+    assert "memory" not in printed
+
+
 def test_a_crash_of_the_decoder_is_one_failed_video(crashes, video, tiny_model):
     results = list(ig65m.extract_many([video, crashes, video], model=tiny_model, preprocessing="ig65m-pytorch"))
     assert [result.status for result in results] == ["ok", "failed", "ok"]

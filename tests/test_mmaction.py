@@ -104,9 +104,9 @@ def test_a_port_of_vmzs_gives_what_caffe2_gave(name, golden, tmp_path):
 
 def test_whose_weights_they_are_must_be_said(theirs):
     path = theirs[1]
-    with pytest.raises(CheckpointError, match=r"by VMZ and ported, or by mmaction2 itself.*--origin vmz.*--origin mmaction2"):
+    with pytest.raises(CheckpointError, match=r"by VMZ, or by mmaction2.*--origin vmz.*--origin mmaction2"):
         load_model(path)
-    with pytest.raises(CheckpointError, match=r"torchvision has none in this layout; say .*--origin vmz.*--origin mmaction2"):
+    with pytest.raises(CheckpointError, match=r"torchvision does not use these names; say .*--origin vmz.*--origin mmaction2"):
         load_model(path, origin="torchvision")
     for origin, (mean, std) in (("vmz", VMZ), ("mmaction2", MMACTION2)):
         card = load_model(path, origin=origin).card
@@ -184,12 +184,12 @@ def test_their_other_networks_are_refused(tmp_path):
     state = random_csn("ir").state_dict()
     plain = {key.replace("conv2.0.", "conv2."): tensor for key, tensor in state.items()}  # as in SlowOnly and I3D
     torch.save(plain, tmp_path / "i3d.pth")
-    with pytest.raises(CheckpointError, match=r"missing from the weights of a CSN network of mmaction2: .*layer1\.0\.conv2\.0"):
+    with pytest.raises(CheckpointError, match=r"missing for a CSN network of mmaction2: .*layer1\.0\.conv2\.0"):
         load_model(tmp_path / "i3d.pth", origin="mmaction2")
     for key in [key for key in state if key.endswith("conv2.0.conv.weight")]:
         state[key] = state[key].repeat(1, len(state[key]), 1, 1, 1)  # dense
     torch.save(state, tmp_path / "dense.pth")
-    with pytest.raises(CheckpointError, match="named as mmaction2's CSN networks name them, are of R3D-50"):
+    with pytest.raises(CheckpointError, match="mmaction2's names for CSN, but are those of R3D-50"):
         load_model(tmp_path / "dense.pth", origin="mmaction2")
 
 

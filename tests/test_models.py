@@ -40,7 +40,7 @@ def test_a_wrong_shape_is_named(shape):
 def test_specs_and_cards_check_themselves():
     with pytest.raises(ModelError, match="depth 20"):
         ResNetSpec(depth=20, classes=4)
-    with pytest.raises(ModelError, match="at least one"):
+    with pytest.raises(ModelError, match="must not be negative"):
         ResNetSpec(depth=18, classes=-1)
     with pytest.raises(UsageError, match="3 labels for the 4 classes"):
         Card(name="x", spec=TINY, labels=("a", "b", "c"))

@@ -188,7 +188,7 @@ def test_a_gap_of_a_day_is_a_gap(suffix: str, tmp_path: Path) -> None:
 def test_ticks_in_a_gap_are_bounded(tmp_path: Path) -> None:
     path = videos.encode_numbers(tmp_path / "gap.mkv", [0, 40, 3_000_000])
     taken, retimed = [], samples(read_frames(path), Sampling(frames=8, fps=25), most=1000)
-    with pytest.raises(VideoError, match="more than 1,000 frames chosen; raise --max-frames") as failure:
+    with pytest.raises(VideoError, match="more than 1,000 frames sampled; raise --max-frames") as failure:
         taken.extend(retimed)
     assert failure.value.last_good_time == pytest.approx(3_000.0)
 

@@ -44,7 +44,7 @@ def test_what_could_be_either_is_asked_about(theirs):
     with pytest.raises(CheckpointError, match=r"could be VMZ's or torchvision's.*--origin vmz. or .--origin torchvision"):
         load_model(path)
     assert load_model(path, origin="vmz").spec.eps == 1e-3
-    with pytest.raises(UsageError, match="origin 'keras' is none of vmz, torchvision"):
+    with pytest.raises(UsageError, match="origin 'keras' is not one of vmz, torchvision"):
         load_model(path, origin="keras")
 
 

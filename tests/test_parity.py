@@ -58,7 +58,7 @@ def test_a_wrong_precision_is_not_taken(network, monkeypatch, cosine, unasked, a
     if asked:
         assert precision_on(CPU, network, WORK, "bf16") == "bf16"
     else:
-        with pytest.raises(UsageError, match=r"bf16 is wrong on cpu with torch .*, cuDNN .*fp32 1\.0000"):
+        with pytest.raises(UsageError, match=r"bf16 does not agree with float32 on cpu with torch .*, cuDNN .*fp32 1\.0000"):
             precision_on(CPU, network, WORK, "bf16")
 
 
@@ -102,7 +102,7 @@ def test_numbers_that_are_not_finite_are_wrong(network, monkeypatch):
                 next(self.model.parameters()).data.fill_(60_000)
 
     monkeypatch.setattr(parity, "PyTorchEngine", Infinite)
-    with pytest.raises(UsageError, match="fp16 is wrong"):
+    with pytest.raises(UsageError, match="fp16 does not agree with float32"):
         precision_on(CPU, network, WORK, "fp16")
 
 
@@ -117,7 +117,7 @@ def test_no_precision_at_all(network, monkeypatch):
             return self.random.standard_normal(features.shape), logits
 
     monkeypatch.setattr(parity, "PyTorchEngine", Noise)
-    with pytest.raises(UsageError, match=r"no precision is right on cpu .* take another cuDNN, or the CPU"):
+    with pytest.raises(UsageError, match=r"no precision agrees with float32 on cpu .* use another cuDNN, or the CPU"):
         precision_on(CPU, network, WORK, None)
 
 

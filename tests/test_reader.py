@@ -273,13 +273,13 @@ def no_images(folder: Path) -> Path:
     [
         (missing, "missing.mp4: no such file; expected a local video file or a folder of images"),
         (empty, "empty.mp4: an empty file"),
-        (text, "text.mp4: 950 bytes that are no video in a supported format"),
-        (audio_only, "audio.mp4: no video stream in this file, it holds: audio"),
-        (playlist, "list.m3u8: .* bytes that are no video in a supported format"),
-        (concatenation, "list.mp4: .* bytes that are no video in a supported format"),
+        (text, "text.mp4: 950 bytes that are not a video in a supported format"),
+        (audio_only, "audio.mp4: no video stream found in this file; it has: audio"),
+        (playlist, "list.m3u8: .* bytes that are not a video in a supported format"),
+        (concatenation, "list.mp4: .* bytes that are not a video in a supported format"),
         (url, "no such file"),
-        (device, "neither a regular file nor a folder"),
-        (no_images, "a folder without images; expected files ending .jpg"),
+        (device, "expected a regular file or a folder"),
+        (no_images, "no images found; expected files with suffix .jpg"),
     ],
 )
 def test_what_is_no_video_is_refused_with_a_reason(make: Callable[[Path], Path], message: str, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_broken_image_ends_the_folder_after_the_good_ones(tmp_path: Path) -> N
     frames, failure = read_until_failure(tmp_path)
     assert (numbers(frames[:2]), failure.last_good_time) == ([0, 1], 0.08)
     assert frames[2:] == [LostFrame(0.08, 0.12, "2.png is not a readable image")]
-    assert "2.png: not a readable image (neither JPEG, PNG, BMP nor WebP)" in str(failure)
+    assert "2.png: not a readable image (expected JPEG, PNG, BMP or WebP)" in str(failure)
 
 
 def test_a_broken_image_among_good_ones_is_a_lost_frame(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_half_a_jpeg_is_a_broken_image(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(data[:-20])
     frames, failure = read_until_failure(tmp_path)
     assert (numbers(frames[:1]), failure.last_good_time) == ([0], 0.04)
-    assert "1.jpg: not a readable image (damaged, or cut short)" in str(failure)
+    assert "1.jpg: not a readable image (damaged or truncated)" in str(failure)
 
 
 def test_images_need_a_rate(tmp_path: Path) -> None:

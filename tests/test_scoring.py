@@ -102,7 +102,9 @@ def test_the_scores_are_those_of_vmz(full_scale):
                 places = F.avg_pool3d(x, (1, 7, 7), stride=1)
                 logits = torch.einsum("kc,ncthw->nkthw", reference.fc.weight, places) + reference.fc.bias.view(1, -1, 1, 1, 1)
             wanted.append(torch.softmax(logits.double().flatten(), 0).view(400, 4).mean(1).numpy())
-    prediction = ig65m.classify(pictures, fps=25, model=model, frames=8, clips=2, crops=2, full=True, top_k=400, batch_size=3)
+    prediction = ig65m.classify(
+        ig65m.Frames(pictures, 25), model=model, frames=8, clips=2, crops=2, full=True, top_k=400, batch_size=3
+    )
     assert [round(clip.start * 25) for clip in prediction.clips] == [0, 13]
     for clip, pair in zip(prediction.clips, (wanted[:2], wanted[2:]), strict=True):
         assert sum(label.score for label in clip.labels) == pytest.approx(1 / 4)

@@ -213,7 +213,7 @@ def test_by_label(index, content):
     assert [(hit.score, hit.path, hit.start) for hit in hits] == wanted
     only = index.search_label(label, 3, where=Where(videos=(name("/videos/009.mp4"),), start=2.0))
     assert all(hit.path == "/videos/009.mp4" and hit.start >= 2 for hit in only)
-    with pytest.raises(UsageError, match="no clip is labelled 'archer'; there are 'archery'"):
+    with pytest.raises(UsageError, match="no clip has the label 'archer'; the index has 'archery'"):
         index.search_label("archer", 3)
     assert index.labels() == {
         label: sum(label in dict(each) for _, every in content.values() for each in every) for label in LABELS
@@ -261,7 +261,7 @@ def test_what_cannot_be_asked(index):
             index.search(query, count)
     with pytest.raises(UsageError, match="has no video 'nobody'"):
         index.search(query, 1, where=Where(videos=("nobody",)))
-    with pytest.raises(UsageError, match="no clip is labelled"):
+    with pytest.raises(UsageError, match="no clip has the label"):
         index.search(query, 1, where=Where(label="nothing"))
     for start, end in ((math.nan, None), (None, math.inf), (5.0, 5.0)):
         with pytest.raises(UsageError):

@@ -360,7 +360,7 @@ def test_the_description_names_every_route(web):
 def test_an_answer_has_no_more_numbers_than_it_can_bear(monkeypatch):
     rows = np.zeros((20, 128), np.float32)
     features = Features("x", "ok", rows, tuple(ClipSpan(n, n + 1) for n in range(20)))
-    extractor = SimpleNamespace(run=lambda *_, **__: iter([features]), card=SimpleNamespace(name="x"))
+    extractor = SimpleNamespace(extract_many=lambda *_, **__: iter([features]), card=SimpleNamespace(name="x"))
     asked = Service(None, None, extractor, None, None, None, None, None, None)
     assert asked.extract(Path("x"), lambda: False).shape == (20, 128)
     monkeypatch.setattr(service, "_MOST_NUMBERS", 20 * 128 - 1)

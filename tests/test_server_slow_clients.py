@@ -176,13 +176,13 @@ def test_an_index_that_is_moved_away_and_comes_back(shelf, tmp_path, ids):
     with copied(shelf, tmp_path) as (service, index), service.client() as client:
         assert client.get("/api/labels").status_code == 200
         index.rename(tmp_path / "elsewhere")
-        time.sleep(0.6)  # a list of the videos holds for half a second
+        wait_for(lambda: client.get("/api/videos").status_code == 503)  # a list of the videos holds for half a second
         for path in ("/api/videos", "/api/labels", f"/api/search?video={ids['bikes.mp4']}", f"/api/videos/{ids['bikes.mp4']}"):
             checked(client.get(path), 503, "index_unavailable")
         said = client.get("/api/health").json()
         assert (said["status"], said["problems"]) == ("degraded", ["the index cannot be read at the moment"])
         (tmp_path / "elsewhere").rename(index)
-        time.sleep(0.6)
+        wait_for(lambda: client.get("/api/videos").status_code == 200)
         assert client.get("/api/videos").json()["total"] == said["videos"] > 0
         assert client.get("/api/health").json()["status"] == "ok"
 
@@ -196,7 +196,7 @@ def test_a_video_that_was_removed_and_a_label_that_is_unknown(shelf, tmp_path, i
         for path in ("timeline", "semcode.png", "file", "thumbnail.jpg"):
             answer = client.get(f"/api/videos/{ids['bikes.mp4']}/{path}")
             assert answer.status_code in (200, 404)  # for half a second the list may be that of before
-        time.sleep(0.6)
+        wait_for(lambda: client.get(f"/api/videos/{ids['bikes.mp4']}").status_code == 404)
         for path in ("timeline", "semcode.png", "file", "thumbnail.jpg"):
             checked(client.get(f"/api/videos/{ids['bikes.mp4']}/{path}"), 404, "no_video")
 

@@ -104,7 +104,7 @@ HOSTILE = hostile.pickles()  # all of them go through the command line in test_h
         "blob: shape other": r"shape \(3,\) and dtype float32 has 8 bytes; expected 12",
         "blob: dtype object": "dtype 'O8'; expected one of f2, f4",
         "blob: a number": "blob 'conv1_w' is int",
-        "a huge entry": "memo's entry 1073741823",
+        "a huge entry": "memo entry 1073741823",
         "a huge frame": "frame of 9223372036854775808 bytes",
         "trailing data": "4 bytes follow its end",
     }.items(),

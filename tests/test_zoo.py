@@ -275,7 +275,7 @@ def test_a_file_of_vmz_loads_by_its_name(full_checkpoint, tmp_path, monkeypatch,
     monkeypatch.setenv("IG65M_CACHE", str(tmp_path))
     monkeypatch.setenv("IG65M_OFFLINE", "1")
     assert load_model(card.name).card == card
-    assert "not published; from now on" in capsys.readouterr().err
+    assert "not published; it is now pinned" in capsys.readouterr().err
 
 
 def test_of_an_audio_visual_file_the_classes_are_its_own(tmp_path, monkeypatch):

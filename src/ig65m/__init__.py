@@ -2,6 +2,11 @@
 
 The names in `__all__` are the public API. They are loaded when they are first used: `import ig65m` imports neither torch nor an
 engine.
+
+Example:
+    >>> prediction = ig65m.classify("video.mp4", model="r2plus1d_10_camera_motion")
+    >>> prediction.labels[0].label
+    'static'
 """
 
 from importlib import import_module
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
         Segment,
     )
     from ig65m.video.clips import read_clips
+    from ig65m.video.preprocess import Preprocess
     from ig65m.video.sampling import Sampling
     from ig65m.zoo.cards import CARDS as cards
     from ig65m.zoo.cards import list_models
@@ -50,11 +56,13 @@ _MODULES = {
     "tasks.classify": ["classify", "classify_clips", "classify_many"],
     "tasks.extract": ["extract", "extract_many"],
     "tasks.extractor": ["Extractor", "load_extractor"],
+    "models.card": ["Card"],
     "types": [
         *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label"),
         *("Limits", "Prediction", "Preprocessing", "Segment"),
     ],
     "video.clips": ["read_clips"],
+    "video.preprocess": ["Preprocess"],
     "video.sampling": ["Sampling"],
     "zoo.cards": ["cards", "list_models"],
     "zoo.load": ["load_model"],
@@ -63,6 +71,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS", "load_extractor": "Extractor"}
 
 __all__ = [
+    "Card",
     "CheckpointError",
     "Clip",
     "ClipPrediction",
@@ -78,6 +87,7 @@ __all__ = [
     "ModelError",
     "Pooling",
     "Prediction",
+    "Preprocess",
     "Preprocessing",
     "ProofError",
     "Sampling",
@@ -98,9 +108,15 @@ __all__ = [
 ]
 
 
+def home_of(name: str) -> tuple[str, str]:
+    """Return the module, within the package, and the name there that a public name stands for."""
+    return _HOMES[name], _NAMES_THERE.get(name, name)
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"ig65m.{_HOMES[name]}"), _NAMES_THERE.get(name, name))
+        module, there = home_of(name)
+        return getattr(import_module(f"ig65m.{module}"), there)
     raise AttributeError(f"module 'ig65m' has no attribute {name!r}")
 
 

@@ -10,6 +10,7 @@ import typer
 from ig65m.cli.inputs import check_inputs
 from ig65m.cli.options import ENGINE, Device, Json, Threads, option
 from ig65m.cli.terminal import say
+from ig65m.errors import UsageError
 
 if TYPE_CHECKING:
     from ig65m.bench import Speed
@@ -56,7 +57,10 @@ def bench(
     for name in names:
         for each in wanted:
             if (engine and precision) or each in PRECISIONS.get(cast(Any, name), (each,)):
-                choices.append(choose(name, each, device, threads))
+                if name == "openvino" and not precision and (reason := _lacks(each)):
+                    say(f"ig65m: {reason}; {each} is not measured in OpenVINO")
+                else:
+                    choices.append(choose(name, each, device, threads))
     work = Work(preprocessing=network.card.preprocessing, frames=network.card.frames or 8, batch_size=batch_size)
     networks = dict.fromkeys(choices, network)
     if network.quantization is None and any(choice.precision == "int8" for choice in choices):
@@ -73,6 +77,17 @@ def bench(
             say(f"ig65m: {speed.engine}, {speed.precision} measured")
     if not as_json:
         _print(speeds)
+
+
+def _lacks(precision: Any) -> str | None:
+    """Return why OpenVINO cannot compute in a precision on this CPU; None if it can."""
+    from ig65m.engines.openvino import core_for
+
+    try:
+        core_for(precision)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _print(speeds: "list[Speed]") -> None:

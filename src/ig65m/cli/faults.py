@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import typer
 
@@ -54,12 +56,22 @@ def _usage(error: typer.TyperException, args: Sequence[str]) -> str:
     context = getattr(error, "ctx", None)  # of the command, if one was found
     if not args:
         return f"no command was given\n{error.format_message()}"
-    text = printable(error.format_message()).rstrip(".")
+    text = _choice(printable(error.format_message()).rstrip("."))
     if isinstance(error, typer.BadParameter) and error.param is not None:
         value = _given(args, error.param.opts)
-        text += "" if value is None else f", got {value!r}"
+        text += "" if value is None or repr(value) in text else f", got {value!r}"
     command = context.command_path if context else " ".join(["ig65m", *args[:1]])
     return f"{text} (see `{printable(command)} --help`)"
+
+
+def _choice(text: str) -> str:
+    """Add the nearest choice to a message about a value that is none of the choices."""
+    found = re.search(r"(?:Value error, )?'([^']*)' is not one of ('.*')$", text)
+    if found is None:
+        return text
+    near = get_close_matches(found[1], re.findall(r"'([^']*)'", found[2]), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{text[: found.start()]}'{found[1]}' is not one of {found[2]}{hint}"
 
 
 def _given(args: Sequence[str], names: Sequence[str]) -> str | None:

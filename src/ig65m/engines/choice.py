@@ -82,7 +82,7 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
     if precision is not None and precision not in there:
         others = ", ".join(other for other, those in PRECISIONS.items() if precision in those)
         near = get_close_matches(precision, there, 1)
-        hint = f"; {others} has it" if others else f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; use {others} for {precision}" if others else f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"{name} has no precision {precision!r}; it has {', '.join(there)}{hint}")
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"the number of threads must be from 1 to {MAX_THREADS}, got {threads}")

@@ -118,7 +118,7 @@ def _decode(job: Job, answers: _Answers) -> None:
         answers.end(str(error), usage=True)
     except VideoError as error:
         # FFmpeg's decoders report lack of memory under other names too.
-        starved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory / 2
+        starved = _peak_memory() > limits.memory / 2
         hint = f"; perhaps it needs more than {more}" if starved else ""
         answers.end(f"{error}{hint}", error=error, worn=starved)
     except MemoryError:
@@ -133,6 +133,14 @@ def _decode(job: Job, answers: _Answers) -> None:
     else:
         answers.send(END)
     gc.collect()  # PyAV's containers and streams form reference cycles that hold pictures
+
+
+def _peak_memory() -> int:
+    """Peak resident memory of this program in bytes; getrusage counts that of the process which started it, too."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _listen(jobs: "queue.SimpleQueue[Job]") -> None:

@@ -156,7 +156,7 @@ def check_use(
     if spec.clip_frames not in (None, frames or card.frames):
         raise UsageError(f"{name} takes clips of {spec.clip_frames} frames only, not of {frames or card.frames}")
     if maps and isinstance(spec, C3DSpec):
-        raise UsageError(f"{name} ends in fully connected layers, so --full and pooling do not apply")
+        raise UsageError(f"{name} has no feature maps to slide over (--full) or to pool: C3D ends in fully connected layers")
     if logits and classes_known and not spec.classes:
         raise ModelError(f"{name} has no classes; use it for features (ig65m extract)")
     if labels is not None and classes_known and len(labels) != spec.classes:
