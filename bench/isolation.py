@@ -1,9 +1,9 @@
-"""What decoding in a worker costs: `python bench/isolation.py VIDEO...`.
+"""Cost of decoding in a worker process: `python bench/isolation.py VIDEO...`.
 
-For each video, the clips of a 32-frame network are read in a worker process and in this process, in turn, `--runs` times
-(frames a second, decoding and resizing only); and `ig65m classify` runs in both ways, from its start to its end. Prints the
-medians and the median of the ratios of neighbouring runs, worker to in-process: 1.0 is the same speed. `--json FILE` appends
-JSON lines with the versions.
+For each video, the clips of a 32-frame network are read in a worker process and in this process, alternating, `--runs` times
+(frames a second, decoding and resizing only). `ig65m classify` runs in both ways, from start to end. Prints the medians, and
+the median ratio of neighbouring runs, worker to in-process: 1.0 is the same speed. `--json FILE` appends JSON lines with the
+versions.
 """
 
 import argparse
@@ -27,32 +27,32 @@ SAMPLING = Sampling(frames=32)
 
 
 def in_worker(video: str) -> None:
-    """All clips by way of a worker that is already there."""
+    """Read all clips in a worker that is already running."""
     for _ in read_clips(video, SAMPLING, VMZ):
         pass
 
 
 def in_process(video: str) -> None:
-    """All clips, read here."""
+    """Read all clips in this process."""
     for _ in clips_of(read_samples(video, SAMPLING, VMZ), SAMPLING):
         pass
 
 
 def command(video: str, *more: str) -> None:
-    """`ig65m classify` with the embedded network."""
+    """Run `ig65m classify` with the embedded network."""
     model = ["--model", "r2plus1d_10_camera_motion"]
     subprocess.run(["ig65m", "classify", video, *model, *more], check=True, stdout=subprocess.DEVNULL)
 
 
 def seconds(work: Callable[..., None], *args: str) -> float:
-    """Wall-clock time of one call."""
+    """Return the wall-clock time of a call."""
     start = time.perf_counter()
     work(*args)
     return time.perf_counter() - start
 
 
 def compare(video: str, what: str, isolated: Callable[[], float], here: Callable[[], float], runs: int) -> dict[str, Any]:
-    """Both ways in turn, after one run of each that does not count."""
+    """Run both ways alternately, after one run of each for warming up."""
     isolated(), here()
     pairs = [(isolated(), here()) for _ in range(runs)]
     ratios = sorted(a / b for a, b in pairs)

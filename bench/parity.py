@@ -1,9 +1,9 @@
-"""How far our networks are from what the original ones answered in Caffe2: `python bench/parity.py [NETWORK...]`.
+"""Differences between our networks and the originals in Caffe2: `python bench/parity.py [NETWORK...]`.
 
-For each network of tests/golden: the seeded checkpoint goes through `ig65m convert`, and Caffe2's clip through PyTorch and
-through ONNX Runtime on the converted files. Of the `fcn_` ones the class map of the fully-convolutional test is compared, in
-PyTorch. Prints the largest difference of features and logits relative to the largest of each, as a table; `--json FILE`
-appends JSON lines with the versions, `--page FILE` writes the page that states the proof.
+For each network of tests/golden, `ig65m convert` converts the seeded checkpoint, and Caffe2's clip runs through PyTorch and
+ONNX Runtime. For `fcn_` networks, the class map is compared in PyTorch. Prints the largest differences of features and logits,
+relative to the largest value, as a table. `--json FILE` appends JSON lines with the versions; `--page FILE` writes
+docs/proof.md.
 """
 
 import argparse
@@ -52,12 +52,12 @@ products in another order differ by several times that.
 
 
 def difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Largest absolute difference, relative to the largest wanted value."""
+    """Return the largest absolute difference, relative to the largest expected value."""
     return float(np.abs(got - wanted.reshape(got.shape)).max() / np.abs(wanted).max())
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
-    """Compare one golden network: differences by what was compared."""
+    """Compare one golden network; returns differences by engine and output."""
     card = json.loads((GOLDEN / f"{name}.json").read_text())
     answers = np.load(GOLDEN / f"{name}.npz")
     checkpoint = GOLDEN / f"{name}.pkl"
@@ -87,7 +87,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 
 def shown(row: dict[str, Any]) -> list[str]:
-    """A row as text: the four differences, a dash for what was not compared."""
+    """Format a row: four differences, or a dash if not compared."""
     numbers = [row[engine].get(what) for engine in ("pytorch", "onnxruntime") for what in ("features", "logits")]
     return [row["network"], row["clip"], *("-" if number is None else f"{number:.1e}" for number in numbers)]
 

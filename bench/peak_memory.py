@@ -1,10 +1,10 @@
-"""Memory of a program that is made of several processes."""
+"""Memory of a program with several processes."""
 
 import psutil
 
 
 def peak_memory(process: psutil.Process) -> float:
-    """GB of a process and its children together, what they share counted once."""
+    """Return the GB of a process and its children; shared pages count once."""
     own, shared = 0, 0
     for each in [process, *process.children(recursive=True)]:
         try:

@@ -1,7 +1,7 @@
-"""How fast search is, and how much the approximate index finds of what exact search does: python bench/search.py
+"""Latency and recall of search: python bench/search.py
 
-Vectors are drawn about 10,000 centres, with noise of 0.3 of a centre's norm, as is each query; they go through a folder of
-features into an index. With --clips 1000000 it takes some minutes and 10 GB of disk in --folder.
+Vectors, and queries, are drawn around 10,000 centres with noise of 0.3 of a centre's norm, and indexed by way of a folder of
+features. --clips 1000000 takes some minutes, and 10 GB of disk in --folder.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 class Drawn:
-    """Vectors about centres."""
+    """Draw vectors around centres."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ class Drawn:
 
 
 def write_features(folder: Path, draw: Drawn, clips: int, first: int = 0) -> None:
-    """A folder of features of videos of EACH clips, numbered from `first`."""
+    """Write a folder of features of videos with EACH clips, numbered from `first`."""
     from ig65m.store.features import Features
     from ig65m.store.folder import Store, result_name
     from ig65m.types import ClipSpan, Segment
@@ -65,7 +65,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def latency(index: Any, queries: NDArray[np.float32], **options: Any) -> dict[str, float]:
-    """Milliseconds of a search for 10 hits."""
+    """Return the milliseconds of a search for 10 hits."""
     index.search(queries[:1], 10, **options)
     times = [1e3 * timed(partial(index.search, query[None], 10, **options))[0] for query in queries]
     return {"median": float(np.median(times)), "p99": float(np.quantile(times, 0.99)), "most": max(times)}

@@ -1,10 +1,9 @@
-"""How `ig65m serve` bears many clients at once: `python bench/serve.py [VIDEO]`.
+"""Throughput and latency of `ig65m serve` with many clients: `python bench/serve.py [VIDEO]`.
 
-A service over an index of one video is asked to classify short videos (pieces of VIDEO, default: the bundled clip, each in its
-own size) over HTTP: first by one client, then by many, then by one again; a client sends its next upload when it has the answer
-to the last one. Prints requests and clips a second, clips in a run of the network, half and 99 % of the times of answers, and
-the memory of the service with the processes that decode, at the beginning and at the end of the many; `--json FILE` appends a
-JSON line. Needs the development dependencies.
+A service over an index of one video classifies short videos (pieces of VIDEO, by default the bundled clip, each of its own
+size) over HTTP: for one client, then for many, then for one again. A client sends its next upload after the response to the
+last one. Prints requests and clips a second, mean batch, median and 99 % latency, and the memory of the service and its
+workers before and after. `--json FILE` appends a JSON line. Needs the development dependencies.
 """
 
 import argparse
@@ -37,7 +36,7 @@ CLIP = Path(ig65m.__file__).parent / "demo" / "clip.mp4"
 
 @dataclass(frozen=True)
 class Round:
-    """What clients saw: times of answers in seconds, 503s that were tried again, and the service's own counts."""
+    """Measurements: latencies in seconds, 503s that were retried, and the service's own counts."""
 
     clients: int
     seconds: float
@@ -45,10 +44,10 @@ class Round:
     refused: int
     clips: int
     batches: int
-    memory: list[float]  # GB, now and then
+    memory: list[float]  # GB, sampled
 
     def row(self) -> dict[str, float]:
-        """Figures of the table."""
+        """Return the figures of the table."""
         edge = max(1, len(self.memory) // 10)
         return {
             "clients": self.clients,
@@ -65,7 +64,7 @@ class Round:
 
 
 def pieces(video: Path, folder: Path, frames: int) -> list[bytes]:
-    """The video in parts of so many frames, each an H.264 file; a shorter last one is left out."""
+    """Split the video into H.264 files of that many frames; a shorter last one is left out."""
     made: list[bytes] = []
     pictures: list[av.VideoFrame] = []
     with av.open(str(video)) as container:
@@ -87,7 +86,7 @@ def pieces(video: Path, folder: Path, frames: int) -> list[bytes]:
 
 @contextmanager
 def service(folder: Path, video: Path, *options: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The address and process of a service over an index of the video, until the block ends."""
+    """Run a service over an index of the video for the block; yields its URL and process."""
     extract = [PROGRAM, "extract", str(video), "--output", str(folder / "features"), "--model", MODEL, "--top-k", "5"]
     subprocess.run(extract, check=True, capture_output=True)
     build = [PROGRAM, "index", "build", str(folder / "features"), str(folder / "index")]
@@ -106,7 +105,7 @@ def service(folder: Path, video: Path, *options: str) -> Iterator[tuple[str, psu
 
 
 def run(url: str, process: psutil.Process, bodies: list[bytes], clients: int, requests: int) -> Round:
-    """So many requests, shared by clients that ask at the same time."""
+    """Send that many requests, shared by concurrent clients."""
     numbers = iter(range(requests))
     times: list[float] = []
     refused = [0]
@@ -145,9 +144,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("video", type=Path, nargs="?", default=CLIP)
     parser.add_argument("--frames", type=int, default=60, help="of each upload")
-    parser.add_argument("--clients", type=int, default=16, help="at the same time")
-    parser.add_argument("--requests", type=int, default=1000, help="of the many clients together; one client sends a fifth")
-    parser.add_argument("--workers", type=int, default=4, help="uploads that the service works at at a time")
+    parser.add_argument("--clients", type=int, default=16, help="number of concurrent clients")
+    parser.add_argument(
+        "--requests", type=int, default=1000, help="requests of the many clients together; one client sends a fifth"
+    )
+    parser.add_argument("--workers", type=int, default=4, help="uploads that the service processes at the same time")
     parser.add_argument("--json", type=Path, help="append a JSON line to this file")
     args = parser.parse_args()
     from ig65m.bench import machine
@@ -155,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bodies = pieces(args.video, Path(folder), args.frames)
         with service(Path(folder), args.video, "--workers", str(args.workers)) as (url, process):
-            run(url, process, bodies, 4, 40)  # everything is loaded then
+            run(url, process, bodies, 4, 40)  # everything is loaded by then
             plan = ((1, args.requests // 5), (args.clients, args.requests), (1, args.requests // 5))
             rows = []
             for clients, requests in plan:

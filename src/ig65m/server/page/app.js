@@ -11,7 +11,7 @@ import { notice } from "./states.js";
 import { offer, result, upload } from "./upload.js";
 
 const VIEWS = { collection, video: player, similar, label: surest, upload, result, missing };
-/** Views that follow a changed address by themselves, and what must stay the same for that. */
+/** Views that update themselves when the address changes, and the part of it that must stay the same. */
 const KEPT = { collection: () => "", video: ({ id }) => id, result: () => "" };
 const FIRST_WAIT_MS = 2000;
 const LONGEST_WAIT_MS = 15000;
@@ -20,7 +20,7 @@ const main = document.getElementById("main");
 const banner = document.getElementById("banner");
 let current = null;
 
-/** Show what the address asks for. */
+/** Show the view of the current address. */
 function render({ anew = false } = {}) {
   const place = parse(location.hash);
   const key = place.view in KEPT ? `${place.view} ${KEPT[place.view](place)}` : null;
@@ -84,7 +84,7 @@ async function describeService() {
   }
 }
 
-/** A banner while the server is gone; the server is asked again, more and more rarely, until it answers. */
+/** A banner while the server is unreachable; it is asked again, at growing intervals, until it responds. */
 function watchConnection() {
   let timer = 0;
   let wait = FIRST_WAIT_MS;
@@ -142,7 +142,7 @@ function watchTheme() {
     try {
       localStorage.setItem("ig65m-theme", root.dataset.theme);
     } catch {
-      // storage is switched off: the theme lasts as long as the page
+      // storage is disabled: the theme lasts until the page is closed
     }
     changed();
   });

@@ -1,11 +1,11 @@
-/** Arithmetic and drawing of a timeline; nothing here touches the page but the canvas it is given. */
+/** Geometry and drawing of a timeline, without access to the page except the given canvas. */
 
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 const FAINTEST = 0.01;
 
 /**
- * Clips overlap or leave gaps. Each owns the time that is nearer to its middle than to its neighbours', within its own span:
- * clips [{start, end}] -> [[from, to]] in seconds, which never overlap.
+ * Clips may overlap or leave gaps. Each gets the part of its span that is nearer to its centre than to its neighbours' centres:
+ * clips [{start, end}] -> [[from, to]] in seconds, without overlap.
  */
 export function cellsOf(clips) {
   const middles = clips.map(({ start, end }) => (start + end) / 2);
@@ -15,7 +15,7 @@ export function cellsOf(clips) {
   ]);
 }
 
-/** The number of the cell that a time lies in, or of the nearest one. */
+/** Index of the cell that contains a time, or of the nearest one. */
 export function cellAt(cells, time) {
   let low = 0;
   let high = cells.length - 1;
@@ -28,7 +28,7 @@ export function cellAt(cells, time) {
   return isNearerBefore ? low - 1 : low;
 }
 
-/** The labels of all clips, those with most of the video first: [{label, best, sum, scores: [one a clip]}]. */
+/** Labels of all clips, those with the highest total first: [{label, best, sum, scores: [one for each clip]}]. */
 export function lanesOf(clips) {
   const lanes = new Map();
   clips.forEach(({ labels }, i) => {
@@ -43,12 +43,12 @@ export function lanesOf(clips) {
   return [...lanes.values()].sort((a, b) => b.sum - a.sum);
 }
 
-/** The smallest of the usual steps, in seconds, that is at least so large. */
+/** Return the smallest usual step, in seconds, that is at least this large. */
 export function niceStep(seconds) {
   return STEPS.find((step) => step >= seconds) ?? STEPS.at(-1);
 }
 
-/** Ticks of an axis, `apart` pixels or more from each other: {times, digits}. */
+/** Return the ticks of an axis, at least `apart` pixels from each other: {times, digits}. */
 export function ticks(duration, width, apart) {
   const step = niceStep((duration * apart) / Math.max(width, 1));
   const times = Array.from({ length: Math.floor(duration / step + 1e-6) + 1 }, (_, i) => i * step);
@@ -56,7 +56,7 @@ export function ticks(duration, width, apart) {
 }
 
 /**
- * Draw lanes of bands, whose height is the score, and under them the picture with a column a clip.
+ * Draw lanes of bands with the score as height, and below them the picture with a column for each clip.
  * `lanes`: [{scores, colour}]; `size`: {width, lane, band, strip, gap} in CSS pixels; `cells` in seconds of `duration`.
  */
 export function draw(canvas, { lanes, cells, duration, picture, line, size }) {

@@ -9,10 +9,10 @@ import { command, failure, notice, skeletons } from "./states.js";
 const PAGE = 60;
 const TYPING_MS = 250;
 
-/** The collection as it was left, so that the way back finds the same cards at the same height. */
+/** State of the collection when it was left, to restore cards and scroll position. */
 let left = null;
 
-/** Cards of all videos, filtered by label and name, a page at a time. */
+/** Cards of all videos, filtered by label and name, in pages. */
 export function collection(main, place, signal) {
   const view = new Collection(place, signal);
   main.replaceChildren(...view.nodes);
@@ -94,7 +94,7 @@ class Collection {
     scrollTo({ top: scroll, behavior: "instant" });
   }
 
-  /** Ask for the videos from that one on; from the first, the cards there are go. */
+  /** Load the videos from this one on; from the first one, all cards are replaced. */
   async load(offset = 0) {
     this.#request.abort();
     this.#request = new AbortController();

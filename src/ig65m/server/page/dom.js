@@ -1,8 +1,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element. Properties: `class`; `on: {event: listener}`; `vars: {"--name": value}`; anything else is an attribute, left out
- * if null, undefined or false. Children: nodes, or anything else as text; null and undefined are left out. Text stays text.
+ * Create an element. Properties: `class`; `on: {event: listener}`; `vars: {"--name": value}`; anything else is an attribute,
+ * omitted if null, undefined or false. Children: nodes, or anything else as text; null and undefined are omitted.
  */
 export function h(tag, { class: names, on = {}, vars = {}, ...attributes } = {}, ...children) {
   const node = document.createElement(tag);
@@ -16,7 +16,7 @@ export function h(tag, { class: names, on = {}, vars = {}, ...attributes } = {},
   return node;
 }
 
-/** One of the drawings at the end of index.html. */
+/** Create an icon from the drawings at the end of index.html. */
 export function icon(name, extra = "") {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", `icon ${extra}`.trim());
@@ -32,7 +32,7 @@ export function button(text, listener, { drawing = null, look = "", ...attribute
   return h("button", { class: `button ${look}`.trim(), type: "button", on: { click: listener }, ...attributes }, content);
 }
 
-/** A link that looks like a button. */
+/** Create a link that looks like a button. */
 export function buttonLink(text, href, { drawing = null, look = "" } = {}) {
   const content = drawing ? [icon(drawing), h("span", {}, text)] : [text];
   return h("a", { class: `button ${look}`.trim(), href }, content);
@@ -40,15 +40,15 @@ export function buttonLink(text, href, { drawing = null, look = "" } = {}) {
 
 const reducedData = matchMedia("(prefers-reduced-data: reduce)");
 
-/** Whether bytes are to be spared. */
+/** Whether to save data. */
 export const isThrifty = () => reducedData.matches || navigator.connection?.saveData === true;
 
-/** Say it to those who cannot see it appear. */
+/** Announce a text to screen readers. */
 export function announce(text) {
   document.getElementById("live").textContent = text;
 }
 
-/** The listener, called at once and then at most every so many milliseconds, last with the last call's arguments. */
+/** Return the listener throttled: called at once, then at most every few milliseconds, last with the latest arguments. */
 export function throttled(milliseconds, signal, listener) {
   let timer = 0;
   let waiting = null;

@@ -1,4 +1,4 @@
-/** Seconds as 1:02:03.4; `digits` after the point. */
+/** Format seconds as 1:02:03.4 with `digits` decimals. */
 export function clock(seconds, digits = 0) {
   const unit = 10 ** digits;
   const whole = Math.round(Math.max(0, seconds) * unit);
@@ -13,7 +13,7 @@ export function span(start, end) {
   return `${clock(start, 1)}\u2009–\u2009${clock(end, 1)}`;
 }
 
-/** The same for a screen reader: "1 minute 2.5 seconds". */
+/** Format seconds for a screen reader: "1 minute 2.5 seconds". */
 export function spoken(seconds) {
   const minutes = Math.floor(seconds / 60);
   const rest = `${Math.round((seconds - 60 * minutes) * 10) / 10} seconds`;
@@ -39,7 +39,7 @@ export function bytes(number) {
   return `${unit && size < 10 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
-/** A label as people write it: pan_left is "pan left". */
+/** Format a label: pan_left becomes "pan left". */
 export function words(label) {
   return label.replaceAll("_", " ");
 }

@@ -9,7 +9,7 @@ import { failure, notice, skeletons } from "./states.js";
 const STEP = 12;
 const MOST = 96;
 
-/** Moments like one of a video, or like any of its moments. */
+/** Moments similar to one moment of a video, or to any of its moments. */
 export function similar(main, place, signal) {
   const query = h("div", { class: "query" }, queryPlaceholder());
   return results(main, place, signal, {
@@ -31,7 +31,7 @@ export function similar(main, place, signal) {
   });
 }
 
-/** The moments that have a label with the highest scores. */
+/** Moments with the highest scores of a label. */
 export function surest(main, place, signal) {
   return results(main, place, signal, {
     heading: [swatch(place.name), words(place.name)],
@@ -132,14 +132,14 @@ function queryPicture(query, { id, time }) {
   return [preview({ id, title: query.title, start: query.start, end: query.end, href }), text];
 }
 
-/** The hits that a list shows. */
+/** The hits in a list. */
 const shown = new WeakMap();
 
 const isSame = (a, b) => a.id === b.id && a.start === b.start && a.end === b.end && a.score === b.score;
 
 /**
- * Put hits in a list; cards of those that were there at the same place stay. `score(number)` draws a score; `queried(hit)` says
- * what of the query a hit is like, where that differs from hit to hit.
+ * Show hits in a list; unchanged cards stay. `score(number)` formats a score; `queried(hit)` describes the part of the query
+ * that a hit is similar to, if it differs from hit to hit.
  */
 export function showHits(list, hits, { score = similarity, queried = null } = {}) {
   const before = shown.get(list) ?? [];

@@ -13,7 +13,7 @@ function preferred(label) {
   return (hash >>> 0) % HUES;
 }
 
-/** Each label's own place on the colour wheel, or the next free one: the same after every reload of one index. */
+/** Each label's hue on the colour wheel, or the next free one: the same after every reload of an index. */
 function learn(names) {
   for (const label of [...names].sort()) {
     if (hues.has(label)) continue;
@@ -25,14 +25,14 @@ function learn(names) {
   }
 }
 
-/** A label's colour for the style sheet; neighbours on the wheel differ in tone too. */
+/** A label's colour for the style sheet; neighbouring hues differ in lightness too. */
 function colourOf(label) {
   learn([label]);
   const place = hues.get(label);
   return { "--hue": 25 + (360 / HUES) * place, "--tone": place % 2 };
 }
 
-/** The labels stored in the index, most frequent first: [{label, clips}]. Asked for once; none where the asking failed. */
+/** Labels in the index, most frequent first: [{label, clips}]. Loaded once; empty if that failed. */
 export function indexLabels() {
   known ??= api.labels().then(
     (list) => {
@@ -47,12 +47,12 @@ export function indexLabels() {
   return known;
 }
 
-/** They can be had after a login. */
+/** Load them again after a login. */
 export function forgetLabels() {
   known = null;
 }
 
-/** A field to choose one of the index's labels, or none; it goes where the index has none. */
+/** A select field for a label of the index, or none; removed if the index has no labels. */
 export function labelField(name, none, chosen, changed) {
   const select = h("select", { "aria-label": name, on: { change: () => changed(select.value) } });
   const field = h("div", { class: "field select" }, select, icon("chevron"));
@@ -87,7 +87,7 @@ export function chip({ label, score }, href = toLabel(label)) {
 
 export const always = () => true;
 
-/** Labels with bars, best first, in the room for `rows` of them. `linked(label)`: whether it leads to its moments. */
+/** Labels with bars, best first, with space for `rows` of them. `linked(label)`: whether it links to its moments. */
 export function labelBars(labels, { rows = 5, linked = always } = {}) {
   const items = labels.slice(0, rows).map(({ label, score }) => {
     const name = words(label);

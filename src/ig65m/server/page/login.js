@@ -1,7 +1,7 @@
 import * as api from "./api.js";
 import { h } from "./dom.js";
 
-/** The form for a server that asks for a token; `entered` is called when the token was right. */
+/** The form for the token of the server; `entered` is called after a successful login. */
 export function login(main, signal, entered) {
   const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const wrong = h("p", { class: "wrong", id: "wrong", role: "alert" });

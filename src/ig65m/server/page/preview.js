@@ -6,10 +6,10 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const HOVER_MS = 120;
 const RETRY_MS = 3000; // a server that is busy says to come back in a while
 
-/** The one preview that plays: {card, video, pressed}; pressed if a button started it, which then stops it. */
+/** The preview that plays: {card, video, pressed}; pressed if a button started it, which then stops it. */
 let playing = null;
 
-/** A still picture; where there is none, a drawing. */
+/** A thumbnail; a drawing if it cannot be loaded. */
 export function thumbnail(id, time) {
   const picture = h("img", { alt: "", loading: "lazy", decoding: "async", width: 320, height: 180 });
   const frame = h("span", { class: "thumb-picture" }, picture);
@@ -26,8 +26,8 @@ export function thumbnail(id, time) {
 }
 
 /**
- * The picture of a moment, a link, that plays the moment over and over, without sound, under the pointer or with the focus.
- * A button does so where nothing hovers, or where people ask for less motion or less data.
+ * A thumbnail of a moment, as a link. The moment plays in a loop, muted, while the pointer or the focus is on it. On touch screens, or
+ * with reduced motion or data, a button plays it.
  */
 export function preview({ id, title, start, end, href }) {
   const name = `${title}, ${clock(start, 1)} to ${clock(end, 1)}`;
@@ -95,7 +95,7 @@ function play(card, pressed) {
   again();
 }
 
-/** Views that leave call it. */
+/** Stop the preview; called when a view is left. */
 export function stopPreview() {
   if (!playing) return;
   const { card, video } = playing;

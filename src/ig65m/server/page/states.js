@@ -1,7 +1,7 @@
 import { connection } from "./api.js";
 import { button, h, icon } from "./dom.js";
 
-/** Nothing to see, and why: a drawing, a heading, words, and what to do. */
+/** An empty state: drawing, heading, text, and what to do. */
 export function notice(drawing, heading, ...content) {
   return h("div", { class: "notice" }, icon(drawing, "big"), h("h2", {}, heading), content);
 }
@@ -9,8 +9,8 @@ export function notice(drawing, heading, ...content) {
 export const command = (text) => h("pre", { class: "command", tabindex: 0, "aria-label": "Command" }, h("code", {}, text));
 
 /**
- * A request that failed, in the server's words. `retry`, or null: a button calls it, after a countdown where the server said
- * when to come back; where the server was gone it is called by itself once the server answers.
+ * A failed request with the server's message. `retry`, or null, is called by a button, after a countdown if the server sent
+ * Retry-After; if the server was unreachable, it is called once the server responds.
  */
 export function failure(error, retry, signal) {
   const gone = error.status === 0;
@@ -45,7 +45,7 @@ function countDown(node, seconds, signal) {
   tick();
 }
 
-/** Grey cards in the place of those to come. */
+/** Grey placeholders for cards that are being loaded. */
 export function skeletons(number) {
   const card = () =>
     h(

@@ -9,7 +9,7 @@ const MOST_LANES = 40; // a canvas has a largest size
 const WORTH_A_LANE = 0.1;
 const TICKS_APART = 72;
 
-/** Clips with their labels over time, a semantic code under them, an axis, and a playhead that is a slider. */
+/** Clips with their labels over time, a semantic code below, an axis, and a playhead that is a slider. */
 export class Timeline {
   #clips;
   #cells;
@@ -22,7 +22,7 @@ export class Timeline {
   #onSeek;
   #linked;
 
-  /** `strip`: address of a picture with a column a clip, or null; `linked(label)`: whether it leads to its moments. */
+  /** `strip`: URL of a picture with a column for each clip, or null; `linked(label)`: whether it links to its moments. */
   constructor({ clips, duration, strip = null, linked = always, onSeek, signal }) {
     this.#clips = clips;
     this.#cells = cellsOf(clips);
@@ -149,7 +149,7 @@ export class Timeline {
     return Math.min(Math.max((clientX - left) / width, 0), 1) * this.#duration;
   }
 
-  /** A finger may be about to scroll: for it the click that follows decides, or a move along the axis. */
+  /** A touch may start a scroll: the following click decides, or a move along the axis. */
   #press(event) {
     if (event.button !== 0) return;
     this.plot.setPointerCapture(event.pointerId);
@@ -202,7 +202,7 @@ export class Timeline {
     this.#onSeek(Math.min(Math.max(target, 0), this.#duration));
   }
 
-  /** Move the playhead. While the video plays (`quietly`) a screen reader is not told every time. */
+  /** Move the playhead. While the video plays (`quietly`), a screen reader does not announce it. */
   setTime(time, quietly = false) {
     this.#time = time;
     this.plot.style.setProperty("--at", `${Math.min(time / this.#duration, 1) * 100}%`);
@@ -218,7 +218,7 @@ export class Timeline {
     this.plot.setAttribute("aria-valuetext", `${spoken(this.#time)} of ${spoken(this.#duration)}${label}`);
   }
 
-  /** A video may go on after its last clip. */
+  /** A video may be longer than its last clip. */
   setDuration(duration) {
     const atLeast = this.#clips.at(-1)?.end ?? 0;
     this.#duration = Math.max(duration, atLeast) || 1;

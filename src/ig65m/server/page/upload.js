@@ -11,11 +11,11 @@ import { watched } from "./video_view.js";
 const KEPT = "ig65m-result";
 const RETRIED = new Set([0, 408, 503]);
 
-/** A file that was dropped and waits for the view; then the last one that was classified, with what came of it. */
+/** A dropped file that waits for the view; then the last classified one, with its result. */
 let waiting = null;
 let last = null;
 
-/** The next upload view begins with this file. */
+/** Start the next upload view with this file. */
 export function offer(file) {
   waiting = file;
 }
@@ -65,7 +65,7 @@ export function upload(main, _place, signal) {
   return { title: "Classify a video" };
 }
 
-/** The server refuses a file over its limit too, but a browser may not hear that while it sends. */
+/** The server refuses a file over its limit too, but a browser may not read that response while it sends. */
 async function checkSize(file, signal) {
   const { max_upload: most } = await api.health(signal);
   if (file.size <= most) return;
@@ -126,7 +126,7 @@ function keep(file, answer) {
   try {
     sessionStorage.setItem(KEPT, JSON.stringify({ name: file.name, answer }));
   } catch {
-    // no room, or storage is switched off: then a reload forgets the result
+    // no space, or storage is disabled: the result is lost on reload
   }
 }
 
@@ -138,7 +138,7 @@ function kept() {
   }
 }
 
-/** What came of the last upload; its labels outlive a reload, the video itself does not. */
+/** Result of the last upload; its labels survive a reload, the video does not. */
 export function result(main, place, signal) {
   last ??= kept();
   if (!last) {
@@ -188,7 +188,7 @@ function partial({ message, last_good_time: until }) {
   return h("p", { class: "note", role: "status" }, icon("alert"), h("span", {}, `The video breaks off: ${message}${where}`));
 }
 
-/** The moments of the collection that are most like the upload's; the file is sent once more, for the server keeps none. */
+/** Moments of the collection most similar to the upload; the file is sent again, since the server does not keep it. */
 function alike(file, signal) {
   const list = h("ul", { class: "grid", "aria-label": "Similar moments" });
   const state = h("div", { class: "rest" });

@@ -4,9 +4,9 @@ const UNPLAYABLE = "This browser cannot play this video.";
 const GONE = "The video is not kept when the page is loaded again. Choose the file once more to watch it.";
 
 /**
- * A video with the browser's own controls. Where the browser cannot play it, still pictures take its place, and it can be
- * moved through all the same. `source`: address of the bytes, or null; `pictureAt(seconds)`: address of a still, or null.
- * `onTime(seconds, playing)` hears every move, `onDuration(seconds)` how long it is.
+ * A video with the browser's controls. If the browser cannot play it, still pictures replace it, and seeking works as usual.
+ * `source`: URL of the bytes, or null; `pictureAt(seconds)`: URL of a still, or null. `onTime(seconds, playing)` is called with
+ * the current time, `onDuration(seconds)` with the duration.
  */
 export class Stage {
   #pictureAt;

@@ -9,10 +9,10 @@ const RESTING_MS = 150; // browsers refuse some 200 new addresses in 30 s
 const PLAYING_MS = 1000;
 
 /**
- * A video, the labels of its moment, and a timeline, which move together: {node, seek(seconds)}.
+ * A video, the labels at its current time, and a timeline, kept in sync: {node, seek(seconds)}.
  *
- * `labels`: those of the whole video; `actions`: {nodes, at(seconds)}, to stand under the labels; `remember(seconds)` is told
- * the time now and then; the rest goes to Stage and Timeline.
+ * `labels`: labels of the whole video; `actions`: {nodes, at(seconds)}, shown below the labels; `remember(seconds)` is called with
+ * the time now and then; other options are for the player and the timeline.
  */
 export function watched({
   clips,
@@ -89,7 +89,7 @@ function momentLabels(linked) {
   return { node, show };
 }
 
-/** The same as the timeline in words, filled when it is opened. */
+/** The timeline as text, filled when it is opened. */
 function clipList(clips, seek) {
   const table = h("tbody", {});
   const row = ({ start, end, labels }) => {
