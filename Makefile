@@ -23,10 +23,10 @@ page: $(VENV)/installed-page
 	@$(VENV)/bin/ig65m serve demo/index
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -47,13 +47,13 @@ def video_address(ids: dict[str, str], name: str, time: float | None = None) -> 
 
 def seconds(page: Page) -> float:
     """Where the player is."""
-    return page.locator(".stage video").evaluate("video => video.currentTime")
+    return page.locator(".player video").evaluate("video => video.currentTime")
 
 
 def wait_for_time(page: Page, least: float, most: float) -> None:
     """Until the player is at a time between these."""
     page.wait_for_function(
-        "([a, b]) => { const t = document.querySelector('.stage video')?.currentTime ?? -1; return a <= t && t <= b }",
+        "([a, b]) => { const t = document.querySelector('.player video')?.currentTime ?? -1; return a <= t && t <= b }",
         arg=[least, most],
     )
 

@@ -33,6 +33,13 @@ GOLDEN = Path(__file__).parent / "golden"
 PROGRAM = Path(sys.executable).parent / "ig65m"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, a module of nothing else is not even imported, since that takes seconds too."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text("utf-8") or None
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that skips on a person's machine, for want of a program, fails in CI, which promised to have it."""

@@ -49,6 +49,7 @@ CALLED_FIRST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_examples_run(name, text, folder, monkeypatch):
     monkeypatch.chdir(folder)

@@ -15,6 +15,8 @@ from ig65m.zoo.cost import cost
 from ig65m.zoo.files import save_safetensors
 from ig65m.zoo.quantized import quantized_tensors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(run, monkeypatch):

@@ -1,7 +1,6 @@
 """Videos that are cut or damaged: what is good comes, at its time, then an error that says where and why it ends."""
 
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from ig65m.types import Limits
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.integrity.container import is_cut
 from ig65m.video.reader import read_frames
-from tests import videos
 from tests.test_odd_videos import AV1, H265, SHARP, VP8, VP9, even, numbers
+
+pytestmark = pytest.mark.slow
 
 GROUPS = {"g": "10", "sc_threshold": "0"}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -80,7 +80,7 @@ def times(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("share", [0.7, 0.85, 0.95])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cut_is_told_after_the_good_frames(kind: str, share: float, whole: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_cut_is_reported_after_the_good_frames(kind: str, share: float, whole: Callable[[str], Path], tmp_path: Path) -> None:
     source = whole(kind)
     data, cut = source.read_bytes(), tmp_path / f"cut{source.suffix}"
     size = int(len(data) * share)
@@ -309,38 +309,6 @@ def test_external_data_is_not_opened(whole: Callable[[str], Path], tmp_path: Pat
     assert failure is not None or numbers(frames) == list(range(60))
 
 
-def png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    animation = chunk(b"acTL", struct.pack(">II", 1, 0)) + chunk(
-        b"fcTL", struct.pack(">5I2H2B", 0, width, height, 0, 0, 1, 25, 0, 0)
-    )
-    data = chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + animation + data + chunk(b"IEND", b"")
-
-
-def gif(width: int, height: int) -> bytes:
-    picture = b"\x2c" + struct.pack("<4H", 0, 0, 1, 1) + b"\0\x02\x02\x44\x01\0"
-    return b"GIF89a" + struct.pack("<2H", width, height) + b"\x80\0\0" + bytes(6) + picture * 100 + b"\x3b"
-
-
-@pytest.mark.parametrize("size", [(16_000, 16_000), (65_535, 65_535)])
-@pytest.mark.parametrize("make", [png, gif])
-def test_few_bytes_that_claim_a_huge_picture(make: Callable[[int, int], bytes], size: tuple[int, int], tmp_path: Path) -> None:
-    path = tmp_path / "bomb.bin"
-    path.write_bytes(make(*size))
-    with pytest.raises(VideoError, match=r"pixels[;:] raise --max-pixels|supported format|a single image"):
-        list(read_frames(path))
-    if make is png:
-        folder = tmp_path / "folder"
-        folder.mkdir()
-        (folder / "0.png").write_bytes(make(*size))
-        with pytest.raises(VideoError, match=r"0\.png: not a readable image"):
-            list(read_frames(folder))
-
-
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts", "avi", "webm", "av1"])
 def test_the_size_of_a_picture_is_bounded(kind: str, whole: Callable[[str], Path]) -> None:
     with pytest.raises(VideoError, match=r"a picture of 96x64, more than the limit of 6,143 pixels; raise --max-pixels"):
@@ -381,19 +349,6 @@ def test_repeated_edits_are_bounded_by_the_number_of_frames(whole: Callable[[str
     assert failure is not None
     assert "more than 150 frames" in str(failure)
     assert len(frames) == 150
-
-
-def test_too_many_images_and_none_at_all(tmp_path: Path) -> None:
-    for i in range(4):
-        encoder = av.CodecContext.create("png", "w")
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 96, 64, "rgb24", videos.MILLISECONDS
-        picture = av.VideoFrame.from_ndarray(videos.numbered(i))
-        (tmp_path / f"{i}.png").write_bytes(b"".join(bytes(p) for p in [*encoder.encode(picture), *encoder.encode(None)]))
-    frames, failure = read_until_failure(tmp_path, limits=Limits(frames=3))
-    assert (numbers(frames), failure is not None and failure.last_good_time) == ([0, 1, 2], pytest.approx(0.12))
-    _, failure = read_until_failure(tmp_path, limits=Limits(pixels=100))
-    assert "0.png: not a readable image" in str(failure)
-    assert "a picture of 96x64, more than the limit of 100 pixels; raise --max-pixels" in str(failure)
 
 
 @pytest.mark.parametrize("share", [0.7, 0.9])

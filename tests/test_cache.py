@@ -16,6 +16,8 @@ from ig65m.engines.choice import choose
 from ig65m.types import Preprocessing
 from ig65m.zoo.load import load_model
 
+pytestmark = pytest.mark.slow
+
 SMALL = Preprocessing(resize=(64, 72), crop=(64, 72), mean=(110.201, 100.64, 95.9966), std=(58.1489, 56.4701, 55.3324))
 WORK = Work(preprocessing=SMALL, frames=8)
 PIXELS = np.random.default_rng(0).integers(0, 256, WORK.shape, np.uint8)

@@ -14,6 +14,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from synthetic_motion import LABELS, draw_moves, footage_file, make  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 MODEL = "r2plus1d_10_camera_motion"
 DEMO = Path(ig65m.__file__).parent / "demo"
 BIKES_CUTS = (30, 76, 137, 187, 242)  # frames of bikes.mp4 (25 a second) at which a new shot starts
@@ -34,7 +36,6 @@ def test_the_file_is_small() -> None:
     assert weights.stat().st_size < 3e6
 
 
-@pytest.mark.slow
 def test_95_of_100_moves_are_named_rightly(network: object, tmp_path: Path) -> None:
     wrong = []
     moves = draw_moves(seed=2, each=8, sizes=((640, 360), (352, 288), (360, 480)))
@@ -48,7 +49,6 @@ def test_95_of_100_moves_are_named_rightly(network: object, tmp_path: Path) -> N
     assert len(wrong) <= 0.05 * len(moves), wrong
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "cuts", "share"), [("bigbuckbunny", (), 1.0), ("bikes", BIKES_CUTS, 0.8), ("carphone_pristine", (), 0.95)]
 )

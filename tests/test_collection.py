@@ -23,6 +23,8 @@ from ig65m.store.folder import read_journal
 from tests.conftest import PROGRAM
 from tests.videos import encode, numbered
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -57,7 +59,6 @@ def test_a_row_a_clip_with_times_frames_and_values(undisturbed, videos, tiny_mod
         assert (entry.size, entry.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-@pytest.mark.slow
 def test_killed_at_a_random_moment_it_is_as_if_it_had_not_been(undisturbed, videos, tiny_model, tmp_path):
     """The kill comes after a random number of videos and a little later; tests/test_kill.py kills before each step."""
     folder, seed = tmp_path / "features", random.randrange(1 << 30)

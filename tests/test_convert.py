@@ -15,6 +15,8 @@ from ig65m.convert import convert
 from ig65m.errors import CheckpointError, ProofError, UsageError
 from ig65m.zoo.load import load_model
 
+pytestmark = pytest.mark.slow
+
 LABELS = tuple(f"label {n}" for n in range(11))
 
 

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from ig65m.collection.inputs import find_videos
+from ig65m.collection.listing import find_videos
 from ig65m.errors import UsageError, VideoError
 from ig65m.search.hits import Hit, merged
 from ig65m.types import Clip, Limits, Preprocessing
@@ -21,7 +21,10 @@ from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Sampling
 from tests import videos
 
-pytestmark = pytest.mark.skipif(not videos.HAVE_FFPROBE, reason="needs ffmpeg (Debian package ffmpeg)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not videos.HAVE_FFPROBE, reason="needs ffmpeg (Debian package ffmpeg)"),
+]
 
 VMZ = Preprocessing(resize=(128, 171), crop=(112, 112), mean=(0, 0, 0), std=(1, 1, 1))
 SAMPLING = Sampling(frames=8, frame_step=2)
@@ -292,7 +295,7 @@ def test_a_programme_that_goes_on_under_another_number(tmp_path: Path) -> None:
         assert (frame.picture.to_ndarray() == good.picture.to_ndarray()).all()
 
 
-def test_a_second_video_stream_that_goes_on_is_told(tmp_path: Path) -> None:
+def test_a_second_video_stream_that_goes_on_is_reported(tmp_path: Path) -> None:
     """Two cameras one after the other, each with a track of its own: one of them is read."""
     one, other, both = (tmp_path / name for name in ("one.mp4", "other.mp4", "both.mkv"))
     for path in (one, other):

@@ -19,6 +19,7 @@ TABLE = (ROOT / "docs" / "from-ig65m-pytorch.md").read_text("utf-8").partition("
 OURS = [command for row in TABLE.splitlines() for command in re.findall(r"`(ig65m [^`]*)`", row.rpartition(" | ")[2])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", OURS)
 def test_the_commands_for_people_from_ig65m_pytorch_run(command, tiny, bigbuckbunny, tmp_path, monkeypatch):
     import torch
@@ -75,6 +76,7 @@ def test_the_readmes_ten_lines_run(monkeypatch, capsys):
     assert "(18, 128)" in out
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
     shutil.copy(bigbuckbunny, tmp_path / "holiday.mp4")
     (tmp_path / "videos").mkdir()
@@ -96,6 +98,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
     assert Path("out/annotations.json").exists()
 
 
+@pytest.mark.slow
 def test_the_ways_to_read_a_folder_of_features_give_what_is_in_it(undisturbed, tmp_path, monkeypatch):
     (tmp_path / "features").symlink_to(undisturbed)
     monkeypatch.chdir(tmp_path)

@@ -226,7 +226,7 @@ def test_a_file_of_which_nothing_is_known_is_checked_as_far_as_possible(fault, p
     assert not path.exists()
 
 
-def test_without_length_and_digest_a_cut_file_could_not_be_told(path):
+def test_without_length_and_digest_a_cut_file_could_not_be_noticed(path):
     with serving(unframed) as server, pytest.raises(DownloadError, match="neither length nor sha256"):
         fetch(server.url, path, None, timeout=20)
     assert not path.exists()

@@ -19,6 +19,8 @@ from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 from tests.golden import blobs
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = (110.201, 100.64, 95.9966), (58.1489, 56.4701, 55.3324)
 SMALL = Preprocessing(resize=(64, 72), crop=(64, 72), mean=MEAN, std=STD)
 HERE = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # another processor's precisions cannot be run
@@ -181,7 +183,7 @@ def test_a_machine_that_traps_amx_is_found_out(monkeypatch):
     assert "ONEDNN_MAX_CPU_ISA" not in openvino_engine.os.environ
 
 
-def test_what_was_chosen_is_told(bigbuckbunny, tiny_model):
+def test_what_was_chosen_is_reported(bigbuckbunny, tiny_model):
     said = []
     features = {}
     for engine in PRECISIONS:

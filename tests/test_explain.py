@@ -14,6 +14,8 @@ from ig65m.explain.semcode import semantic_code
 from ig65m.store.features import Features, load, save
 from ig65m.types import ClipSpan, Label
 
+pytestmark = pytest.mark.slow
+
 
 def features(rows, spans):
     return Features("holiday.mp4", "ok", np.asarray(rows, np.float32), tuple(ClipSpan(*span) for span in spans), {"name": "m"})

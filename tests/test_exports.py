@@ -7,16 +7,20 @@ video_features: utils/utils.py. QVHighlights: moment_detr/start_end_dataset.py. 
 import json
 import os
 import shutil
+import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from ig65m.store.features import Features, load, read_parquet
-from ig65m.store.folder import Store, read_journal, result_name
-from ig65m.types import ClipSpan, Failure, Segment
+from ig65m.store.features import read_parquet
+from ig65m.store.folder import read_journal
+from tests.conftest import PROGRAM
 from tests.videos import encode, numbered
+
+pytestmark = pytest.mark.slow
 
 
 def film(path, count, rate=Fraction(25), start=0):
@@ -33,12 +37,18 @@ def films(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def features(films, tiny_model, tmp_path, run):
-    folder = tmp_path / "features"
-    code, _, err = run("extract", films, "--output", folder, "--model", tiny_model, "--stride", 3)
-    assert code == 0, err
+@pytest.fixture(scope="module")
+def extracted(films, tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extracted") / "features"
+    command = [PROGRAM, "extract", films, "--output", folder, "--model", tiny_model, "--stride", "3"]
+    subprocess.run(command, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture
+def features(extracted, tmp_path):
+    """A copy of its own for each test."""
+    return Path(shutil.copytree(extracted, tmp_path / "features"))
 
 
 def rows(folder):
@@ -322,7 +332,7 @@ def test_names_in_a_journal_are_checked(name, features, tmp_path, run):
         assert (code, "journal.jsonl, line 2" in err) == (2, True)
 
 
-def test_a_journal_that_is_no_text_is_told_with_its_line(features, run):
+def test_a_journal_that_is_no_text_is_reported_with_its_line(features, run):
     journal = features / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(lines[0] + b"\xff\xfe\n" + b"".join(lines[1:]))
@@ -355,51 +365,3 @@ def test_two_videos_that_would_share_a_file(films, tiny_model, tmp_path, run):
     code, _, err = run("features", "export", folder, tmp_path / "out", "--to", "npy")
     assert (code, "another video has the same name; use --names unique" in err) == (3, True)
     assert run("features", "export", folder, tmp_path / "unique", "--to", "npy", "--names", "unique")[0] == 0
-
-
-@pytest.fixture
-def gappy(tmp_path):
-    """A folder with two videos of 10 clips of 8 frames at 25 a second; damage has cost clips 0, 4 and 5 of one of them."""
-    settings = {"name": "net", "sha256": "0" * 64, "pooling": {"spatial": "mean", "temporal": "mean"}, "features": "float32"}
-    sampling = {"frames": 8, "frame_step": 1, "stride": None, "fps": None, "starts": None, "tail": "pad"}
-    with Store(tmp_path / "gappy", settings) as store:
-        for name, rows in (("whole", range(10)), ("damaged", [1, 2, 3, 6, 7, 8, 9])):
-            spans = tuple(ClipSpan(row * 0.32, (row + 1) * 0.32, row * 8, row * 8 + 7) for row in rows)
-            array = np.array([[row + 1.0] * 4 for row in rows], np.float32)
-            error = None if name == "whole" else Failure("decode", "damage", 3.2, ((0.1, 0.2), (1.3, 1.9)))
-            status = "ok" if error is None else "partial"
-            video = Segment(str(tmp_path / f"{name}.mp4"))
-            assert store.claim(result_name(video))
-            store.commit(video, "content", Features(video.path, status, array, spans, {"sampling": sampling}, error=error))
-    return tmp_path / "gappy"
-
-
-@pytest.mark.parametrize("kind", ["actionformer", "opentad", "tsp"])
-def test_gaps_do_not_shift_rows(kind, gappy, tmp_path, run):
-    def stored(target):
-        if kind == "tsp":
-            with h5py.File(target) as file:
-                return {name: file[name][:] for name in file}
-        return {path.stem: np.load(path) for path in (target / "features").glob("*.npy")}
-
-    suffix = ".h5" if kind == "tsp" else ""
-    code, _, err = run("features", "export", gappy, tmp_path / f"left{suffix}", "--to", kind)
-    assert (code, "3 of its 10 clips are lost to damage" in err) == (3, True)
-    assert list(stored(tmp_path / f"left{suffix}")) == ["whole"]
-    code, _, err = run("features", "export", gappy, tmp_path / f"zeros{suffix}", "--to", kind, "--gaps", "zeros")
-    assert (code, "3 rows are zeros in place of clips" in err) == (0, True)
-    assert stored(tmp_path / f"zeros{suffix}")["damaged"][:, 0].tolist() == [0, 2, 3, 4, 0, 0, 7, 8, 9, 10]
-
-
-def test_formats_with_times_keep_the_rows_there_are_and_tell_the_gaps(gappy, tmp_path, run):
-    assert run("features", "export", gappy, tmp_path / "out.h5", "--to", "h5")[0] == 0
-    with h5py.File(tmp_path / "out.h5") as file:
-        assert file["damaged"].attrs["gaps"].tolist() == [[0.1, 0.2], [1.3, 1.9]]
-        assert file["damaged"].attrs["first_frame"].tolist() == [8, 16, 24, 48, 56, 64, 72]
-        assert file["whole"].attrs["gaps"].shape == (0, 2)
-    assert run("features", "export", gappy, tmp_path / "out", "--to", "npz")[0] == 0
-    info = json.loads(str(np.load(tmp_path / "out" / "damaged.npz")["info"]))
-    assert info["error"]["gaps"] == [[0.1, 0.2], [1.3, 1.9]]
-    assert load(tmp_path / "out" / "damaged.npz").error.gaps == ((0.1, 0.2), (1.3, 1.9))
-    (entry,) = (entry for entry in read_journal(gappy) if entry.status == "partial")
-    assert entry.error.gaps == ((0.1, 0.2), (1.3, 1.9))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ig65m
-from ig65m.checkpoints.fit import build, infer_spec
+from ig65m.checkpoints.identify import build, infer_spec
 from ig65m.errors import CheckpointError, ModelError
 from ig65m.models.card import Card
 from ig65m.models.network import empty
@@ -30,6 +30,7 @@ def reference():
     return random_model(classes=400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
 def test_a_published_pth_loads_strictly_and_is_the_same_function(reference, tmp_path, zip_format):
     path = tmp_path / "r2plus1d_34.pth"
@@ -135,7 +136,7 @@ def test_what_is_no_model_file_is_refused(suffix, data, tmp_path):
 
 @pytest.mark.parametrize("zip_format", [False, True], ids=["as of 2019", "zip"])
 @pytest.mark.parametrize("share", [0, 0.005, 0.5, 0.999])
-def test_a_pth_that_is_cut_off_is_told_so(zip_format, share, reference, tmp_path):
+def test_a_pth_that_is_cut_off_is_reported_so(zip_format, share, reference, tmp_path):
     path = tmp_path / "cut.pth"
     torch.save(reference.fc.state_dict(), path, _use_new_zipfile_serialization=zip_format)
     size = int(path.stat().st_size * share)
@@ -274,7 +275,7 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
 
 @pytest.mark.parametrize("architecture", ["r2plus1d", "ir_csn", "ip_csn"])
 @pytest.mark.parametrize(("channels", "bottleneck"), [(0.25, 0.5), (1.0, 0.3), (0.1, 2.0)])
-def test_multipliers_are_told_from_the_widths(architecture, channels, bottleneck):
+def test_multipliers_are_reported_from_the_widths(architecture, channels, bottleneck):
     spec = ResNetSpec(
         depth=50,
         classes=5,

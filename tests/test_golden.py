@@ -16,6 +16,8 @@ from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 from tests.golden import blobs
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-5
 FEATURES = {"c3d_16": "fc6"}  # what Caffe2 calls them
 FULL = sorted(path.stem for path in GOLDEN.glob("*.json") if not path.stem.startswith(("tiny", "fcn")))

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import ig65m
-from ig65m.checkpoints.fit import fit, infer_spec
+from ig65m.checkpoints.identify import fit, infer_spec
 from ig65m.checkpoints.vmz import blob_name, state_dict_keys
 from ig65m.cli import main
 from ig65m.convert import convert
@@ -25,6 +25,8 @@ from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 from tests.golden import blobs as golden_blobs
+
+pytestmark = pytest.mark.slow
 
 NAME = "tiny_r2plus1d_10"
 

@@ -59,6 +59,7 @@ def refused(tmp_path, monkeypatch, capfd):
 PICKLES = hostile.pickles()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICKLES)
 def test_pickles(name, refused, tmp_path):
     path = tmp_path / "evil.pkl"
@@ -193,6 +194,7 @@ def safetensors_files(state):
     }
 
 
+@pytest.mark.slow
 def test_state_dicts(state, refused, tmp_path):
     for name, data in state_dicts(state).items():
         path = tmp_path / "evil.pth"

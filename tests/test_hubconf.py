@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 NAMES = ["r2plus1d_34_32_ig65m", "r2plus1d_34_32_kinetics", "r2plus1d_34_8_ig65m", "r2plus1d_34_8_kinetics"]
 
 
+@pytest.mark.slow
 def test_they_work_without_the_package_installed(tmp_path):
     code = f"""
 import importlib.abc, sys
@@ -47,6 +48,7 @@ def test_another_class_count_than_the_checkpoints_is_refused():
         torch.hub.load(str(ROOT), "r2plus1d_34_32_ig65m", num_classes=487, pretrained=True, source="local")
 
 
+@pytest.mark.slow
 def test_pretrained_loads_the_published_file(tmp_path, monkeypatch):
     card = CARDS["r2plus1d_34_8_kinetics"]
     monkeypatch.setenv("IG65M_CACHE", str(tmp_path))

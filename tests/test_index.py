@@ -18,6 +18,8 @@ from ig65m.search.lance import Table
 from ig65m.store.folder import read_journal
 from tests.indexes import SETTINGS, drawn, holds, name, unit, write
 
+pytestmark = pytest.mark.slow
+
 
 def test_real_features_are_all_in_it(undisturbed, tmp_path, run):
     code, out, err = run("index", "build", undisturbed, tmp_path / "index", "--json")

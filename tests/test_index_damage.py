@@ -18,6 +18,8 @@ from ig65m.search import vectors
 from ig65m.search.index import Index
 from tests.indexes import drawn, holds, name, write
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -179,7 +181,6 @@ def begin(process):
     process.stdin.flush()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exact_up_to", [0, 100_000])
 def test_killed_at_any_moment(exact_up_to, tmp_path):
     content, chance = drawn(30, 40), random.Random(exact_up_to)
@@ -203,7 +204,6 @@ def test_killed_at_any_moment(exact_up_to, tmp_path):
     holds(index, content)
 
 
-@pytest.mark.slow
 def test_two_at_once(tmp_path):
     content = drawn(30, 40)
     features, folder = write(tmp_path / "f", content), tmp_path / "i"

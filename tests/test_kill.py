@@ -24,6 +24,8 @@ from ig65m.store.features import Features, save
 from ig65m.store.folder import Store, result_name, write_errors
 from ig65m.types import ClipSpan, Segment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "src" / "ig65m" / "demo" / "clip.mp4"
 TINY = ROOT / "tests" / "golden" / "tiny_r2plus1d_10.pkl"
@@ -137,7 +139,6 @@ def test_conversion_over_older_files_killed_before_every_step(tiny_model, tmp_pa
         assert len(set(ages(state, before, new).values())) <= 1, f"{state}: old and new side by side"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["npy", "npz", "parquet"])
 def test_extract_killed_at_any_moment(tmp_path, file_format):
     old = tmp_path / "old"
@@ -163,7 +164,6 @@ def test_a_folder_of_features_killed_before_every_step(tmp_path):
         assert found == wanted
 
 
-@pytest.mark.slow
 def test_convert_killed_at_any_moment(tiny_model, tmp_path):
     new = read(tiny_model.parent)
     command = [Path(sys.executable).parent / "ig65m", "convert", TINY, tmp_path / "deeper" / "tiny", "--frames", "8"]

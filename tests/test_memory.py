@@ -27,7 +27,7 @@ print(held() - before)
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="the C library is glibc there")
-def test_what_loading_needed_for_a_moment_is_release_memory():
+def test_what_loading_needed_for_a_moment_is_released():
     def left(context):
         command = [sys.executable, "-c", CODE.replace("CONTEXT", context)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -15,6 +15,8 @@ from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 from tests.mmaction_nets import random_csn
 
+pytestmark = pytest.mark.slow
+
 # As their configurations have it for what mmaction2 trained itself, and VMZ's.
 MMACTION2 = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 VMZ = ((110.201, 100.64, 95.9966), (58.1489, 56.4701, 55.3324))

@@ -9,6 +9,8 @@ from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
 from tests.torchvision_nets import VideoResNet18
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["r3d_18", "mc3_18", "r2plus1d_18"])
 def theirs(request, tmp_path_factory):

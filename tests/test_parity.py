@@ -16,6 +16,8 @@ from ig65m.types import Preprocessing
 from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SMALL = Preprocessing(resize=(32, 40), crop=(32, 40), mean=(110.2, 100.6, 96.0), std=(58.1, 56.5, 55.3))
 WORK = Work(preprocessing=SMALL, frames=3, batch_size=3)

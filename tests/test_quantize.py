@@ -32,6 +32,8 @@ from tests.conftest import GOLDEN
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
 from synthetic_motion import draw_moves, make
 
+pytestmark = pytest.mark.slow
+
 MOVES = "r2plus1d_10_camera_motion"
 SMALL = Preprocessing(resize=(48, 56), crop=(48, 56), mean=(110.201, 100.64, 95.9966), std=(58.1489, 56.4701, 55.3324))
 TINY = ["tiny_r2plus1d_10", "tiny_r2plus1d_50", "tiny_r3d_10", "tiny_ip_csn_50", "tiny_ir_csn_50"]
@@ -82,7 +84,6 @@ def small(camera_motion):
     return quantize(camera_motion, clips, Work(preprocessing=card.preprocessing, frames=card.frames))
 
 
-@pytest.mark.slow
 def test_a_trained_network_stays_itself(camera_motion, tmp_path):
     """Real weights; calibrated on some camera moves, measured on others."""
     work = Work(preprocessing=camera_motion.card.preprocessing, frames=camera_motion.card.frames)
@@ -174,7 +175,7 @@ def test_other_frames_pooling_and_batches_are_free(small):
         (lambda tensors: tensors.update({"stem.0.weight": torch.zeros(1, dtype=torch.int8)}), "stem.0.weight is torch.int8"),
     ],
 )
-def test_broken_files_are_told(small, tmp_path, change, message):
+def test_broken_files_are_reported(small, tmp_path, change, message):
     tensors = {key: tensor.clone() for key, tensor in quantized_tensors(small).items()}
     change(tensors)
     file = tmp_path / "broken.safetensors"
@@ -183,7 +184,7 @@ def test_broken_files_are_told(small, tmp_path, change, message):
         load_model(file)
 
 
-def test_a_file_without_a_card_is_told(small, tmp_path):
+def test_a_file_without_a_card_is_reported(small, tmp_path):
     import safetensors.torch
 
     file = tmp_path / "foreign.safetensors"
@@ -262,7 +263,7 @@ def test_int8_that_is_too_far_is_refused(run, monkeypatch, tmp_path, bikes):
     assert file.exists()
 
 
-def test_wrong_use_is_told(run, tmp_path, bikes):
+def test_wrong_use_is_reported(run, tmp_path, bikes):
     for arguments, message in (
         ((MOVES, bikes, "--output", tmp_path / "x.onnx"), "must end in .safetensors"),
         ((MOVES, bikes, "--output", tmp_path / "x.safetensors", "--clips", 3), "at least 4 clips, got --clips 3"),

@@ -15,6 +15,8 @@ from ig65m.store.folder import read_journal
 from ig65m.types import ClipSpan
 from tests.indexes import SETTINGS, drawn, name, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("text", "meant"),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two nodes; the test that kills one comes last."""
+    """Two nodes, after the tests without any; the test that kills one comes last."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.second = cluster.add_node(num_cpus=1)
@@ -52,6 +52,15 @@ def wait(condition, seconds=60.0):
 def start(cluster, inputs, folder, model):
     command = [PROGRAM, "extract", inputs, "--output", folder, "--model", model, "--ray", cluster.address, "--json"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "auto"])
+def test_no_cluster_there(videos, tiny_model, tmp_path, address):
+    command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray", address]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 2
+    assert f"no Ray cluster at '{address}'" in process.stderr
+    assert not (tmp_path / "f").exists()
 
 
 def test_broken_videos_are_rows(cluster, videos, tiny_model, tmp_path):
@@ -92,15 +101,6 @@ def test_without_an_address_it_runs_on_this_machine_alone(cluster, videos, tiny_
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert "deprecated" not in err
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "auto"])
-def test_no_cluster_there(videos, tiny_model, tmp_path, address):
-    command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray", address]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert process.returncode == 2
-    assert f"no Ray cluster at '{address}'" in process.stderr
-    assert not (tmp_path / "f").exists()
 
 
 def test_a_killed_worker_and_a_killed_node_lose_nothing(cluster, undisturbed, videos, tiny_model, tmp_path):

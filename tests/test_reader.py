@@ -169,6 +169,7 @@ SEEKABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEEKABLE)
 def test_starting_late_gives_the_same_frames_as_reading_from_the_beginning(kind: str, tmp_path: Path) -> None:
     suffix, how = SEEKABLE[kind]
@@ -185,7 +186,7 @@ def test_starting_late_does_not_decode_what_lies_before(tmp_path: Path) -> None:
     assert next(read_frames(path, start=3.0)).time >= 2.5
 
 
-def test_a_late_cut_of_the_file_is_told_after_its_good_frames(tmp_path: Path) -> None:
+def test_a_late_cut_of_the_file_is_reported_after_its_good_frames(tmp_path: Path) -> None:
     for suffix, how in (
         ("mkv", {}),
         ("mp4", {"container": {"movflags": "faststart"}}),

@@ -22,6 +22,8 @@ from tests import videos
 from tests.conftest import GOLDEN
 from tests.videoresnet import random_model
 
+pytestmark = pytest.mark.slow
+
 MEAN = torch.tensor([110.201, 100.64, 95.9966]).view(3, 1, 1, 1)
 STD = torch.tensor([58.1489, 56.4701, 55.3324]).view(3, 1, 1, 1)
 

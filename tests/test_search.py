@@ -16,6 +16,8 @@ from ig65m.search.query import stored_query
 from ig65m.search.recall import measure_recall
 from tests.indexes import drawn, name, spans, write
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("archery", 'it\'s "so"\n雪', "swim")
 
 

@@ -25,6 +25,8 @@ from ig65m.types import ClipSpan
 from tests.serving import PROGRAM, serving
 from tests.videos import constant, encode_numbers, number_in
 
+pytestmark = pytest.mark.slow
+
 MODEL = "r2plus1d_10_camera_motion"
 
 

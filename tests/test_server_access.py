@@ -22,6 +22,8 @@ from ig65m.server.security import COOKIE, AccessPolicy, Throttle
 from ig65m.server.uploads import private_folder
 from tests.serving import checked, post, read_answer, serving
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-some-length"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.serving import check_unharmed, checked, post, raw_error, read_answer, request
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

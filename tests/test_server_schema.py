@@ -10,6 +10,8 @@ import pytest
 
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 seed = 1
 
@@ -36,7 +38,6 @@ def check_refusals(api):
                     assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refused"}, path
 
 
-@pytest.mark.slow
 def test_answers_are_as_described(shelf, tmp_path):
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)

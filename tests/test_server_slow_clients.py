@@ -18,6 +18,8 @@ from ig65m.server.run import MOST_CONNECTIONS
 from ig65m.server.uploads import PREFIX
 from tests.serving import checked, post, raw_error, read_answer, request, serving
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 1  # seconds over which the rate is measured
 
 

@@ -17,6 +17,8 @@ import pytest
 from tests.serving import check_unharmed, checked, post, raw_error, read_answer, request, settled
 from tests.videos import encode
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 
@@ -46,7 +48,7 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_sent(served):
     assert b"connection: close" in answer.lower()
 
 
-def test_an_upload_over_the_limit_is_refused_where_its_length_is_not_told(served):
+def test_an_upload_over_the_limit_is_refused_where_its_length_is_not_given(served):
     with served.client() as client:
         checked(client.post("/api/classify", content=(bytes(1000) for _ in range(2000))), 413, "too_large")
 

@@ -173,6 +173,7 @@ def test_no_clip_and_no_engine_for_one_are_wrong_use():
         SharedEngine({8: Doubling(8)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "pytorch"])
 def test_neighbours_change_no_more_than_the_last_bits(engine):
     model = load_model("r2plus1d_10_camera_motion")

@@ -40,6 +40,7 @@ def test_features_come_with_their_spans(features, model):
     np.testing.assert_allclose(features.logits, logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_size_and_neighbours_do_not_matter(features, model, bigbuckbunny, bikes):
     for batch_size in (3, 32):
         others = list(ig65m.extract_many([bikes, bigbuckbunny, bikes], model=model, batch_size=batch_size))
@@ -67,7 +68,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_bad_video(model, bigbuckbunny
         raise ZeroDivisionError("a bug")
         yield
 
-    monkeypatch.setattr("ig65m.tasks.extractor.read_samples", faulty)
+    monkeypatch.setattr("ig65m.video.clips.read_samples", faulty)
     with pytest.raises(ZeroDivisionError):
         ig65m.extract(bigbuckbunny, model=model, in_process=True)
 
@@ -184,6 +185,7 @@ def test_what_a_card_forbids_is_refused_before_a_download(task, name, options, m
         task("video.mp4", model=name, **options)
 
 
+@pytest.mark.slow
 def test_the_originals_preprocessing_gives_the_originals_scores(tmp_path, bikes):
     """A published file's layout and the first extract.py of ig65m-pytorch, written out with OpenCV and torch."""
     reference = random_model(classes=400, seed=3)

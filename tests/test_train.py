@@ -28,6 +28,8 @@ from ig65m.train.loop import CARD, Clips, Plan, Run, batches, learning_rate
 from ig65m.train.scenes import Disturbed, Library, make_masks, mirror, random_clip, render
 from ig65m.train.sources import Source, load_sources, source, textures
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(2)
 SPEC = ResNetSpec(depth=10, classes=len(LABELS), channel_multiplier=0.1)
 

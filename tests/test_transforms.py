@@ -85,6 +85,7 @@ def vmz_by_hand(picture: av.VideoFrame, *, full_range: bool = False) -> NDArray[
     return np.clip(rgb, 0, 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1280, 720), (340, 256), (160, 120), (321, 243)])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
 def test_vmz_is_fast_bilinear_by_hand(pix_fmt: str, size: tuple[int, int]) -> None:
@@ -95,6 +96,7 @@ def test_vmz_is_fast_bilinear_by_hand(pix_fmt: str, size: tuple[int, int]) -> No
     assert pixels == pytest.approx(vmz_by_hand(picture)[8:120, 29:141], abs=2)
 
 
+@pytest.mark.slow
 def test_vmz_on_real_footage(bigbuckbunny: Path, bikes: Path) -> None:
     """Real H.264 says that its chroma lies left of where VMZ took it to be; at sharp edges that is 20 levels."""
     for path in (bigbuckbunny, bikes):
@@ -188,6 +190,7 @@ def original(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return x[0, :, top : top + 112, left : left + 112].permute(1, 2, 0).numpy() * 255
 
 
+@pytest.mark.slow
 def test_the_float_path_is_opencv_and_torch(bigbuckbunny: Path, bikes: Path) -> None:
     for path in (bigbuckbunny, bikes):
         capture, scaler = cv2.VideoCapture(str(path)), Scaler()

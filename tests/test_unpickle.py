@@ -114,6 +114,7 @@ def test_the_error_names_what_is_wrong(name, message):
         read(HOSTILE[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_truncation_anywhere_is_refused(protocol):
     data = pickle.dumps(ARRAYS, protocol=protocol)
@@ -222,12 +223,14 @@ def checkpoints(draw):
     return program
 
 
+@pytest.mark.slow
 @fuzz
 @given(checkpoints())
 def test_strange_but_right_checkpoints(program):
     assert check(b"".join(program) + b".")
 
 
+@pytest.mark.slow
 @fuzz
 @given(checkpoints(), st.data())
 def test_checkpoints_with_wrong_instructions(program, data):
@@ -245,6 +248,7 @@ def test_checkpoints_with_wrong_instructions(program, data):
     check(b"".join(program) + b".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_whole_checkpoints_with_a_wrong_byte(tiny, protocol):
     with tiny.open("rb") as file:

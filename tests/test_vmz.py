@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from ig65m.checkpoints.fit import fit
+from ig65m.checkpoints.identify import fit
 from ig65m.checkpoints.vmz import blob_name, read_vmz, state_dict_keys
 from ig65m.errors import CheckpointError
 from tests.conftest import GOLDEN
@@ -149,6 +149,7 @@ print(memory("VmHWM:") - idle)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak")
 @pytest.mark.parametrize("kind", ["fortran", "not finite"])
 def test_memory_is_at_most_twice_the_files_size(kind, blobs, tmp_path):

@@ -182,7 +182,7 @@ def test_names_are_found():
 
 
 @pytest.mark.parametrize(("field", "value"), [("audio_visual", 1), ("clip_top1", 101), ("page", "a\nb")])
-def test_a_card_checks_what_it_is_told(field, value):
+def test_a_card_checks_what_it_is_reported(field, value):
     with pytest.raises(UsageError, match=field):
         replace(CARDS["c3d_16_kinetics"], **{field: value})
 
@@ -210,6 +210,7 @@ def card_of(spec, size):
     return Card(name="x", spec=spec, frames=size[0], preprocessing=Preprocessing(resize=crop, crop=crop, mean=MEAN, std=STD))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 3, 5, 8, 17])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_costs_are_the_networks(name, frames):

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper
 
 from ig65m.engines.base import Engine, Precision, Work
 from ig65m.engines.choice import Choice
-from ig65m.graph import OPSET
 from ig65m.models.network import Network, network
+from ig65m.onnx_graph import OPSET
 from ig65m.pipeline import run
 from ig65m.types import Clip
 from ig65m.video.clips import Source, read_clips
@@ -114,7 +114,7 @@ def product_speed(choice: Choice, precision: Precision) -> float:
         return operations / seconds(product)
     proto, a = _product_graph(whole=precision == "int8")
     if choice.engine == "onnxruntime":
-        from ig65m.engines.onnx import session
+        from ig65m.engines.onnxruntime import session
 
         running = session(proto, choice.threads)
         return operations / seconds(lambda: running.run(None, {"a": a}))

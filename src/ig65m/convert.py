@@ -9,10 +9,10 @@ import torch
 
 from ig65m.atomic import check_place, nearest_folder, sync_folder, temporary_folder
 from ig65m.errors import ProofError, UsageError
-from ig65m.export import export_onnx, onnx_difference
 from ig65m.models.card import Card
 from ig65m.models.network import Network
 from ig65m.models.spec import Builder
+from ig65m.onnx_export import export_onnx, onnx_difference
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
 

@@ -18,14 +18,14 @@ from torch import nn
 from ig65m.engines.base import Work, graph_of
 from ig65m.engines.choice import choose
 from ig65m.errors import ModelError, UsageError, VideoError
-from ig65m.graph import CLIPS, NORMALISED
 from ig65m.models.folding import fold
 from ig65m.models.network import Network, simulate
 from ig65m.models.quantization import INPUT, Quantization
+from ig65m.onnx_graph import CLIPS, NORMALISED
 from ig65m.types import Limits
 from ig65m.video.clips import Source, read_clips
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.custom import as_network
+from ig65m.zoo.user_network import as_network
 
 HELD_OUT: Final = 4  # every fourth clip is held out for the measurement
 MIN_COSINE: Final = 0.99

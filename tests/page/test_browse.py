@@ -78,7 +78,7 @@ def test_a_video_plays_and_the_playhead_goes_along(open_page, ids):
     wait_for_time(page, 0.5, 5.3)
     page.wait_for_function("() => parseFloat(document.querySelector('.plot').style.getPropertyValue('--at')) > 8")
     page.keyboard.press("Space")
-    expect(page.locator(".stage video")).to_have_js_property("paused", True)
+    expect(page.locator(".player video")).to_have_js_property("paused", True)
     expect(page).to_have_url(re.compile(r"\?t=[0-9.]+$"))
 
 
@@ -86,7 +86,7 @@ def test_a_click_on_the_timeline_jumps_and_the_address_keeps_the_time(open_page,
     page = open_page(video_address(ids, "moves", 2))
     expect(page.get_by_role("slider")).to_have_attribute("aria-valuenow", "2.0")
     wait_for_time(page, 1.99, 2.01)
-    duration = page.locator(".stage video").evaluate("video => video.duration")
+    duration = page.locator(".player video").evaluate("video => video.duration")
     click_at(page, 0.75)
     wait_for_time(page, 0.74 * duration, 0.76 * duration)
     expect(page).not_to_have_url(re.compile(r"t=2$"))
@@ -103,7 +103,7 @@ def test_an_address_that_one_goes_to_is_not_written_over_by_the_player(open_page
         """async () => {
             await new Promise((rested) => setTimeout(rested, 400));  // the player writes at once again
             location.hash = "#/upload";  // hashchange comes later
-            document.querySelector(".stage video").dispatchEvent(new Event("seeked"));
+            document.querySelector(".player video").dispatchEvent(new Event("seeked"));
         }"""
     )
     expect(page.get_by_role("heading", level=1)).to_have_text("Classify a video")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ig65m.checkpoints.fit import check_numbers, fit
+from ig65m.checkpoints.identify import check_numbers, fit
 from ig65m.checkpoints.unpickle import read_blobs
 from ig65m.errors import CheckpointError, shown
 from ig65m.models.c3d import GROUPS

@@ -67,7 +67,7 @@ def _with_address(args: list[str]) -> list[str]:
 
 
 def _explain(error: BaseException, args: list[str]) -> tuple[str | None, int]:
-    from ig65m.cli.faults import explain
+    from ig65m.cli.error_messages import explain
 
     # typer and rich turn a closed stdout into an exit of their own
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):

@@ -57,7 +57,7 @@ def classify(
     """
     check_videos(inputs)
     options = video_options(clip_options, engine_options, decoding)
-    from ig65m.collection.inputs import find_videos
+    from ig65m.collection.listing import find_videos
     from ig65m.tasks.classify import classify_many
 
     videos = [video for name in inputs for video in find_videos([name], absolute=False)]

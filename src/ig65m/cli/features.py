@@ -101,8 +101,8 @@ def export(
 
     Example: ig65m features export features/ thumos/ --to actionformer
     """
-    from ig65m.store.export import Options
-    from ig65m.store.export import export as run
+    from ig65m.store.exporters import Options
+    from ig65m.store.exporters import export as run
 
     options = Options(
         names=names,

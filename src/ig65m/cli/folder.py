@@ -17,7 +17,7 @@ from ig65m.types import ClipSpan, Segment
 
 if TYPE_CHECKING:
     from ig65m.collection.extraction import Outcome
-    from ig65m.store.content import Hash
+    from ig65m.store.digest import Hash
     from ig65m.store.features import Dtype
 
 LINE_EVERY = 60.0  # seconds, if stderr is not a terminal
@@ -36,7 +36,7 @@ class FolderOptions:
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
     """Extract into a folder; return whether every video is complete: none partial, failed or busy elsewhere."""
-    from ig65m.collection.inputs import find_videos
+    from ig65m.collection.listing import find_videos
     from ig65m.collection.shards import parse_shard, share
 
     part = None if how.shard is None else parse_shard(how.shard)

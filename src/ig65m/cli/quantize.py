@@ -39,7 +39,7 @@ def quantize(
         raise UsageError(f"quantising needs at least 4 clips, got --clips {clips}")
     file = Path(output)
     _check_file(file, model, overwrite=overwrite)
-    from ig65m.collection.inputs import find_videos
+    from ig65m.collection.listing import find_videos
     from ig65m.engines.base import Work
     from ig65m.quantize import agreement, calibration_clips, split
     from ig65m.quantize import quantize as run

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ig65m.store.content import Hash, content_digest
+from ig65m.store.digest import Hash, content_digest
 from ig65m.store.features import Dtype, Features
 from ig65m.store.folder import Store, result_name
 from ig65m.store.journal import Entry

@@ -18,7 +18,7 @@ import ray.data
 
 from ig65m.collection.extraction import Outcome, extract_collection, open_store
 from ig65m.errors import UsageError, plain
-from ig65m.store.content import Hash
+from ig65m.store.digest import Hash
 from ig65m.store.features import Dtype
 from ig65m.store.journal import Entry
 from ig65m.tasks.extractor import Extractor

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ig65m.errors import ModelError, UsageError, check_choice
-from ig65m.graph import Graph, add_class_map, add_head, add_maps, add_pixels
 from ig65m.models.c3d import C3D
 from ig65m.models.network import Network
+from ig65m.onnx_graph import Graph, add_class_map, add_head, add_maps, add_pixels
 from ig65m.types import MAX_BATCH, Preprocessing
 
 Reduction = Literal["mean", "max", "none"]

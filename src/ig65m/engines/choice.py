@@ -47,7 +47,7 @@ class Choice:
                 precision = precision_on(place, model, work, self.precision)
             return PyTorchEngine(model, work, precision=precision, device=self.device, threads=self.threads)
         if self.engine == "onnxruntime":
-            from ig65m.engines.onnx import OnnxRuntimeEngine
+            from ig65m.engines.onnxruntime import OnnxRuntimeEngine
 
             return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, free_weights=reload is not None)
         from ig65m.engines.openvino import OpenVINOEngine

@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-import ig65m.graph
+import ig65m.onnx_graph
 from ig65m.engines import base, cache
 from ig65m.engines.base import Arrays, Precision, Work, finished, graph_file, padded
 from ig65m.errors import UsageError
@@ -103,7 +103,7 @@ def _cached(
         "engine": f"openvino {openvino.__version__}",
         "processor": [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")],
         "instructions": os.environ.get(_ISA),
-        "graph": hashlib.sha256(Path(ig65m.graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
+        "graph": hashlib.sha256(Path(ig65m.onnx_graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
     }
     if (kept := cache.load(key)) is not None:
         if reload is not None:

@@ -82,7 +82,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         return ApiError(error.status_code, word, message, headers or {}).response()
 
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return ApiError(422, "bad_parameter", "; ".join(_told(each) for each in error.errors()[:4])).response()
+        return ApiError(422, "bad_parameter", "; ".join(_described(each) for each in error.errors()[:4])).response()
 
     async def ours(request: Request, error: IgError) -> Response:
         if isinstance(error, ModelError):
@@ -121,6 +121,6 @@ def _allowed(app: FastAPI, request: Request) -> str:
     return ", ".join(sorted({method for route in there for method in route.methods or ()} or _READING))
 
 
-def _told(error: Any) -> str:
+def _described(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"][1:]) or "the request"
     return plain(f"{where}: {error['msg']}")

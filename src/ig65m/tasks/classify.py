@@ -18,10 +18,10 @@ from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import ClipResult, VideoEnd
 from ig65m.tasks.extractor import OnClip, Run
-from ig65m.tasks.inputs import as_source, check_several
+from ig65m.tasks.failures import raise_failure, raise_if_failed
 from ig65m.tasks.options import Options, Resizing, Resolved, resolve
-from ig65m.tasks.results import raise_failure, raise_if_failed
 from ig65m.tasks.scoring import check_top_k, predict, predict_clip
+from ig65m.tasks.sources import as_source, check_several
 from ig65m.types import MAX_CLIPS, ClipPrediction, ClipSpan, Limits, Prediction
 from ig65m.video.clips import Source, check_spread
 from ig65m.video.sampling import Tail

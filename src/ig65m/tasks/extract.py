@@ -11,8 +11,8 @@ from ig65m.engines.choice import EngineName
 from ig65m.models.network import Network
 from ig65m.store.features import Features
 from ig65m.tasks.extractor import Extractor, OnClip
-from ig65m.tasks.inputs import as_source, check_several
 from ig65m.tasks.options import Resizing
+from ig65m.tasks.sources import as_source, check_several
 from ig65m.types import Limits
 from ig65m.video.clips import Source
 from ig65m.video.sampling import Tail

@@ -18,14 +18,13 @@ from ig65m.memory import release_memory
 from ig65m.models.network import Network
 from ig65m.pipeline import ClipResult, ReadClips, VideoEnd, VideoResult, run, run_clips
 from ig65m.store.features import Features
-from ig65m.tasks.inputs import as_source, check_several, path_of
+from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.options import Options, Resizing, Resolved, resolve
-from ig65m.tasks.results import raise_if_failed
 from ig65m.tasks.scoring import check_top_k, clip_labels, predict
-from ig65m.types import Clip, ClipSpan, Frames, Limits, Prediction, Segment
-from ig65m.video.clips import Source, clips_from, sampling_of
+from ig65m.tasks.sources import as_source, check_several, path_of
+from ig65m.types import ClipSpan, Limits, Prediction, Segment
+from ig65m.video.clips import Source, read_clips, sampling_of
 from ig65m.video.isolation import Decoder
-from ig65m.video.samples import read_samples
 from ig65m.video.sampling import Tail
 from ig65m.zoo.load import weights_sha256
 
@@ -218,20 +217,17 @@ class Run:
     def _reading(self) -> Iterator[tuple[ReadClips, Callable[[], None] | None]]:
         """How to read the clips of a source, and how to break that off."""
         resolved = self.resolved
-        in_this_process = partial(read_samples, limits=resolved.limits)
         with nullcontext() if resolved.in_process else Decoder(resolved.limits) as decoder:
-
-            def read(source: Source) -> Generator[Clip, None, None]:
-                samples = in_this_process if decoder is None or isinstance(source, Frames) else decoder.read_samples
-                return clips_from(
-                    samples,
-                    source,
-                    resolved.sampling,
-                    resolved.preprocessing,
-                    clips=resolved.clips,
-                    image_fps=resolved.image_fps,
-                )
-
+            read = partial(
+                read_clips,
+                sampling=resolved.sampling,
+                preprocessing=resolved.preprocessing,
+                clips=resolved.clips,
+                image_fps=resolved.image_fps,
+                limits=resolved.limits,
+                in_process=resolved.in_process,
+                decoder=decoder,
+            )
             yield read, None if decoder is None else decoder.interrupt
 
     def _expected(self) -> AbstractContextManager[None]:

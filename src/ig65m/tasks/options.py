@@ -16,8 +16,8 @@ from ig65m.types import Limits, Preprocessing, Resampling
 from ig65m.video.isolation import prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, check_use
-from ig65m.zoo.custom import as_network
 from ig65m.zoo.load import load_model
+from ig65m.zoo.user_network import as_network
 
 CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the last one is padded
 GPU_BATCH: Final = 8

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ig65m.errors import UsageError
 from ig65m.models.card import Card
 from ig65m.pipeline import ClipResult, VideoResult
-from ig65m.tasks.inputs import path_of
+from ig65m.tasks.sources import path_of
 from ig65m.types import ClipPrediction, Label, Prediction
 
 

@@ -156,6 +156,8 @@ def read_clips(
     clips: int | None = None,
     image_fps: float = 25.0,
     limits: Limits | None = None,
+    in_process: bool = False,
+    decoder: Decoder | None = None,
 ) -> Generator[Clip, None, None]:
     """Yield the clips of a video, decoded in a worker process; memory holds the frames of one clip.
 
@@ -166,6 +168,8 @@ def read_clips(
         clips: Number of clips, spread evenly over the video instead of following the stride. Default: all.
         image_fps: Frame rate of a folder of images, in frames a second.
         limits: What the video may cost. Default: `ig65m.Limits()`.
+        in_process: Decode in this process instead of a worker process.
+        decoder: A worker process to use, with its limits. Default: a new one.
 
     Yields:
         Clip: `pixels` (T, H, W, 3), RGB on 0..255, not normalised, uint8 (float32 if resized in float), and `span`. With
@@ -187,10 +191,12 @@ def read_clips(
         (8, 64, 64, 3) 1.8
         (8, 64, 64, 3) 2.4
     """
-    limits = limits or Limits()
-    how: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
-    if isinstance(source, Frames):
-        yield from clips_from(partial(read_samples, limits=limits), source, sampling, preprocessing, **how)
-        return
-    with Decoder(limits) as decoder:
-        yield from clips_from(decoder.read_samples, source, sampling, preprocessing, **how)
+    options: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
+    if in_process or isinstance(source, Frames):
+        read = partial(read_samples, limits=limits or Limits())
+        yield from clips_from(read, source, sampling, preprocessing, **options)
+    elif decoder is not None:
+        yield from clips_from(decoder.read_samples, source, sampling, preprocessing, **options)
+    else:
+        with Decoder(limits or Limits()) as own:
+            yield from clips_from(own.read_samples, source, sampling, preprocessing, **options)

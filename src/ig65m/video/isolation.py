@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
-from ig65m.video.picture import View
 from ig65m.video.samples import Sample
 from ig65m.video.sampling import Sampling
+from ig65m.video.thumbnail import View
 from ig65m.video.worker import ALIVE, END, HEAD, LENGTH, LOST, PICTURE, SAME, SAMPLE, SIZE, TORN, WORDS, Job
 
 _STARTING = 120.0  # seconds in which a worker must start

@@ -130,14 +130,14 @@ class _Noted:
         """Return the error for a video with these gaps that otherwise ended as the message says."""
         if self.last_good is None:
             return VideoError(message or f"{name}: no frame can be decoded ({self.reasons[0]})")
-        told = [
+        listed = [
             f"{start:.3f} to {end:.3f} s ({reason})"
             for (start, end), reason in zip(self.gaps, self.reasons, strict=True)
             if not message or start < self.last_good
         ]
-        if told:
-            more = f" and {len(told) - 3} more parts" if len(told) > 3 else ""
-            lost = f"lost to damage: {', '.join(told[:3])}{more}; clips that touch these parts are left out"
+        if listed:
+            more = f" and {len(listed) - 3} more parts" if len(listed) > 3 else ""
+            lost = f"lost to damage: {', '.join(listed[:3])}{more}; clips that touch these parts are left out"
             message = f"{message}; before that, {lost}" if message else f"{name}: {lost}"
         return VideoError(message, last_good_time=last_good_time, gaps=self.gaps)
 

@@ -24,10 +24,10 @@ import numpy as np
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.picture import View, read_picture
 from ig65m.video.reader import read_duration
 from ig65m.video.samples import Sample, read_samples
 from ig65m.video.sampling import Sampling
+from ig65m.video.thumbnail import View, read_picture
 
 
 class Job(NamedTuple):

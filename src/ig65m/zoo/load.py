@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ig65m.checkpoints.fit import build
+from ig65m.checkpoints.identify import build
 from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
 from ig65m.errors import CheckpointError, ModelError, check_choice
@@ -176,20 +176,20 @@ def _builder(spec: ResNetSpec, origin: Builder | None, layout: str) -> Builder:
                 f"deviation{got}; say which with `ig65m convert --origin vmz` or `--origin mmaction2` (in Python: origin=)"
             )
         return "mmaction2"
-    told: Builder | None = None
+    known: Builder | None = None
     if layout == "vmz" or spec.architecture not in SHARED or spec.depth != 18:
-        told = "vmz"
+        known = "vmz"
     elif spec.architecture == "r2plus1d":
-        told = spec.builder
-    if told is None and origin not in ("vmz", "torchvision"):
+        known = spec.builder
+    if known is None and origin not in ("vmz", "torchvision"):
         got = f"; {origin} uses other names" if origin else ""
         raise CheckpointError(
             f"{spec} could be VMZ's or torchvision's, which differ in the eps of batch norms{got}; say which with "
             "`ig65m convert --origin vmz` or `--origin torchvision` (in Python: origin=)"
         )
-    if told and origin and told != origin:
-        raise CheckpointError(f"it is a network of {BUILDERS[told]}, not of {BUILDERS[origin]}; leave --origin out")
-    return told or origin or "vmz"
+    if known and origin and known != origin:
+        raise CheckpointError(f"it is a network of {BUILDERS[known]}, not of {BUILDERS[origin]}; leave --origin out")
+    return known or origin or "vmz"
 
 
 def _published(path: Path) -> Card | None:

@@ -67,7 +67,7 @@ function actions(id) {
 
 function skeleton() {
   const part = (name) => h("div", { class: `${name} skeleton` }, h("div", { class: "thumb" }));
-  return h("div", { class: "video-body", "aria-busy": "true" }, part("stage"), h("div", { class: "now" }), part("over"));
+  return h("div", { class: "video-body", "aria-busy": "true" }, part("player"), h("div", { class: "now" }), part("over"));
 }
 
 function withoutLabels() {

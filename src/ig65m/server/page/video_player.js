@@ -8,7 +8,7 @@ const GONE = "The video is not kept when the page is loaded again. Choose the fi
  * `source`: URL of the bytes, or null; `pictureAt(seconds)`: URL of a still, or null. `onTime(seconds, playing)` is called with
  * the current time, `onDuration(seconds)` with the duration.
  */
-export class Stage {
+export class VideoPlayer {
   #pictureAt;
   #onTime;
   #wanted = 0;
@@ -24,7 +24,7 @@ export class Stage {
       preload: isThrifty() ? "none" : "metadata",
       "aria-label": title,
     });
-    this.node = h("div", { class: "stage" }, this.video);
+    this.node = h("div", { class: "player" }, this.video);
     this.#listen(onDuration, signal);
     if (source) this.video.src = source;
     else this.#giveUp(GONE);
@@ -71,9 +71,9 @@ export class Stage {
 
   #giveUp(why) {
     this.#unplayable = true;
-    const note = h("p", { class: "stage-note", role: "status" }, why);
+    const note = h("p", { class: "player-note", role: "status" }, why);
     if (this.#pictureAt) {
-      this.still = h("img", { class: "stage-still", alt: "Still picture of the chosen time" });
+      this.still = h("img", { class: "player-still", alt: "Still picture of the chosen time" });
       this.still.addEventListener("error", () => this.still.removeAttribute("src"));
       note.append(" Still pictures stand in for it.");
     }

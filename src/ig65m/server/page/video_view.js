@@ -1,7 +1,7 @@
 import { button, h, throttled } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
 import { always, labelBars } from "./labels.js";
-import { Stage } from "./video_player.js";
+import { VideoPlayer } from "./video_player.js";
 import { Timeline } from "./timeline.js";
 
 const ROWS = 100;
@@ -31,7 +31,7 @@ export function watched({
   const moment = momentLabels(linked);
   const write = throttled(RESTING_MS, signal, remember);
   let written = 0;
-  const seek = (time) => stage.seek(time);
+  const seek = (time) => player.seek(time);
   const line = new Timeline({ clips, duration, strip, linked, signal, onSeek: seek });
   const moved = (time, playing) => {
     line.setTime(time, playing);
@@ -41,7 +41,7 @@ export function watched({
     written = performance.now();
     write(time);
   };
-  const stage = new Stage({
+  const player = new VideoPlayer({
     source,
     title,
     pictureAt,
@@ -52,7 +52,7 @@ export function watched({
   line.plot.addEventListener("keydown", (event) => {
     if (event.key !== " ") return;
     event.preventDefault();
-    stage.toggle();
+    player.toggle();
   });
   const whole = labels.length
     ? h(
@@ -70,7 +70,7 @@ export function watched({
   );
   const over = h("section", { class: "over", "aria-label": "Timeline" }, line.node, clipList(clips, seek));
   seek(start);
-  return { node: h("div", { class: "video-body" }, stage.node, beside, over), seek };
+  return { node: h("div", { class: "video-body" }, player.node, beside, over), seek };
 }
 
 function momentLabels(linked) {

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ig65m.atomic import finished_file
 from ig65m.errors import CheckpointError
-from ig65m.graph import CLIPS, Graph, add_head, add_maps
 from ig65m.models.card import Card
 from ig65m.models.network import Network
-from ig65m.zoo.custom import as_network
+from ig65m.onnx_graph import CLIPS, Graph, add_head, add_maps
+from ig65m.zoo.user_network import as_network
 
 LONG = 8  # number of frames from which on VMZ's networks have the same graph
 

@@ -7,7 +7,7 @@ import av
 import pandas as pd
 import pytest
 
-from ig65m.collection.inputs import find_videos
+from ig65m.collection.listing import find_videos
 from ig65m.errors import UsageError
 from ig65m.types import Segment
 from tests.videos import numbered
@@ -138,7 +138,7 @@ def test_what_is_not_there_is_left_to_the_reader(tmp_path):
     assert paths([tmp_path / "none.mp4", tmp_path / "none.txt"]) == [str(tmp_path / "none.mp4"), str(tmp_path / "none.txt")]
 
 
-def test_a_folder_that_cannot_be_read_is_told(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_reported(folder, monkeypatch):
     scan = os.scandir
 
     def closed(path):

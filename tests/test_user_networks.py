@@ -7,7 +7,7 @@ from torch import nn
 
 import ig65m
 from ig65m.errors import CheckpointError, ModelError, UsageError
-from ig65m.export import export_onnx
+from ig65m.onnx_export import export_onnx
 from ig65m.zoo.load import load_model
 
 NAME = "r2plus1d_10_camera_motion"
@@ -23,6 +23,7 @@ def expected(bigbuckbunny):
     return ig65m.extract(bigbuckbunny, model=NAME, end=2.0, logits=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # PyTorch's compiler uses what PyTorch deprecates
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda net: nn.DataParallel(torch.compile(net))])
 def test_wrappers_around_a_network_are_taken_off(wrap, network, expected, bigbuckbunny):
@@ -30,6 +31,7 @@ def test_wrappers_around_a_network_are_taken_off(wrap, network, expected, bigbuc
     np.testing.assert_allclose(found.array, expected.array, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 3, 12])
 def test_the_network_decides_how_many_classes_there_are(classes, network, expected, bigbuckbunny, tmp_path):
     network.fc = nn.Linear(network.spec.feature_width, classes)

@@ -146,10 +146,10 @@ def build(
         _check_storage(shown([names.get(key, key)]), tensor)
     model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()}, names, name_of)
     if (spec := completed(model.spec)) != model.spec:
-        told, model = model, empty(spec)
-        shapes = {key: tensor.shape for key, tensor in told.state_dict().items()}
+        inferred, model = model, empty(spec)
+        shapes = {key: tensor.shape for key, tensor in inferred.state_dict().items()}
         if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
-            raise CheckpointError(f"its tensors are those of {told.spec}, not of {spec}")
+            raise CheckpointError(f"its tensors are those of {inferred.spec}, not of {spec}")
     state = {}
     for key in model.state_dict():
         if key.endswith("num_batches_tracked"):
