@@ -14,7 +14,7 @@ import pytest
 from ig65m.errors import DownloadError
 from ig65m.zoo import download
 from ig65m.zoo.download import fetch, part_of
-from ig65m.zoo.http import Trouble, onward
+from ig65m.zoo.http import TransferError, redirect_target
 from tests.webserver import serving
 
 CONTENT = random.Random(1).randbytes(2_100_000)
@@ -319,10 +319,10 @@ def test_a_server_without_a_certificate_to_trust(path):
 
 
 def test_redirects_never_lose_the_encryption():
-    assert onward("http://a/b/c", "d?e=f") == "http://a/b/d?e=f"
-    assert onward("http://a/b", "https://c/d e\xe9") == "https://c/d%20e%E9"
-    with pytest.raises(Trouble, match="from https to 'http'"):
-        onward("https://a/b", "http://a/b")
+    assert redirect_target("http://a/b/c", "d?e=f") == "http://a/b/d?e=f"
+    assert redirect_target("http://a/b", "https://c/d e\xe9") == "https://c/d%20e%E9"
+    with pytest.raises(TransferError, match="from https to 'http'"):
+        redirect_target("https://a/b", "http://a/b")
 
 
 def test_a_proxy_is_asked(path, monkeypatch):

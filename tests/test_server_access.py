@@ -17,7 +17,7 @@ import pytest
 from ig65m.cli.serve import _token
 from ig65m.errors import UsageError
 from ig65m.server import security
-from ig65m.server.run import access_policy, bound
+from ig65m.server.run import access_policy, bind
 from ig65m.server.security import COOKIE, AccessPolicy, Throttle
 from ig65m.server.uploads import private_folder
 from tests.serving import checked, post, read_answer, serving
@@ -214,12 +214,12 @@ def test_on_port_80_browsers_leave_it_out():
 @pytest.mark.parametrize(("host", "port"), [("256.1.1.1", 0), ("no such host", 0), ("127.0.0.1", 70000), ("192.0.2.1", 0)])
 def test_addresses_that_cannot_be_had(host, port):
     with pytest.raises(UsageError):
-        bound(host, port)
+        bind(host, port)
 
 
 def test_answers_are_sent_at_once():
     """Not when the client has acknowledged the part before, which takes 40 ms."""
-    with bound("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

@@ -35,7 +35,9 @@ def check_refusals(api):
             assert {"401", "403", "421"} <= set(route["responses"])
             for status, answer in route["responses"].items():
                 if status[0] in "45":
-                    assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refused"}, path
+                    assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}, (
+                        path
+                    )
 
 
 def test_answers_are_as_described(shelf, tmp_path):

@@ -57,7 +57,7 @@ def bench(
     for name in names:
         for each in wanted:
             if (engine and precision) or each in PRECISIONS.get(cast(Any, name), (each,)):
-                if name == "openvino" and not precision and (reason := _lacks(each)):
+                if name == "openvino" and not precision and (reason := _unsupported(each)):
                     say(f"ig65m: {reason}; {each} is not measured in OpenVINO")
                 else:
                     choices.append(choose(name, each, device, threads))
@@ -79,7 +79,7 @@ def bench(
         _print(speeds)
 
 
-def _lacks(precision: Any) -> str | None:
+def _unsupported(precision: Any) -> str | None:
     """Return why OpenVINO cannot compute in a precision on this CPU; None if it can."""
     from ig65m.engines.openvino import core_for
 

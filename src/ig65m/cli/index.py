@@ -13,7 +13,7 @@ from ig65m.cli.terminal import printable, say
 
 if TYPE_CHECKING:
     from ig65m.search.index import Index
-    from ig65m.search.ingest import Added
+    from ig65m.search.ingest import IngestResult
 
 app = typer.Typer(
     help="Build and maintain an index of clips, for `ig65m search` and `ig65m serve`.",
@@ -152,7 +152,7 @@ def _say(line: str) -> None:
     say(f"ig65m: {line}")
 
 
-def _report(index: "Index", added: "Added", *, as_json: bool) -> None:
+def _report(index: "Index", added: "IngestResult", *, as_json: bool) -> None:
     for line in added.left_out:
         _say(f"left out: {line}")
     if as_json:

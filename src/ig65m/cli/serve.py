@@ -86,7 +86,7 @@ def serve(
     try:
         from ig65m.search.index import Index
         from ig65m.search.query import extractor_for
-        from ig65m.server.run import access_policy, bound, serve_on
+        from ig65m.server.run import access_policy, bind, serve_on
         from ig65m.server.service import opened
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:
@@ -96,7 +96,7 @@ def serve(
     for folder in root or ():
         if not folder.is_dir():
             raise UsageError(f"--root {folder}: no such folder")
-    with bound(host, port) as listener:
+    with bind(host, port) as listener:
         access = access_policy(listener, token, allow_host or ())
         known = Index.open(index)
         options: dict[str, Any] = {

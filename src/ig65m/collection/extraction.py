@@ -49,9 +49,9 @@ def extract_collection(
     work = _Work(store, retry_failed)
     for turn in range(2):
         todo, work.busy = (videos, []) if turn == 0 else (work.busy, [])
-        for features in extractor.extract_many(work.given_out(todo), on_clip=on_clip, stopping=stopping):
+        for features in extractor.extract_many(work.claim(todo), on_clip=on_clip, stopping=stopping):
             yield from work.known()
-            yield work.taken_back(features)
+            yield work.commit(features)
         yield from work.known()
         if stopping is not None and stopping():
             return
@@ -68,7 +68,7 @@ class _Work:
         self.busy: list[Segment] = []
         self._known: deque[Outcome] = deque()
 
-    def given_out(self, videos: Sequence[Segment]) -> Iterator[Segment]:
+    def claim(self, videos: Sequence[Segment]) -> Iterator[Segment]:
         for video in videos:
             name, content = result_name(video), _content(video, self.store.settings["content"])
             if (entry := self._done(name, content)) is None:
@@ -85,7 +85,7 @@ class _Work:
                 self.store.release(name)
             self._known.append(Outcome(video, entry, made=False))
 
-    def taken_back(self, features: Features) -> Outcome:
+    def commit(self, features: Features) -> Outcome:
         video, content = self.out.popleft()
         return Outcome(video, self.store.commit(video, content, features), made=True)
 

@@ -124,12 +124,12 @@ class SharedEngine:
                 results = self._results(size, taken)
             finally:
                 self._changed.acquire()
-                self._hand_out(taken, results)
+                self._deliver(taken, results)
         finally:
             self._running = False
             self._changed.notify_all()
 
-    def _hand_out(self, taken: list[tuple[_Call, int]], results: list[Row | Exception]) -> None:
+    def _deliver(self, taken: list[tuple[_Call, int]], results: list[Row | Exception]) -> None:
         for (call, _), result in zip(taken, results, strict=True):
             if not isinstance(result, Exception):
                 call.rows.append(result)

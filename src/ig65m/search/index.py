@@ -14,7 +14,7 @@ from ig65m.atomic import check_place
 from ig65m.errors import UnknownLabelError, UnknownVideoError, UsageError, shown
 from ig65m.search.exact import best, cosines
 from ig65m.search.hits import Hit, Moment, Where, best_moments
-from ig65m.search.ingest import Added, Ingest, unit_length
+from ig65m.search.ingest import Ingest, IngestResult, unit_length
 from ig65m.search.lance import Table
 from ig65m.search.metadata import FILE, FORMAT, different, locked, pooled, read_record, write_record
 from ig65m.search.rows import Rows
@@ -73,7 +73,7 @@ class Index:
         exact_up_to: int = EXACT_UP_TO,
         on_video: Callable[[str], None] | None = None,
         say: Callable[[str], None] | None = None,
-    ) -> tuple["Index", Added]:
+    ) -> tuple["Index", IngestResult]:
         """Build an index of a folder of features in a new or empty folder. `exact_up_to`: clips up to which search is exact.
 
         Raises UsageError for invalid folders, and as `add`.
@@ -153,7 +153,7 @@ class Index:
         *,
         on_video: Callable[[str], None] | None = None,
         say: Callable[[str], None] | None = None,
-    ) -> Added:
+    ) -> IngestResult:
         """Add what a folder of features has and the index lacks, and replace what has changed.
 
         Raises UsageError, naming the differences, if other settings computed the features; OSError if the disk is full or

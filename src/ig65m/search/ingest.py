@@ -21,7 +21,7 @@ PART: Final = 64 << 20  # bytes of vectors in one batch
 
 
 @dataclass(frozen=True)
-class Added:
+class IngestResult:
     """What became of the videos of a folder of features, by their names in the index."""
 
     added: tuple[str, ...]
@@ -81,8 +81,8 @@ class Ingest:
             self.table.add(pa.Table.from_batches(self._batches))
         self._batches, self._gone, self._bytes = [], [], 0
 
-    def done(self) -> Added:
-        return Added(tuple(self.added), tuple(self.replaced), tuple(self.unchanged), tuple(self.left_out), self.clips)
+    def done(self) -> IngestResult:
+        return IngestResult(tuple(self.added), tuple(self.replaced), tuple(self.unchanged), tuple(self.left_out), self.clips)
 
     def _leave_out(self, entry: Entry, why: str) -> None:
         self.left_out.append(f"{entry.video}: {why}")

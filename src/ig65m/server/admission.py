@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from ig65m.server.errors import ApiError, busy, closing
 from ig65m.server.schemas import Requests
-from ig65m.server.uploads import Gone
+from ig65m.server.uploads import ClientDisconnected
 
 T = TypeVar("T")
 Stopping = Callable[[], bool]
@@ -44,7 +44,7 @@ class Slot:
         """Run the job in a thread, and return its result; it is told to stop when the client leaves, its time is over or the
         service ends.
 
-        Raises ApiError, Gone, and what the job raises. The job has ended when this returns or raises.
+        Raises ApiError, ClientDisconnected, and what the job raises. The job has ended when this returns or raises.
         """
         if self.admission.closed:
             raise closing()
@@ -65,7 +65,7 @@ class Slot:
         if left:
             if not done.cancelled():
                 done.exception()  # retrieved, since asyncio warns about exceptions that nobody retrieves
-            raise Gone
+            raise ClientDisconnected
         if done.cancelled():
             raise closing()
         result = done.result()

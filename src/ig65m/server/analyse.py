@@ -12,10 +12,10 @@ from ig65m.server import browse
 from ig65m.server.admission import Stopping
 from ig65m.server.errors import ApiError
 from ig65m.server.routes import Count, Given, Merge
-from ig65m.server.schemas import Classified, Extracted, Hits, LoggedIn, Token, error_responses
+from ig65m.server.schemas import Classification, Extraction, LoginResult, SearchResults, Token, error_responses
 from ig65m.server.security import COOKIE
 from ig65m.server.service import Service
-from ig65m.server.uploads import FIELD, Gone, received
+from ig65m.server.uploads import FIELD, ClientDisconnected, received
 
 router = APIRouter(prefix="/api")
 
@@ -37,7 +37,7 @@ _LOGIN_SECONDS: Final = 10.0
 _MONTH: Final = 30 * 24 * 3600
 
 
-@router.post("/classify", response_model=Classified, responses=_REFUSALS, openapi_extra=_UPLOAD)
+@router.post("/classify", response_model=Classification, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def classify(
     service: Given, request: Request, top_k: Annotated[int, Query(ge=1, le=20, description="labels of each clip")] = 5
 ) -> Response:
@@ -45,17 +45,17 @@ async def classify(
     return await _upload(service, request, lambda path, stopping: service.classify(path, top_k, stopping))
 
 
-@router.post("/features", response_model=Extracted, responses=_REFUSALS, openapi_extra=_UPLOAD)
+@router.post("/features", response_model=Extraction, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def features(service: Given, request: Request) -> Response:
     """Extract features of an upload: a row for each clip."""
     return await _upload(service, request, service.extract)
 
 
-@router.post("/search", response_model=Hits, responses=_REFUSALS, openapi_extra=_UPLOAD)
+@router.post("/search", response_model=SearchResults, responses=_REFUSALS, openapi_extra=_UPLOAD)
 async def search(service: Given, request: Request, count: Count = 12, merge: Merge = True) -> Response:
     """Find clips of the index that are similar to any clip of an upload."""
 
-    def job(path: Path, stopping: Stopping) -> Hits | None:
+    def job(path: Path, stopping: Stopping) -> SearchResults | None:
         done = service.features(path, stopping)
         if done is None:
             return None
@@ -79,7 +79,7 @@ async def _upload(service: Service, request: Request, job: Callable[[Path, Stopp
 
 
 @router.post("/login", responses=error_responses(400, 404, 408, 413, 415, 422, 503), openapi_extra=_LOGIN)
-async def login(service: Given, request: Request, response: Response) -> LoggedIn:
+async def login(service: Given, request: Request, response: Response) -> LoginResult:
     """Exchange the token for a cookie."""
     if service.access.token is None:
         raise ApiError(404, "no_token", "this service has no token; no login is needed")
@@ -89,11 +89,11 @@ async def login(service: Given, request: Request, response: Response) -> LoggedI
         raise ApiError(401, "wrong_token", "the token is wrong")
     over_tls = request.headers.get("origin", "").startswith("https:")  # as the browser says: TLS may end at a proxy
     response.set_cookie(COOKIE, service.access.cookie, max_age=_MONTH, httponly=True, samesite="strict", secure=over_tls)
-    return LoggedIn(status="ok")
+    return LoginResult(status="ok")
 
 
 async def _token(request: Request) -> str:
-    """Read the token from a small JSON body. Raises ApiError: 400, 408, 413, 415, 422; Gone."""
+    """Read the token from a small JSON body. Raises ApiError: 400, 408, 413, 415, 422; ClientDisconnected."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "wrong_kind", "expected JSON, with its content type application/json")
     body = b""
@@ -102,7 +102,7 @@ async def _token(request: Request) -> str:
             while True:
                 message = await request.receive()
                 if message["type"] != "http.request":
-                    raise Gone
+                    raise ClientDisconnected
                 body += message.get("body", b"")
                 if len(body) > _LOGIN_BYTES:
                     raise ApiError(413, "too_large", f"a login has at most {_LOGIN_BYTES} bytes")

@@ -19,7 +19,7 @@ from ig65m.server import analyse, routes
 from ig65m.server.errors import ApiError, no_index, no_label, no_video, public_message
 from ig65m.server.security import AccessMiddleware
 from ig65m.server.service import Service
-from ig65m.server.uploads import Gone
+from ig65m.server.uploads import ClientDisconnected
 
 _HERE: Final = Path(__file__).parent
 _WORDS: Final = {
@@ -94,7 +94,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
             return (no_video() if isinstance(error, UnknownVideoError) else no_label()).response()
         return ApiError(422, "bad_parameter", public_message(str(error), service.index.folder, "the index")).response()
 
-    async def gone(_: Request, error: Gone) -> Response:
+    async def gone(_: Request, error: ClientDisconnected) -> Response:
         return Response(status_code=400)  # to nobody
 
     async def fault(request: Request, error: Exception) -> Response:
@@ -106,7 +106,7 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         HTTPException: of_http,
         RequestValidationError: invalid,
         IgError: ours,
-        Gone: gone,
+        ClientDisconnected: gone,
         Exception: fault,
     }
     for kind, handler in handlers.items():

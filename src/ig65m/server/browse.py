@@ -11,7 +11,7 @@ from ig65m.search.index import Index
 from ig65m.search.query import clip_at
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.catalogue import Listing, shown
-from ig65m.server.schemas import Asked, Hit, Hits, Span, TimedLabels, Timeline, Video, Videos, scored
+from ig65m.server.schemas import Hit, SearchQuery, SearchResults, Span, TimedLabels, Timeline, Video, Videos, scored
 from ig65m.types import ClipSpan
 
 
@@ -54,7 +54,7 @@ def timeline(index: Index, video: IndexedVideo) -> Timeline:
 
 def like_video(
     index: Index, video: IndexedVideo, time: float | None, label: str | None, count: int, *, merge: bool, others: bool
-) -> Hits:
+) -> SearchResults:
     """Return clips similar to the one of a video at a time, or to any of its clips; with `others`, of other videos only.
 
     A time outside the video means its nearest clip.
@@ -67,20 +67,24 @@ def like_video(
     own = [Moment(video.video, span.start, span.end) for span in spans]
     where = Where(label=label, not_videos=(video.video,) if others else ())
     hits = index.search(vectors, count, where=where, leave_out=own, merge=merge)
-    asked = Asked(video=video.video, title=shown(video.title), start=spans[0].start, end=max(span.end for span in spans))
-    return Hits(query=asked.model_copy(update={"label": label}), hits=[_hit(hit, spans[hit.query]) for hit in hits])
+    query = SearchQuery(video=video.video, title=shown(video.title), start=spans[0].start, end=max(span.end for span in spans))
+    return SearchResults(query=query.model_copy(update={"label": label}), hits=[_hit(hit, spans[hit.query]) for hit in hits])
 
 
-def like_features(index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: bool) -> Hits:
+def like_features(
+    index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: bool
+) -> SearchResults:
     """Return clips similar to any of these features (n, C)."""
     hits = index.search(vectors, count, merge=merge)
-    asked = Asked(start=spans[0].start, end=max(span.end for span in spans))
-    return Hits(query=asked, hits=[_hit(hit, spans[hit.query]) for hit in hits])
+    query = SearchQuery(start=spans[0].start, end=max(span.end for span in spans))
+    return SearchResults(query=query, hits=[_hit(hit, spans[hit.query]) for hit in hits])
 
 
-def with_label(index: Index, label: str, count: int, *, merge: bool) -> Hits:
+def with_label(index: Index, label: str, count: int, *, merge: bool) -> SearchResults:
     """Return the clips with the highest scores of a label."""
-    return Hits(query=Asked(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)])
+    return SearchResults(
+        query=SearchQuery(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)]
+    )
 
 
 def _hit(hit: Found, query: ClipSpan | None) -> Hit:

@@ -11,7 +11,7 @@ from ig65m.server import browse
 from ig65m.server.catalogue import shown
 from ig65m.server.errors import ApiError
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
-from ig65m.server.schemas import Health, Hits, LabelCount, Model, Timeline, Video, Videos, error_responses
+from ig65m.server.schemas import Health, LabelCount, Model, SearchResults, Timeline, Video, Videos, error_responses
 from ig65m.server.service import Service
 from ig65m.zoo.cards import CARDS
 
@@ -135,7 +135,7 @@ def search(
     count: Count = 12,
     merge: Merge = True,
     others: Annotated[bool, Query(description="only hits in other videos")] = False,
-) -> Hits:
+) -> SearchResults:
     """Clips similar to one clip of a video, or to any of its clips; with a label, only clips that have it. Without a video:
     clips of a label.
     """

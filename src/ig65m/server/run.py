@@ -31,7 +31,7 @@ _LEAST_TOKEN: Final = 16
 _USUAL_PORT: Final = 80  # the port that browsers omit
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """Bind a socket to an address and port (0: any free one). Raises UsageError if that fails."""
     if not 0 <= port <= 65535:
         raise UsageError(f"the port must be from 0 to 65535, got {port}")
@@ -90,14 +90,14 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         self.moved = self.loop.time()  # when bytes last came or went
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
-        if len(self.connections) > MOST_CONNECTIONS and not self._take_a_place():
+        if len(self.connections) > MOST_CONNECTIONS and not self._make_room():
             self._refuse(503, "busy", "too many connections at a time; try again later", (b"retry-after: 5",))
         else:
             self._expect_head()
 
-    def _take_a_place(self) -> bool:
+    def _make_room(self) -> bool:
         """Close the connection idle for longest, if one is idle for a second. Returns False if all are busy."""
-        others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self and each.stands_still]
+        others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self and each.is_idle]
         latest = min(others, key=lambda each: each.moved, default=None)
         if latest is None or self.loop.time() - latest.moved < STILL_SECONDS:
             return False
@@ -105,7 +105,7 @@ class _Protocol(H11Protocol):
         return True
 
     @property
-    def stands_still(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether the client is waited for: for a request, to read a response, or after a wrong token."""
         is_idle = self.cycle is None or self.cycle.response_complete
         return is_idle or self._slow is not None or WAITING in self.cycle.scope
@@ -138,7 +138,7 @@ class _Protocol(H11Protocol):
 
     def _check_pace(self, before: int) -> None:
         waiting = self.transport.get_write_buffer_size()
-        if self.pace.is_kept(before - waiting, self.pace.seconds):
+        if self.pace.is_fast_enough(before - waiting, self.pace.seconds):
             self.moved = self.loop.time()
             self._slow = self.loop.call_later(self.pace.seconds, self._check_pace, waiting)
         else:

@@ -18,7 +18,7 @@ class Problem(BaseModel):
     last_good_time: float | None = Field(None, description="end of what could be read of the video, in seconds")
 
 
-class Refused(BaseModel):
+class ErrorResponse(BaseModel):
     """Any response that is not a success."""
 
     error: Problem
@@ -138,7 +138,7 @@ class Hit(BaseModel):
     query: Span | None = None
 
 
-class Asked(BaseModel):
+class SearchQuery(BaseModel):
     """The query: clips of a video, or a label."""
 
     video: str | None = None
@@ -148,14 +148,14 @@ class Asked(BaseModel):
     label: str | None = None
 
 
-class Hits(BaseModel):
+class SearchResults(BaseModel):
     """Hits, best first."""
 
-    query: Asked
+    query: SearchQuery
     hits: list[Hit]
 
 
-class Failed(BaseModel):
+class FailureDetail(BaseModel):
     """Why a video is partial or failed."""
 
     stage: str
@@ -164,22 +164,22 @@ class Failed(BaseModel):
     gaps: list[tuple[float, float]] = Field([], description="start and end in seconds of each part that was lost to damage")
 
 
-class Classified(BaseModel):
+class Classification(BaseModel):
     """Labels of an upload: `labels` are means over its clips."""
 
     model: str
     status: Status
-    error: Failed | None
+    error: FailureDetail | None
     labels: list[Scored]
     clips: list[TimedLabels]
 
 
-class Extracted(BaseModel):
+class Extraction(BaseModel):
     """Features of an upload: a row for each span."""
 
     model: str
     status: Status
-    error: Failed | None
+    error: FailureDetail | None
     shape: tuple[int, int]
     spans: list[tuple[float, float]]
     features: list[list[float]]
@@ -193,7 +193,7 @@ class Token(BaseModel):
     token: str = Field(max_length=1000)
 
 
-class LoggedIn(BaseModel):
+class LoginResult(BaseModel):
     """The response sets a cookie."""
 
     status: str = Field(examples=["ok"])
@@ -206,7 +206,7 @@ def scored(labels: "tuple[Label, ...] | list[Label]") -> list[Scored]:
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the errors of a route for openapi.json, besides those of every route."""
-    return {status: {"model": Refused, "description": _REASONS[status]} for status in sorted({*statuses, *_ALWAYS})}
+    return {status: {"model": ErrorResponse, "description": _REASONS[status]} for status in sorted({*statuses, *_ALWAYS})}
 
 
 _ALWAYS = (401, 403, 421, 503)

@@ -17,7 +17,7 @@ from ig65m.server.admission import Admission, Stopping
 from ig65m.server.catalogue import Catalogue
 from ig65m.server.errors import ApiError, public_message, unreadable
 from ig65m.server.media import Thumbnails, missing
-from ig65m.server.schemas import Batches, Classified, Extracted, Failed, Health, TimedLabels, scored
+from ig65m.server.schemas import Batches, Classification, Extraction, FailureDetail, Health, TimedLabels, scored
 from ig65m.server.security import AccessPolicy, Throttle
 from ig65m.server.uploads import UploadFolder, UploadLimits, private_folder
 from ig65m.store.features import Features
@@ -95,12 +95,12 @@ class Service:
                 raise missing()
         return path
 
-    def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classified | None:
+    def classify(self, path: Path, top_k: int, stopping: Stopping) -> Classification | None:
         """Classify a video; None if it was stopped. Raises ApiError if nothing of it can be read."""
         done = next(self.extractor.classify_many([path], top_k=top_k, stopping=stopping), None)
         if done is None:
             return None
-        return Classified(
+        return Classification(
             model=done.model,
             status=done.status,
             error=_failed(done, path),
@@ -108,7 +108,7 @@ class Service:
             clips=[TimedLabels(start=clip.start, end=clip.end, labels=scored(clip.labels)) for clip in done.clips],
         )
 
-    def extract(self, path: Path, stopping: Stopping) -> Extracted | None:
+    def extract(self, path: Path, stopping: Stopping) -> Extraction | None:
         """Extract features of a video for a response; otherwise as `classify`."""
         done = self.features(path, stopping)
         if done is None:
@@ -118,7 +118,7 @@ class Service:
                 422, "too_long", f"its {len(done.array):,} clips are too many for one response; send a shorter part of it"
             )
         rows = flat(done)
-        return Extracted(
+        return Extraction(
             model=self.extractor.card.name,
             status=done.status,
             error=_failed(done, path),
@@ -140,7 +140,7 @@ def flat(features: Features) -> NDArray[np.float32]:
     return features.array.reshape(len(features.array), int(np.prod(features.array.shape[1:])))
 
 
-def _failed(done: Prediction | Features, path: Path) -> Failed | None:
+def _failed(done: Prediction | Features, path: Path) -> FailureDetail | None:
     """Return what was wrong with a video, without private facts. Raises ApiError if nothing could be read."""
     error: Failure | None = done.error
     if error is None:
@@ -148,7 +148,7 @@ def _failed(done: Prediction | Features, path: Path) -> Failed | None:
     message = public_message(error.message, path, _NAME)
     if done.status == "failed":
         raise unreadable(message, error.last_good_time, error.stage)
-    return Failed(**{**asdict(error), "message": message})
+    return FailureDetail(**{**asdict(error), "message": message})
 
 
 @contextmanager

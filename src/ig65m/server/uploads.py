@@ -51,16 +51,16 @@ class Pace:
     rate: float = 16 << 10
     seconds: float = 10.0
 
-    def is_kept(self, count: int, elapsed: float) -> bool:
+    def is_fast_enough(self, count: int, elapsed: float) -> bool:
         """Return whether `count` bytes in `elapsed` seconds are enough."""
         return elapsed < self.seconds or count >= self.rate * elapsed
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has disconnected: there is nobody to respond to."""
 
 
-class Waiting(Protocol):
+class ReceiveTimeout(Protocol):
     """Holds the timeout of a receiving upload, and may reschedule it to stop receiving."""
 
     def wait_with(self, timeout: asyncio.Timeout) -> None: ...
@@ -144,11 +144,13 @@ def _tidy() -> None:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: UploadFolder, limits: UploadLimits, waiting: Waiting) -> AsyncIterator[Path]:
+async def received(
+    request: Request, folder: UploadFolder, limits: UploadLimits, waiting: ReceiveTimeout
+) -> AsyncIterator[Path]:
     """Receive the upload into a file of a random name: the body, or the field `file` of a form.
 
-    Raises ApiError: 400 empty or malformed form, 408 too slow, 413 too large, 415 not a video, 503 disk full; Gone; OSError
-    for other faults of the machine.
+    Raises ApiError: 400 empty or malformed form, 408 too slow, 413 too large, 415 not a video, 503 disk full.
+    Raises ClientDisconnected, and OSError for other faults of the machine.
     """
     kind, form = _kind(request)
     _check_length(request, limits.size + (_OVERHEAD if form else 0), limits.size)
@@ -156,7 +158,7 @@ async def received(request: Request, folder: UploadFolder, limits: UploadLimits,
     try:
         try:
             with path.open("xb") as file:
-                sink = _Form(file, limits.size, kind) if form else _Raw(file, limits.size)
+                sink = _FormBody(file, limits.size, kind) if form else _RawBody(file, limits.size)
                 await _read(request, limits, waiting, sink)
                 sink.finish()
         except OSError as error:
@@ -189,7 +191,7 @@ def _too_large(most: int) -> ApiError:
     return ApiError(413, "too_large", f"an upload may have at most {most / _MIB:.4g} MiB")
 
 
-async def _read(request: Request, limits: UploadLimits, waiting: Waiting, sink: "_Raw | _Form") -> None:
+async def _read(request: Request, limits: UploadLimits, waiting: ReceiveTimeout, sink: "_RawBody | _FormBody") -> None:
     loop = asyncio.get_running_loop()
     begun, received, more = loop.time(), 0, True
     while more:
@@ -203,16 +205,16 @@ async def _read(request: Request, limits: UploadLimits, waiting: Waiting, sink: 
         except TimeoutError:
             raise waiting.late() from None
         if message["type"] != "http.request":
-            raise Gone
+            raise ClientDisconnected
         data = message.get("body", b"")
         received += len(data)
         sink.write(data)
         more = message.get("more_body", False)
-        if more and not pace.is_kept(received, loop.time() - begun):
+        if more and not pace.is_fast_enough(received, loop.time() - begun):
             raise waiting.late()
 
 
-class _Raw:
+class _RawBody:
     """The body is the file."""
 
     def __init__(self, file: BinaryIO, most: int) -> None:
@@ -229,11 +231,11 @@ class _Raw:
             raise ApiError(400, "empty", "the upload is empty; send a video")
 
 
-class _Form:
+class _FormBody:
     """The file is in a field of a form; its name is ignored."""
 
     def __init__(self, file: BinaryIO, most: int, kind: str) -> None:
-        self.raw = _Raw(file, most)
+        self.raw = _RawBody(file, most)
         self.most, self.around = most + _OVERHEAD, 0
         self.name, self.value, self.ended, self.files = b"", b"", False, 0
         self.is_file = False

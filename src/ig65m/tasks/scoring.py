@@ -14,7 +14,7 @@ from ig65m.types import ClipPrediction, Label, Prediction
 
 
 def check_top_k(top_k: int) -> None:
-    """Raise UsageError unless there can be so many best labels."""
+    """Raise UsageError unless `top_k` is a whole number of at least 1."""
     if type(top_k) is not int or top_k < 1:
         raise UsageError(f"top-k must be a whole number of at least 1, got {top_k!r}")
 

@@ -46,7 +46,7 @@ def too_large(width: int, height: int, limits: Limits) -> str | None:
     return f"a picture of {width}x{height}, more than the limit of {limits.pixels:,} pixels; raise --max-pixels to read it"
 
 
-def why(error: av.FFmpegError, limits: Limits) -> str:
+def describe_error(error: av.FFmpegError, limits: Limits) -> str:
     """Return FFmpeg's message; for a size beyond `options` that is only "Invalid argument"."""
     if isinstance(error, av.ArgumentError):
         return f"{error.strerror}, or a picture of more than {limits.pixels:,} pixels: raise --max-pixels to read it"
@@ -160,7 +160,7 @@ class _Decoding:
         try:
             pictures = self.stream.decode(packet)
         except av.FFmpegError as error:
-            yield from self._damaged(why(error, self.limits))
+            yield from self._damaged(describe_error(error, self.limits))
             return
         if pictures and self.at_seam:
             self.at_seam, self.last, self.seen.begins_anew = False, None, True
@@ -169,7 +169,7 @@ class _Decoding:
                 self._release()
                 yield from self._give()
                 raise Damage(large)
-            if (reason := self._what_is_wrong(picture)) is not None:
+            if (reason := self._damage_in(picture)) is not None:
                 yield from self._damaged(reason, bad=None if reason == CONCEALED else 0)
                 return
             if not self.begun and self.seen.entered_late(picture):
@@ -188,7 +188,7 @@ class _Decoding:
         if packet is None and self.entry is not None:
             yield from self._damaged(NOT_ALONE, bad=0)
 
-    def _what_is_wrong(self, picture: av.VideoFrame) -> str | None:
+    def _damage_in(self, picture: av.VideoFrame) -> str | None:
         if picture.is_corrupt:
             return CONCEALED
         if self.entry is None or (picture.key_frame and (self.entry.pts is None or picture.pts == self.entry.pts)):

@@ -11,7 +11,7 @@ from av.filter import Graph
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits
-from ig65m.video.decoding import options, too_large, why
+from ig65m.video.decoding import describe_error, options, too_large
 from ig65m.video.frame import Frame, LostFrame, orientation_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -90,7 +90,7 @@ def read_image(path: Path, limits: Limits, *, last_good_time: float | None = Non
     try:
         return _decode(path, limits)
     except (av.FFmpegError, OSError) as error:
-        reason = why(error, limits) if isinstance(error, av.FFmpegError) else error
+        reason = describe_error(error, limits) if isinstance(error, av.FFmpegError) else error
         raise VideoError(
             f"{path}: not a readable image ({reason}); repair or remove it", last_good_time=last_good_time
         ) from error

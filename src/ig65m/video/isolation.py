@@ -35,7 +35,7 @@ _idle: list["_Worker"] = []  # kept for the next decoder: starting a worker take
 _most_idle = 1
 
 
-class _Gone(Exception):
+class _WorkerLost(Exception):
     """The worker has ended, or its answer is invalid."""
 
 
@@ -82,12 +82,12 @@ class _Worker:
     def receive(self, seconds: float, most: int) -> tuple[bytes, float, float, bytes]:
         """Return its next answer: kind, time, end and at most `most` bytes.
 
-        Raises TimeoutError; _Gone; RuntimeError if the worker did not start.
+        Raises TimeoutError; _WorkerLost; RuntimeError if the worker did not start.
         """
         if not self.ready:
             try:
                 self._receive(_STARTING, 0)
-            except (TimeoutError, _Gone):
+            except (TimeoutError, _WorkerLost):
                 self.complaints.seek(0)
                 said = self.complaints.read().decode(errors="replace").strip()[-1000:]
                 raise RuntimeError(f"the worker process that decodes did not start: {said or 'it printed nothing'}") from None
@@ -98,7 +98,7 @@ class _Worker:
         until = time.monotonic() + seconds
         kind, start, end, size = HEAD.unpack(self._read(HEAD.size, until))
         if size > most:
-            raise _Gone
+            raise _WorkerLost
         return kind, start, end, self._read(size, until)
 
     def _read(self, size: int, until: float) -> bytes:
@@ -108,7 +108,7 @@ class _Worker:
                 raise TimeoutError
             piece = os.read(self.answers, size - len(read))
             if not piece:
-                raise _Gone
+                raise _WorkerLost
             read += piece
         return bytes(read)
 
@@ -261,7 +261,7 @@ class Decoder:
                 f"{source}: no frame for {limits.seconds:g} s, so its decoder was stopped; raise --timeout to wait longer",
                 last_good_time=good_until,
             ) from None
-        except (_Gone, ValueError):
+        except (_WorkerLost, ValueError):
             raise VideoError(f"{source}: {_ending(self._drop(grace=5.0))}", last_good_time=good_until) from None
         finally:
             if not usable:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ig65m.errors import DownloadError
-from ig65m.zoo.http import Trouble, answer, blocks, refusal
+from ig65m.zoo.http import TransferError, answer, blocks, status_error
 
 MOST = 2 << 30  # largest download in bytes; four times VMZ's largest file
 TRIES = 4  # failures in a row without progress
@@ -66,15 +66,15 @@ def fetch(
     with _bar(path.name, progress) as show:
         job = _Job(source, part_of(path), sha256, timeout, most, show)
         try:
-            return _brought(job, path)
-        except Trouble as trouble:
+            return _verified_download(job, path)
+        except TransferError as error:
             kept = "; the bytes received are kept, and the next attempt resumes them" if _left(job.part) else ""
-            raise DownloadError(f"{source} cannot be downloaded: {trouble}{kept}") from None
+            raise DownloadError(f"{source} cannot be downloaded: {error}{kept}") from None
         except OSError as error:
             raise _disk_error(error, job) from None
 
 
-def _brought(job: _Job, path: Path) -> str:
+def _verified_download(job: _Job, path: Path) -> str:
     if job.sha256 is None:  # a part of another version, or with holes after a power cut, could not be recognised
         job.part.unlink(missing_ok=True)
     digest = _complete(job)
@@ -84,7 +84,7 @@ def _brought(job: _Job, path: Path) -> str:
         digest = _complete(job)
     if fault := _fault(job, digest):
         job.part.unlink()
-        raise Trouble(fault)
+        raise TransferError(fault)
     job.part.replace(path)
     _sync_folder(path.parent)
     return digest
@@ -105,10 +105,10 @@ def _copy(job: _Job, source: Path) -> None:
     try:
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise Trouble("it is not a file")
+            raise TransferError("it is not a file")
         file = source.open("rb")
     except OSError as error:
-        raise Trouble(error.strerror or str(error)) from None
+        raise TransferError(error.strerror or str(error)) from None
     with file:
         _size(job.part)
         _append(job, 0, status.st_size, iter(lambda: file.read(HEADWAY), b""))
@@ -120,22 +120,22 @@ def _download(job: _Job, url: str) -> None:
     while True:
         try:
             return _request(job, url)
-        except Trouble as trouble:
+        except TransferError as error:
             size = _size(job.part)
-            if not trouble.retry:
+            if not error.retry:
                 raise
             if size >= furthest + HEADWAY:  # more than ever before: a server that always fails at the same byte ends this
                 furthest, tries = size, 0
-            elif trouble.stalled or tries + 1 == TRIES:
+            elif error.stalled or tries + 1 == TRIES:
                 raise
-            time.sleep(max(trouble.wait, PAUSE * 2**tries))
+            time.sleep(max(error.wait, PAUSE * 2**tries))
             tries += 1
             if tries + 1 == TRIES:
                 job.whole = True  # perhaps the server does not support ranges
 
 
 def _request(job: _Job, url: str) -> None:
-    """Make one request, for what is missing or for everything. Raises Trouble; the bytes received stay."""
+    """Make one request, for what is missing or for everything. Raises TransferError; the bytes received stay."""
     start = 0 if job.whole or (job.sha256 is None and job.etag is None) else _size(job.part)
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -147,11 +147,11 @@ def _request(job: _Job, url: str) -> None:
             job.resumed = True  # the part is as long as the file, or longer: its digest decides
             return
         if response.status not in ((200, 206) if start else (200,)):
-            trouble = refusal(response)
-            raise trouble if trouble.retry or not start else _no_ranges(job, str(trouble))
+            error = status_error(response)
+            raise error if error.retry or not start else _no_ranges(job, str(error))
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise Trouble(f"unexpected content encoding {encoding!a}", retry=False)
+            raise TransferError(f"unexpected content encoding {encoding!a}", retry=False)
         total = response.length
         if response.status == 206:
             total = _total(job, response, start)
@@ -161,15 +161,17 @@ def _request(job: _Job, url: str) -> None:
             job.etag = etag if etag.startswith('"') else None  # weak ETags (W/"...") do not promise equal bytes
             job.page = response.headers.get_content_type() in ("text/html", "application/xhtml+xml", "application/json")
             if total is None and job.sha256 is None and not response.chunked:
-                raise Trouble("neither length nor sha256 is known, so a truncated file could not be recognised", retry=False)
+                raise TransferError(
+                    "neither length nor sha256 is known, so a truncated file could not be recognised", retry=False
+                )
         job.resumed = start > 0
         size = _append(job, start, total, blocks(response))
     if total is not None and size < total:
-        raise Trouble(f"the response ended after {size} of {total} bytes")
+        raise TransferError(f"the response ended after {size} of {total} bytes")
 
 
 def _total(job: _Job, response: HTTPResponse, start: int) -> int:
-    """Return the size of the whole file, from a response that resumes at `start`. Raises Trouble if it does not fit."""
+    """Return the size of the whole file, from a response that resumes at `start`. Raises TransferError if it does not fit."""
     said = response.headers.get("Content-Range", "")
     match = _RANGE.fullmatch(said.strip())
     first, last = (int(match[1]), int(match[2])) if match else (-1, -1)
@@ -182,18 +184,18 @@ def _total(job: _Job, response: HTTPResponse, start: int) -> int:
     return total
 
 
-def _no_ranges(job: _Job, reason: str) -> Trouble:
+def _no_ranges(job: _Job, reason: str) -> TransferError:
     job.whole = True
-    return Trouble(reason)
+    return TransferError(reason)
 
 
 def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -> int:
-    """Write the part from byte `start` on; returns its new size. Raises Trouble if it is too long, OSError."""
+    """Write the part from byte `start` on; returns its new size. Raises TransferError if it is too long, OSError."""
     job.total = total
     most = job.most if total is None else total
     if most > job.most:
         job.part.unlink(missing_ok=True)
-        raise Trouble(f"it has {total} bytes, more than the limit of {job.most}", retry=False)
+        raise TransferError(f"it has {total} bytes, more than the limit of {job.most}", retry=False)
     size = start
     with _opened(job.part, start) as out:
         if most - start > shutil.disk_usage(job.part.parent).free and total is not None:
@@ -202,7 +204,7 @@ def _append(job: _Job, start: int, total: int | None, chunks: Iterable[bytes]) -
             size += len(chunk)
             if size > most:
                 job.part.unlink()
-                raise Trouble(f"it exceeds {most} bytes", retry=False)
+                raise TransferError(f"it exceeds {most} bytes", retry=False)
             out.write(chunk)
             job.show(size, total)
     return size

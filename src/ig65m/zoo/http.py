@@ -35,7 +35,7 @@ _LONGEST_WAIT = 60  # longest Retry-After in seconds that is honoured
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
-class Trouble(Exception):
+class TransferError(Exception):
     """A request failed; the message says why.
 
     retry: another try may succeed, after at least `wait` seconds. stalled: a whole timeout has passed.
@@ -53,58 +53,58 @@ def answer(url: str, headers: dict[str, str], timeout: float) -> Iterator[HTTPRe
     """Yield the response to a GET with any status, after all redirects; its body is not read yet.
 
     `timeout` is in seconds without a byte, or with fewer than 1 KiB a second. Proxies come from the environment (http_proxy,
-    https_proxy, no_proxy). Raises Trouble.
+    https_proxy, no_proxy). Raises TransferError.
     """
     for _ in range(_REDIRECTS):
         try:
             response = _open(url, headers, timeout)
         except (URLError, OSError, HTTPException, ValueError) as error:
-            raise _trouble(error) from None
+            raise _transfer_error(error) from None
         with response:
             if response.status not in (301, 302, 303, 307, 308):
                 yield response
                 return
-            url = onward(url, response.headers.get("Location"))
-    raise Trouble(f"more than {_REDIRECTS} redirects, perhaps in a loop", retry=False)
+            url = redirect_target(url, response.headers.get("Location"))
+    raise TransferError(f"more than {_REDIRECTS} redirects, perhaps in a loop", retry=False)
 
 
 def blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """Yield the body. Raises Trouble if it is truncated, as far as that can be recognised."""
+    """Yield the body. Raises TransferError if it is truncated, as far as that can be recognised."""
     try:
         while block := response.read1(_BLOCK):
             yield block
     except (OSError, HTTPException, ValueError) as error:
-        raise _trouble(error) from None
+        raise _transfer_error(error) from None
 
 
-def onward(url: str, location: str | None) -> str:
-    """Return the target of a redirect. Raises Trouble unless it is http or https, and https if `url` was."""
+def redirect_target(url: str, location: str | None) -> str:
+    """Return the target of a redirect. Raises TransferError unless it is http or https, and https if `url` was."""
     if not location:
-        raise Trouble("a redirect without a target", retry=False)
+        raise TransferError("a redirect without a target", retry=False)
     try:
         target = urljoin(url, quote(location.strip(), safe=punctuation, encoding="iso-8859-1"))
         came, goes = urlsplit(url).scheme, urlsplit(target).scheme
     except ValueError:
-        raise Trouble("a redirect to an invalid URL", retry=False) from None
+        raise TransferError("a redirect to an invalid URL", retry=False) from None
     if goes not in ("http", "https") or (came == "https" and goes == "http"):
-        raise Trouble(f"a redirect from {came} to {goes!a} is not followed", retry=False)
+        raise TransferError(f"a redirect from {came} to {goes!a} is not followed", retry=False)
     return target
 
 
-def refusal(response: HTTPResponse) -> Trouble:
-    """Return the Trouble for a response that is not the file."""
+def status_error(response: HTTPResponse) -> TransferError:
+    """Return the TransferError for a response that is not the file."""
     status = response.status
     phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "of unknown meaning"
     reason = f"status {status} {phrase}"
     if status in (401, 403, 407):
-        return Trouble(f"{reason}: a login is required, or this machine is blocked", retry=False)
-    wait = _asked_wait(response.headers.get("Retry-After"))
+        return TransferError(f"{reason}: a login is required, or this machine is blocked", retry=False)
+    wait = _retry_after(response.headers.get("Retry-After"))
     if wait > _LONGEST_WAIT:
-        return Trouble(f"{reason}; try again in {wait:.0f} s, as the server asks", retry=False)
-    return Trouble(reason, retry=status in _BUSY, wait=wait)
+        return TransferError(f"{reason}; try again in {wait:.0f} s, as the server asks", retry=False)
+    return TransferError(reason, retry=status in _BUSY, wait=wait)
 
 
-def _asked_wait(header: str | None) -> float:
+def _retry_after(header: str | None) -> float:
     """Return the seconds of a Retry-After header, given as seconds or as a date; 0 if it is missing or invalid."""
     text = (header or "").strip()
     if text.isascii() and text.isdigit():
@@ -125,20 +125,20 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
     opener.addheaders = [("User-Agent", "ig65m")]
     response = opener.open(Request(url, headers=headers), timeout=timeout)
     if not isinstance(response, HTTPResponse):
-        raise Trouble("no connection; check http_proxy and https_proxy", retry=False)
+        raise TransferError("no connection; check http_proxy and https_proxy", retry=False)
     return response
 
 
-def _trouble(error: Exception) -> Trouble:
+def _transfer_error(error: Exception) -> TransferError:
     cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
     if isinstance(cause, BadStatusLine | UnknownProtocol) and not isinstance(cause, RemoteDisconnected):
-        return Trouble("the response is not HTTP")
+        return TransferError("the response is not HTTP")
     if isinstance(cause, IncompleteRead):
-        return Trouble("the connection was closed early")
+        return TransferError("the connection was closed early")
     reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
     shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
     retry = not isinstance(cause, InvalidURL | ValueError)  # an invalid certificate is a ValueError too
-    return Trouble(shown, retry=retry, stalled=isinstance(cause, TimeoutError))
+    return TransferError(shown, retry=retry, stalled=isinstance(cause, TimeoutError))
 
 
 class _Watched(io.RawIOBase):
