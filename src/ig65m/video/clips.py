@@ -172,9 +172,8 @@ def read_clips(
         decoder: A worker process to use, with its limits. Default: a new one.
 
     Yields:
-        Clip: `pixels` (T, H, W, 3), RGB on 0..255, not normalised, uint8 (float32 if resized in float), and `span`. With
-        several
-            crops, there is a clip for each crop.
+        Clip: `pixels` (T, H, W, 3), RGB on 0..255, not normalised, uint8 (float32 if resized in float), and `span`.
+            With several crops, there is a clip for each crop.
 
     Raises:
         UsageError: `source` is not a video, or no frame lies between start and end.
