@@ -6,7 +6,7 @@ frame are dropped: the decoder may have predicted them from a damaged picture wi
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,7 +80,7 @@ Decoded = av.VideoFrame | Lost | Hole
 
 def decode(
     path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits, reopen: Reopen
-) -> Iterator[Decoded]:
+) -> Generator[Decoded, None, None]:
     """Decode the stream's pictures in presentation order.
 
     `reopen` opens the file once more, for a decoder with one thread. If a recording does not start with a key frame, packets

@@ -215,7 +215,7 @@ class Decoder:
             return sum(end for kind, _, end, _ in answers if kind == LENGTH)
 
     def read_picture(self, source: Path | str, view: View, *, image_fps: float = 25.0) -> NDArray[np.uint8]:
-        """Read a picture as `picture.read_picture`, in at most `limits.seconds`. Raises as `read_samples`."""
+        """Read a picture as `thumbnail.read_picture`, in at most `limits.seconds`. Raises as `read_samples`."""
         shown: NDArray[np.uint8] | None = None
         most = view.edge * view.edge * 3 + SIZE.size
         with closing(self._answers(source, None, None, image_fps, most, view)) as answers:
@@ -253,7 +253,7 @@ class Decoder:
                 if kind == END:
                     failure, usable = _verdict(body)
                     break
-                if kind not in (LOST, TORN):
+                if kind not in (LOST, TORN) and end > -math.inf:
                     good_until = end
                 yield kind, start, end, body
         except TimeoutError:

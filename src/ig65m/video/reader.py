@@ -151,23 +151,22 @@ def _read_file(path: Path, start: float | None, threads: int, limits: Limits) ->
     if start is not None:
         with open_video(path, limits, threads) as (container, stream):
             if _seek(container, stream, start):
-                seen = Seen(always_key=_has(container, "mov", "matroska"))
+                seen = Seen(always_key=has_format(container, "mov", "matroska"))
                 pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
                 try:
                     first = next(pictures, None)
                 except Damage:
                     first = None
                 if isinstance(first, av.VideoFrame) and _is_entry(first, start):
-                    pictures = itertools.chain([first], pictures)
-                    yield from Timing(path, container, stream, seen, limits).frames(pictures)
+                    yield from Timing(path, container, stream, seen, limits).frames(itertools.chain([first], pictures))
                     return
     with open_video(path, limits, threads) as (container, stream):  # reopened, since a failed seek has moved the position
-        seen = Seen(always_key=_has(container, "mov", "matroska"))
+        seen = Seen(always_key=has_format(container, "mov", "matroska"))
         pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
         yield from Timing(path, container, stream, seen, limits).frames(pictures)
 
 
-def _has(container: InputContainer, *names: str) -> bool:
+def has_format(container: InputContainer, *names: str) -> bool:
     """Whether the format is one of these; libavformat's name for the mp4 family is "mov,mp4,m4a,3gp,3g2,mj2"."""
     return not set(names).isdisjoint(container.format.name.split(","))
 
@@ -175,7 +174,7 @@ def _has(container: InputContainer, *names: str) -> bool:
 def _seek(container: InputContainer, stream: VideoStream, start: float) -> bool:
     """Seek to the key frame before `start`. Returns False if the container has no index, or there is nothing to skip."""
     if (
-        not _has(container, "mov", "matroska")
+        not has_format(container, "mov", "matroska")
         or stream.time_base is None
         or start <= (stream.start_time or 0) * stream.time_base
     ):

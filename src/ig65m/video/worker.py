@@ -7,6 +7,7 @@ not interpret.
 import fcntl
 import gc
 import json
+import math
 import os
 import pickle
 import queue
@@ -87,9 +88,10 @@ class _Answers:
             )
             self.pixels = sample.pixels
 
-    def alive(self, frame: Frame | LostFrame) -> None:
+    def alive(self, frame: Frame | LostFrame | None = None) -> None:
+        """Say that decoding continues and has reached a frame; without one, that packets are being read."""
         if time.monotonic() - self.said > _ALIVE_EVERY:
-            self.send(ALIVE, frame.time, frame.end)
+            self.send(ALIVE, *((-math.inf, -math.inf) if frame is None else (frame.time, frame.end)))
 
     def end(self, message: str, *, usage: bool = False, error: VideoError | None = None, worn: bool = False) -> None:
         until, gaps = (None, ()) if error is None else (error.last_good_time, error.gaps)
@@ -111,7 +113,13 @@ def _decode(job: Job, answers: _Answers) -> None:
             answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
         else:
             for sample in read_samples(
-                name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive
+                name,
+                sampling,
+                preprocessing,
+                image_fps=image_fps,
+                limits=limits,
+                on_frame=answers.alive,
+                on_packet=answers.alive,
             ):
                 answers.sample(sample)
     except UsageError as error:
