@@ -20,7 +20,7 @@ from typing import Any
 
 from ig65m.models.card import VMZ
 from ig65m.video.clips import clips_of, read_clips
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 
 SAMPLING = Sampling(frames=32)

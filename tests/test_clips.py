@@ -8,9 +8,9 @@ import pytest
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Frames, Preprocessing
-from ig65m.video import samples as samples_module
+from ig65m.video import sample_reader
 from ig65m.video.clips import clips_of
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from tests import videos
 
@@ -145,8 +145,8 @@ def test_a_frame_is_resized_once_and_only_if_a_clip_shows_it(
         calls.append(frame.time)
         return to_pixels(frame, *rest)
 
-    to_pixels = samples_module.to_pixels
-    monkeypatch.setattr(samples_module, "to_pixels", counted)
+    to_pixels = sample_reader.to_pixels
+    monkeypatch.setattr(sample_reader, "to_pixels", counted)
     for _ in read_clips(video, sampling, WHOLE):
         pass
     assert len(calls) == len(set(calls)) == resized
@@ -160,8 +160,8 @@ def test_clips_come_while_the_video_is_read(video: Path, monkeypatch: pytest.Mon
             read.append(frame.time)
             yield frame
 
-    read_frames = samples_module.read_frames
-    monkeypatch.setattr(samples_module, "read_frames", counted)
+    read_frames = sample_reader.read_frames
+    monkeypatch.setattr(sample_reader, "read_frames", counted)
     next(iter(read_clips(video, Sampling(frames=16), WHOLE)))
     assert len(read) == 16
 

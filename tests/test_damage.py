@@ -17,7 +17,7 @@ from ig65m.video.clips import clips_of, uniform_clips
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.isolation import Decoder
 from ig65m.video.reader import read_frames
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from tests import videos
 

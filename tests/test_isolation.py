@@ -16,7 +16,7 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.models.card import VMZ
 from ig65m.types import Limits
 from ig65m.video.isolation import Decoder
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from tests.videos import constant, encode, encode_numbers
 

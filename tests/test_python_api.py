@@ -1,10 +1,12 @@
 """The Python API: what may be left out or None, and what is refused with a reason."""
 
+import ast
 import dataclasses
 import inspect
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,7 +17,7 @@ import ig65m
 from ig65m.errors import UsageError, VideoError
 from ig65m.tasks.options import Options
 from ig65m.types import Frames, Segment
-from ig65m.video.preprocess import Preprocess
+from ig65m.video.network_input import Preprocess
 from ig65m.video.sampling import Sampling, needed
 
 NAME = "r2plus1d_10_camera_motion"
@@ -158,6 +160,13 @@ def test_the_public_names_are_there_and_shown():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == len(ig65m.__all__)
     assert all(getattr(ig65m, name).__doc__ for name in ig65m.__all__ if name != "cards")
+
+
+def test_type_checkers_and_editors_see_every_public_name():
+    tree = ast.parse(Path(ig65m.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = [alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(seen) == sorted(ig65m.__all__)
 
 
 def test_read_clips_gives_what_the_extractor_sees(bigbuckbunny):

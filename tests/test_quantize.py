@@ -21,7 +21,7 @@ from ig65m.models.spec import C3DSpec
 from ig65m.quantize import MIN_COSINE, MIN_SAME, Agreement, agreement, quantize, split, spread
 from ig65m.types import Preprocessing
 from ig65m.video.clips import clips_of
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import card_for
 from ig65m.zoo.files import read_safetensors, save_safetensors

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ from ray.cluster_utils import Cluster
 from ig65m.store.folder import read_journal
 from tests.conftest import PROGRAM
 from tests.test_collection import same
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +40,6 @@ def actors():
 
 def done(folder):
     return len(read_journal(folder)) if (folder / "journal.jsonl").exists() else 0
-
-
-def wait(condition, seconds=60.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "nothing happens"
-        time.sleep(0.02)
 
 
 def start(cluster, inputs, folder, model):
@@ -80,7 +73,7 @@ def test_broken_videos_are_rows(cluster, videos, tiny_model, tmp_path):
 def test_a_polite_stop_says_so(cluster, undisturbed, videos, tiny_model, tmp_path):
     folder = tmp_path / "features"
     process = start(cluster, videos, folder, tiny_model)
-    wait(lambda: done(folder) >= 2)
+    wait_for(lambda: done(folder) >= 2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
@@ -96,7 +89,7 @@ def test_without_an_address_it_runs_on_this_machine_alone(cluster, videos, tiny_
     command = [PROGRAM, "extract", videos, "--output", tmp_path / "f", "--model", tiny_model, "--ray"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     mine = psutil.Process(process.pid)
-    wait(lambda: [child for child in mine.children(recursive=True) if child in actors()] or process.poll() is not None)
+    wait_for(lambda: [child for child in mine.children(recursive=True) if child in actors()] or process.poll() is not None)
     assert process.poll() is None, "no actor of its own ran"
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
@@ -106,11 +99,11 @@ def test_without_an_address_it_runs_on_this_machine_alone(cluster, videos, tiny_
 def test_a_killed_worker_and_a_killed_node_lose_nothing(cluster, undisturbed, videos, tiny_model, tmp_path):
     folder = tmp_path / "features"
     process = start(cluster, videos, folder, tiny_model)
-    wait(lambda: done(folder) >= 3)
+    wait_for(lambda: done(folder) >= 3)
     killed = actors()[0]
     killed.send_signal(signal.SIGKILL)
     now = done(folder)
-    wait(lambda: done(folder) >= now + 3 or process.poll() is not None)
+    wait_for(lambda: done(folder) >= now + 3 or process.poll() is not None)
     cluster.remove_node(cluster.second, allow_graceful=False)
     assert done(folder) < 30, "the node was to be killed in the middle"
     out, err = process.communicate(timeout=180)

@@ -15,7 +15,7 @@ import ig65m
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Frames, Preprocessing
 from ig65m.video.clips import uniform_clips
-from ig65m.video.samples import read_samples
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling, uniform_starts
 from ig65m.zoo.load import load_model
 from tests import videos

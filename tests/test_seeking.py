@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from ig65m.errors import VideoError
 from ig65m.types import Limits
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.samples import Sample, read_samples
+from ig65m.video.sample_reader import Sample, read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.video.seeking import read_index
 from ig65m.zoo.cards import CARDS
@@ -128,6 +129,21 @@ def test_most_of_a_video_is_not_decoded(kind: str, tmp_path: Path) -> None:
     found, _, decoded = read(path, frames=1, starts=(3, 75))
     assert len(found) == 76
     assert decoded < 40
+
+
+def test_an_index_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lacks a frame. Where no wrong sample was given, the video is decoded as a whole; else it ends with an error."""
+    path = made(tmp_path, "mkv")
+    whole, _, _ = read(path, frames=1)
+    index = read_index(path, Limits())
+    assert index is not None
+    wrong = [replace(frame, number=number) for number, frame in enumerate([*index[:5], *index[6:]])]
+    monkeypatch.setattr("ig65m.video.sample_reader.read_index", lambda *_: wrong)
+    found, failure, _ = read(path, frames=1, starts=(3, 4, 5, 80))
+    assert failure is None
+    assert [each.time for each in found] == [each.time for each in whole[:81]]
+    _, failure, _ = read(path, frames=1, starts=(2, 8))
+    assert "its frames are not where its packets say" in str(failure)
 
 
 def test_damage_counts_where_it_is_read(tmp_path: Path) -> None:

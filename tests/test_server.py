@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from ig65m.store.features import Features
 from ig65m.types import ClipSpan
 from tests.serving import PROGRAM, serving
 from tests.videos import constant, encode_numbers, number_in
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -393,10 +393,3 @@ def test_what_is_added_to_the_index_is_served(served, web, tmp_path):
     finally:
         index.remove([new])
     wait_for(lambda: web.get(f"/api/videos/{new}").status_code == 404)
-
-
-def wait_for(true):
-    until = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.1)

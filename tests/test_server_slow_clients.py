@@ -17,6 +17,7 @@ import pytest
 from ig65m.server.run import MOST_CONNECTIONS
 from ig65m.server.uploads import PREFIX
 from tests.serving import checked, post, raw_error, read_answer, request, serving
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +44,6 @@ def connect(served):
 def health(served):
     with served.client() as client:
         return client.get("/api/health").json()
-
-
-def wait_for(condition, seconds=40):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def connections(served):

@@ -114,6 +114,10 @@ def test_frames_in_memory_are_the_same_video(model):
     rng = np.random.default_rng(0)
     array = rng.integers(0, 256, (20, 120, 160, 3), np.uint8)
     first = ig65m.extract(ig65m.Frames(array, fps=10.0), model=model)
+    for call in (ig65m.extract, ig65m.classify, ig65m.classify_clips):
+        with pytest.warns(DeprecationWarning, match=r"pass ig65m\.Frames") as warned:
+            call(array, fps=10.0, model=model)
+        assert warned[0].filename == __file__  # or Python would not show it
     with pytest.warns(DeprecationWarning, match=r"pass ig65m\.Frames"):
         second = ig65m.extract(array, fps=10.0, model=model)
     np.testing.assert_array_equal(first.array, second.array)

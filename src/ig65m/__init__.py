@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         UsageError,
         VideoError,
     )
+    from ig65m.models.card import Card
+    from ig65m.store.features import Features
     from ig65m.store.features import load as load_features
     from ig65m.store.features import save as save_features
     from ig65m.tasks.classify import classify, classify_clips, classify_many
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
         Segment,
     )
     from ig65m.video.clips import read_clips
-    from ig65m.video.preprocess import Preprocess
+    from ig65m.video.network_input import Preprocess
     from ig65m.video.sampling import Sampling
     from ig65m.zoo.cards import CARDS as cards
     from ig65m.zoo.cards import list_models
@@ -62,7 +64,7 @@ _MODULES = {
         *("Limits", "Prediction", "Preprocessing", "Segment"),
     ],
     "video.clips": ["read_clips"],
-    "video.preprocess": ["Preprocess"],
+    "video.network_input": ["Preprocess"],
     "video.sampling": ["Sampling"],
     "zoo.cards": ["cards", "list_models"],
     "zoo.load": ["load_model"],

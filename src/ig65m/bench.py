@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def measure(runs: Sequence[tuple[Network, Choice]], video: Path | None, *, batch
             device=engine.device,
             threads=choice.threads,
             batch_size=batch_size,
-            network=batch_size / seconds(lambda engine=engine, clips=clips: engine(clips)),  # type: ignore[misc]
+            network=batch_size / seconds(partial(engine, clips)),
             limit=gflops * 1e9 / (2 * cost(card).multiply_adds),
             gflops=gflops,
             decode=decode,

@@ -58,7 +58,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or playwright.chromium.executable_path
         if not Path(chromium).exists():
-            pytest.skip("needs chromium: playwright install chromium")
+            pytest.skip("needs chromium (Debian package chromium, or playwright install chromium)")
         program = playwright.chromium.launch(executable_path=chromium, args=flags)
         yield program
         program.close()

@@ -60,7 +60,7 @@ def classify(
     from ig65m.collection.listing import find_videos
     from ig65m.tasks.classify import classify_many
 
-    videos = [video for name in inputs for video in find_videos([name], absolute=False)]
+    videos = [video for name in inputs for video in find_videos([name], absolute=False)]  # as often as they are named
     failed = False
     done: list[Prediction] = []
     with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:

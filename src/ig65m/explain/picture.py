@@ -1,5 +1,6 @@
 """Draws the features of a video over time: semantic code, and labels as bands below."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ def _lanes(features: Features) -> dict[str, list[float]]:
 
 def _draw_lanes(axes: Any, lanes: dict[str, list[float]], edges: NDArray[np.float64]) -> None:
     for row, scores in enumerate(lanes.values()):
-        for start, end, score in zip(edges, edges[1:], scores, strict=False):
+        for (start, end), score in zip(pairwise(edges), scores, strict=True):
             band = [(start, end - start)], (row + 0.08, 0.84)
             axes.broken_barh(*band, color=f"C{row}", alpha=min(1.0, score), linewidth=0)
     axes.set_ylim(len(lanes), 0)

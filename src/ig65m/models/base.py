@@ -9,7 +9,7 @@ from ig65m.models.card import Card
 from ig65m.models.quantization import Quantization
 
 if TYPE_CHECKING:
-    from ig65m.video.preprocess import Preprocess
+    from ig65m.video.network_input import Preprocess
 
 
 class VideoNetwork(nn.Module):
@@ -34,5 +34,5 @@ class VideoNetwork(nn.Module):
 
     @property
     def preprocess(self) -> "Preprocess":
-        """Preprocessing of frames (T, H, W, 3) uint8 for this network: see `ig65m.video.preprocess.Preprocess`."""
+        """Preprocessing of frames (T, H, W, 3) uint8 for this network: see `ig65m.video.network_input.Preprocess`."""
         return self.card.preprocess

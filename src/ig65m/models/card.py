@@ -12,7 +12,7 @@ from ig65m.models.spec import C3DSpec, ResNetSpec, Spec
 from ig65m.types import MAX_FRAMES, Preprocessing
 
 if TYPE_CHECKING:
-    from ig65m.video.preprocess import Preprocess
+    from ig65m.video.network_input import Preprocess
 
 MEAN: Final = (110.201, 100.64, 95.9966)
 STD: Final = (58.1489, 56.4701, 55.3324)
@@ -107,7 +107,7 @@ class Card:
     @property
     def preprocess(self) -> "Preprocess":
         """Preprocessing of frames (T, H, W, 3) uint8 for the network."""
-        from ig65m.video.preprocess import Preprocess
+        from ig65m.video.network_input import Preprocess
 
         return Preprocess(self.preprocessing)
 

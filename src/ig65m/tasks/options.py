@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import isfinite
 from typing import Any, Final, Literal, cast
@@ -21,6 +21,7 @@ from ig65m.zoo.user_network import as_network
 
 CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the last one is padded
 GPU_BATCH: Final = 8
+LIMITS: Final = Limits()
 
 Resizing = Literal["vmz", "ig65m-pytorch"]
 RESAMPLINGS: Final[dict[Resizing, Resampling]] = {"vmz": "fast_bilinear", "ig65m-pytorch": "float_bilinear"}
@@ -48,7 +49,7 @@ class Options:
     precision: Precision | None = None  # default: see `Choice`
     threads: int | None = None  # of the engine; default: one for each core
     image_fps: float | None = 25.0  # frame rate of a folder of images
-    limits: Limits | None = field(default_factory=Limits)  # what one video may cost
+    limits: Limits | None = LIMITS  # what one video may cost
     in_process: bool | None = False  # decode in this process: a video that crashes the decoder ends the program
     shared: bool | None = False  # several threads use the extractor at once; their clips share batches
     on_engine: Callable[[str], None] | None = None  # called with a line that names engine, precision and device
@@ -56,8 +57,7 @@ class Options:
     def __post_init__(self) -> None:
         for each in fields(self):
             if getattr(self, each.name) is None:
-                default = Limits() if each.name == "limits" else each.default
-                object.__setattr__(self, each.name, default)
+                object.__setattr__(self, each.name, each.default)
         if self.preprocessing is not None:
             check_choice("preprocessing", self.preprocessing, RESAMPLINGS)
         rate = self.image_fps
@@ -120,12 +120,12 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         DownloadError: The weights cannot be downloaded.
     """
     options.sampling(None)
-    choice = choose(options.engine, options.precision, options.device or "cpu", options.threads)
+    choice = choose(options.engine, options.precision, cast(str, options.device), options.threads)
     batch_size = options.batch_size
     if batch_size is None:
         batch_size = CPU_BATCH if choice.device == "cpu" and not options.shared else GPU_BATCH
     check_batch(batch_size)
-    limits = options.limits or Limits()
+    limits = cast(Limits, options.limits)
     if not options.in_process:
         prepare(limits)
 
@@ -145,7 +145,7 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         preprocessing=preprocessing,
         batch_size=batch_size,
         choice=choice,
-        image_fps=options.image_fps or 25.0,
+        image_fps=cast(float, options.image_fps),
         limits=limits,
         in_process=bool(options.in_process),
         shared=bool(options.shared),

@@ -27,7 +27,7 @@ def as_source(video: Source | NDArray[np.uint8], fps: float | None) -> tuple[Sou
     warnings.warn(
         "fps= with an array is deprecated; pass ig65m.Frames(array, fps=...), for fps= is the rate to sample a video at",
         DeprecationWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     return Frames(video, fps), None
 

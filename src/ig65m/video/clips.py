@@ -15,7 +15,7 @@ import numpy as np
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing, Segment
 from ig65m.video.isolation import Decoder
-from ig65m.video.samples import Sample, read_samples
+from ig65m.video.sample_reader import Sample, read_samples
 from ig65m.video.sampling import Sampling, uniform_starts, windows
 from ig65m.video.transforms import Pixels
 

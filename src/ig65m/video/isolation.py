@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
-from ig65m.video.samples import Sample
+from ig65m.video.sample_reader import Sample
 from ig65m.video.sampling import Sampling
 from ig65m.video.thumbnail import View
 from ig65m.video.worker import ALIVE, END, HEAD, LENGTH, LOST, PICTURE, SAME, SAMPLE, SIZE, TORN, WORDS, Job
@@ -195,8 +195,8 @@ class Decoder:
     def read_samples(
         self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, image_fps: float
     ) -> Generator[Sample, None, None]:
-        """Read samples as `samples.read_samples`. A crash of the worker, or no frame for `limits.seconds`, is a VideoError
-        too.
+        """Read samples as `sample_reader.read_samples`. VideoError also stands for a crash of the worker, and for no frame
+        within `limits.seconds`.
         """
         shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
         dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)

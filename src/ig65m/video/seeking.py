@@ -5,7 +5,7 @@ before each wanted frame. Every decoded frame is compared with what the packets 
 everything, or Unexpected is raised. This is the policy of torchcodec's exact seek mode.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from ig65m.types import Limits
 from ig65m.video.clock import Clock
 from ig65m.video.decoding import Damage, decode
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.integrity.end import Shown, missing_end
+from ig65m.video.frame_times import Timing
+from ig65m.video.integrity.truncation import Shown, missing_end
 from ig65m.video.packets import Packets, Seen
 from ig65m.video.reader import has_format, open_video
-from ig65m.video.timing import Timing
 
 CONTAINERS: Final = ("mov", "matroska")
 """Demuxers that seek to a key frame exactly."""
@@ -52,7 +52,6 @@ class IndexedFrame:
     end: float
     pts: int
     dts: int | None
-    duration: int
     is_key: bool
 
 
@@ -78,7 +77,7 @@ def read_index(path: Path, limits: Limits, on_packet: Callable[[], None] | None 
         if missing_end(path, container, stream, seen, Shown(times[-2], times[-1], clock.shift, longest)) is not None:
             return None
     return [
-        IndexedFrame(number, time, end, packet.pts, packet.dts, packet.duration, packet.is_key)
+        IndexedFrame(number, time, end, packet.pts, packet.dts, packet.is_key)
         for number, (packet, (time, end)) in enumerate(zip(stamped, pairwise(times), strict=True))
     ]
 
@@ -127,7 +126,6 @@ def frames_at(
     Raises Unexpected if a decoded frame, wanted or not, is lost or has another time than the index says.
     """
     keys = [frame.number for frame in index if frame.is_key]
-    by_pts = {frame.pts: frame for frame in index if frame.is_key}
     reading: Generator[tuple[int, Frame], None, None] | None = None
     at = -1
     with open_video(path, limits) as (container, stream):
@@ -137,14 +135,12 @@ def frames_at(
                 if reading is None or (key > at and wanted - at > WORTH):
                     if reading is not None:
                         reading.close()
-                    reading = _read_from(path, container, stream, index, by_pts, index[key], limits, on_frame)
+                    reading = _read_from(path, container, stream, index, index[key], limits, on_frame)
                 for at, frame in reading:
                     if at == wanted:
                         yield frame
                         break
                 else:
-                    raise Unexpected(f"frame {wanted} does not come")
-                if at > wanted:
                     raise Unexpected(f"frame {wanted} does not come")
         except (VideoError, av.FFmpegError) as error:
             raise Unexpected(str(error)) from error
@@ -158,7 +154,6 @@ def _read_from(
     container: InputContainer,
     stream: VideoStream,
     index: Sequence[IndexedFrame],
-    by_pts: dict[int, IndexedFrame],
     key: IndexedFrame,
     limits: Limits,
     on_frame: Callable[[Frame | LostFrame], None] | None,
@@ -173,10 +168,11 @@ def _read_from(
             first = next(pictures, None)
         except Damage as damage:
             raise Unexpected(str(damage)) from damage
-        entry = by_pts.get(first.pts) if isinstance(first, av.VideoFrame) and first.pts is not None else None
-        if entry is None or first is None or entry.number > key.number:
-            raise Unexpected("the first picture is not the key frame")
-        number = entry.number
+        if not isinstance(first, av.VideoFrame) or first.pts is None:
+            raise Unexpected("no picture comes")
+        number = bisect_left(index, first.pts, key=lambda frame: frame.pts)
+        if number > key.number or index[number].pts != first.pts or not index[number].is_key:
+            raise Unexpected("the first picture is not that of a key frame")
         for frame in Timing(path, container, stream, seen, limits).frames(chain([first], pictures)):
             if on_frame is not None:
                 on_frame(frame)

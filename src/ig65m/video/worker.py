@@ -26,7 +26,7 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_duration
-from ig65m.video.samples import Sample, read_samples
+from ig65m.video.sample_reader import Sample, read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.video.thumbnail import View, read_picture
 

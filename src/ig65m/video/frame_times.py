@@ -15,7 +15,7 @@ from ig65m.types import Limits
 from ig65m.video.clock import Clock
 from ig65m.video.decoding import Damage, Decoded, Hole, Lost
 from ig65m.video.frame import Frame, LostFrame, Orientations
-from ig65m.video.integrity.end import Shown, missing_end
+from ig65m.video.integrity.truncation import Shown, missing_end
 from ig65m.video.packets import Seen
 
 LONGEST_HOLE: Final = 3600.0

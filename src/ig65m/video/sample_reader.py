@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final
 
@@ -58,18 +58,20 @@ def read_samples(
     given: list[float] = []
     if not isinstance(source, Frames) and _has_gaps(sampling) and Path(source).is_file():
         try:
-            for sample in _sought(Path(source), sampling, preprocessing, limits, on_frame, on_packet):
-                yield sample
-                given.append(sample.time)
+            with closing(_sought(Path(source), sampling, preprocessing, limits, on_frame, on_packet)) as sought:
+                for sample in sought:
+                    yield sample
+                    given.append(sample.time)
             if given:
                 return
         except Unexpected:
             pass
-    for number, sample in enumerate(_decoded(source, sampling, preprocessing, image_fps, limits, on_frame)):
-        if number >= len(given):
-            yield sample
-        elif sample.time != given[number]:
-            raise VideoError(f"{_name(source)}: its frames are not where its packets say; remux the file", last_good_time=0.0)
+    with closing(_decoded(source, sampling, preprocessing, image_fps, limits, on_frame)) as decoded:
+        for number, sample in enumerate(decoded):
+            if number >= len(given):
+                yield sample
+            elif sample.time != given[number]:
+                raise VideoError(f"{_name(source)}: its frames are not where its packets say; remux the file")
 
 
 def _has_gaps(sampling: Sampling) -> bool:
@@ -95,16 +97,17 @@ def _sought(
         return
     if sampling.last is not None:
         chosen = chosen[: sampling.last + 1]
-    wanted = sorted({frame.number for number, frame in enumerate(chosen) if needed(number, sampling)})
+    is_needed = [needed(number, sampling) for number in range(len(chosen))]
+    wanted = sorted({frame.number for frame in compress(chosen, is_needed)})
     if sampling.starts is None or not wanted:  # the number of frames decides which clips there are: check the last one
         with closing(frames_at(path, index, [frame.number for frame in chosen[-1:]], limits, on_frame)) as last:
             list(last)
     scaler = Scaler()
     resized: tuple[int, Pixels] | None = None
     with closing(frames_at(path, index, wanted, limits, on_frame)) as frames:
-        for number, place in enumerate(chosen):
+        for place, with_pixels in zip(chosen, is_needed, strict=True):
             pixels = None
-            if needed(number, sampling):
+            if with_pixels:
                 if resized is None or resized[0] != place.number:
                     resized = place.number, to_pixels(next(frames), preprocessing, scaler)
                 pixels = resized[1]
