@@ -10,6 +10,7 @@ import time
 import pytest
 
 import ig65m
+from ig65m.cli.signals import stopped_by
 from ig65m.zoo.cards import EMBEDDED
 from tests.conftest import PROGRAM
 
@@ -97,6 +98,20 @@ def test_stopped_at_any_moment_it_says_so_in_a_line(number, said, seconds, tiny,
     assert process.returncode == 128 + number
     assert err == f"ig65m: stopped by {said}; finished files stay\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_falls_into_a_finaliser_stops_all_the_same():
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def work():
+        Finalised()
+        time.sleep(10)
+
+    with stopped_by(signal.SIGTERM) as came, pytest.raises(KeyboardInterrupt):
+        work()
+    assert came == [signal.SIGTERM]
 
 
 @pytest.mark.slow
