@@ -1,33 +1,59 @@
 """Clips with gaps between them: parts of a video are decoded, and nothing may differ from decoding all of it."""
 
 import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
-from ig65m.errors import VideoError
-from ig65m.types import Limits
+from ig65m.errors import UsageError, VideoError
+from ig65m.types import Clip, Limits, Preprocessing
+from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.sample_reader import Sample, read_samples
+from ig65m.video.frame_index import FrameIndex, SeekError, read_index
+from ig65m.video.isolation import Decoder
+from ig65m.video.reader import read_frames
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
-from ig65m.video.seeking import read_index
-from ig65m.zoo.cards import CARDS
+from ig65m.video.seeking import seek_clips
 from tests import videos
 from tests.test_broken_videos import KINDS
-from tests.test_odd_videos import ODD, even
+from tests.test_odd_videos import AV1, ODD, VP9, even
 from tests.test_reader import SEEKABLE
 
 pytestmark = pytest.mark.slow
 
-CARD = CARDS["r2plus1d_34_32_kinetics"]
+SMALL = Preprocessing(resize=(32, 48), crop=(24, 40), mean=(0, 0, 0), std=(1, 1, 1), crops=2)
 COUNT = 90
 GROUPS = {"g": "12", "sc_threshold": "0"}
-STARTS = ((), (0, 7, 31, 88), (24, 25, 77), (89,))
-VIDEOS = {**ODD, **KINDS, **SEEKABLE}
+HIDDEN: dict[str, Any] = {"deadline": "good", "cpu-used": "5", "b": "1M", "auto-alt-ref": "1", "lag-in-frames": "16"}
+VIDEOS: dict[str, tuple[str, dict[str, Any]]] = {
+    **ODD,
+    **KINDS,
+    **SEEKABLE,
+    "vp9-alt-ref-mkv": ("mkv", {**VP9, "options": {**HIDDEN, "g": "40"}}),
+    "av1-mkv": ("mkv", {**AV1, "options": {**AV1["options"], "g": "30"}}),
+    "av1-mp4": ("mp4", {**AV1, "options": {**AV1["options"], "g": "30"}}),
+}
+EXACT = {"mp4", "mov", "3gp", "mkv", "webm"}
+UNSUPPORTED = {"libvpx", "mpeg2video", "png", "qtrle"}
+CHOICES: list[tuple[Sampling, int | None]] = [
+    (Sampling(frames=1, starts=(0, 7, 31, 88)), None),
+    (Sampling(frames=4, frame_step=3, starts=(24, 25, 77)), None),
+    (Sampling(frames=1, starts=(89,)), None),
+    (Sampling(frames=2, starts=(3, 80, 200)), None),
+    (Sampling(frames=3, frame_step=2, stride=60), None),
+    (Sampling(frames=4, stride=70, tail="drop"), None),
+    (Sampling(frames=4, stride=70, fps=10.0), None),
+    (Sampling(frames=2, stride=55, start=0.5, end=3.3), None),
+    (Sampling(frames=8), 5),
+    (Sampling(frames=8, fps=50.0, start=1.0), 2),
+    (Sampling(frames=100), 4),
+]
 
 
 def made(folder: Path, kind: str) -> Path:
@@ -38,37 +64,72 @@ def made(folder: Path, kind: str) -> Path:
     return even(folder / f"video.{suffix}", how, COUNT)
 
 
-def read(path: Path, **how: Any) -> tuple[list[Sample], VideoError | None, int]:
-    """Return samples, the error after them, and the number of decoded frames."""
-    found: list[Sample] = []
-    decoded: list[Frame | LostFrame] = []
+def read(clips: Iterator[Clip]) -> tuple[list[Clip], tuple[Any, ...] | None]:
+    """Return clips, and what the error after them says."""
+    found: list[Clip] = []
     try:
-        for sample in read_samples(path, Sampling(**how), CARD.preprocessing, limits=Limits(), on_frame=decoded.append):
-            found.append(sample)
+        found.extend(clips)
+    except UsageError as error:
+        return found, (str(error), None, ())
     except VideoError as error:
-        return found, error, len(decoded)
-    return found, None, len(decoded)
+        return found, (str(error), error.last_good_time, error.gaps)
+    return found, None
 
 
-def check(path: Path) -> None:
-    """Compare with reading every frame, which never seeks."""
-    whole, failure, _ = read(path, frames=1)
-    assert failure is None
-    for starts in STARTS:
-        found, failure, _ = read(path, frames=1, starts=starts)
-        assert failure is None
-        assert [(each.time, each.end) for each in found] == [(each.time, each.end) for each in whole[: len(found)]]
-        assert len(found) == (starts[-1] + 1 if starts else len(whole))
-        for number, sample in enumerate(found):
-            assert (sample.pixels is None) == (number not in starts)
-            assert sample.pixels is None or (sample.pixels == whole[number].pixels).all()  # type: ignore[attr-defined]
-    spread = [each for each in read(path, frames=1, stride=60)[0] if each.pixels is not None]
-    assert [each.time for each in spread] == [whole[0].time, whole[60].time]
+def refuse(*_: Any, **__: Any) -> Generator[Clip, None, None]:
+    raise SeekError("everything is decoded")
+    yield
+
+
+def decoded(path: Path, sampling: Sampling, clips: int | None) -> tuple[list[Clip], tuple[Any, ...] | None]:
+    """What decoding everything gives."""
+    return read(clips_from(read_samples, refuse, path, sampling, SMALL, clips=clips))
+
+
+def assert_equal(found: list[Clip], expected: list[Clip]) -> None:
+    for clip, good in zip_longest(found, expected):
+        assert clip.span == good.span
+        np.testing.assert_array_equal(clip.pixels, good.pixels)
+
+
+def check(path: Path) -> bool:
+    """Compare with decoding everything. Return whether seeking was exact each time."""
+    exact: list[bool] = []
+    for sampling, clips in CHOICES:
+        expected, error = decoded(path, sampling, clips)
+        found: list[Clip] = []
+        try:
+            found.extend(seek_clips(path, sampling, SMALL, clips=clips, limits=Limits()))
+        except SeekError:
+            exact.append(False)
+            assert_equal(found, expected[: len(found)])
+        else:
+            exact.append(True)
+            assert_equal(found, expected)
+            assert error is None or "no complete clip" in error[0]
+    for sampling, clips in (CHOICES[3], CHOICES[-3]):
+        chosen, said = read(read_clips(path, sampling, SMALL, clips=clips, in_process=True))
+        expected, error = decoded(path, sampling, clips)
+        assert_equal(chosen, expected)
+        assert said == error
+    return all(exact)
 
 
 @pytest.mark.parametrize("kind", VIDEOS)
-def test_parts_equal_those_of_the_whole(kind: str, tmp_path: Path) -> None:
-    check(made(tmp_path, kind))
+def test_clips_equal_those_of_decoding_everything(kind: str, tmp_path: Path) -> None:
+    path = made(tmp_path, kind)
+    suffix, codec = VIDEOS[kind][0], VIDEOS[kind][1].get("codec", "libx264")
+    is_exact = check(path)
+    assert is_exact == (suffix in EXACT and codec not in UNSUPPORTED and "refresh" not in kind)
+    try:
+        index = read_index(path, Limits())
+    except SeekError:
+        assert not is_exact
+    else:
+        frames = list(read_frames(path))
+        assert [(frame.time, frame.end) for frame in index] == [(frame.time, frame.end) for frame in frames]
+        keys = [number for number, frame in enumerate(frames) if isinstance(frame, Frame) and frame.picture.key_frame]
+        assert set(keys) <= set(index.keys)
 
 
 def all_keys(number: int, packet: Any) -> Iterator[Any]:
@@ -125,25 +186,58 @@ def test_what_ffmpeg_cuts_and_moves(name: str, options: list[str], tmp_path: Pat
 @pytest.mark.parametrize("kind", ["h264-dash", "mkv", "vp9-mp4", "ffv1-gray16", "h264-open-mkv"])
 def test_most_of_a_video_is_not_decoded(kind: str, tmp_path: Path) -> None:
     path = made(tmp_path, kind)
-    assert read_index(path, Limits()) is not None
-    found, _, decoded = read(path, frames=1, starts=(3, 75))
-    assert len(found) == 76
-    assert decoded < 40
+    seen: list[Frame | LostFrame] = []
+    found = list(seek_clips(path, Sampling(frames=1, starts=(3, 75)), SMALL, limits=Limits(), on_frame=seen.append))
+    assert len(found) == 2 * SMALL.crops
+    assert len(seen) < 40
 
 
-def test_an_index_that_is_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lacks a frame. Where no wrong sample was given, the video is decoded as a whole; else it ends with an error."""
+def test_a_worker_gives_the_same(tmp_path: Path) -> None:
+    exact, inexact = made(tmp_path, "mkv"), made(tmp_path, "ts")
+    with Decoder(Limits()) as decoder:
+        for path in (exact, inexact):
+            for sampling, clips in CHOICES:
+                expected, error = decoded(path, sampling, clips)
+                found, said = read(read_clips(path, sampling, SMALL, clips=clips, decoder=decoder))
+                assert_equal(found, expected)
+                assert said == error
+        assert all(clip.sought for clip in read_clips(exact, Sampling(frames=8), SMALL, clips=3, decoder=decoder))
+        assert not any(clip.sought for clip in read_clips(inexact, Sampling(frames=8), SMALL, clips=3, decoder=decoder))
+        with pytest.raises(SeekError, match="the container mpegts has no exact index"):
+            list(decoder.seek_clips(inexact, Sampling(frames=8), SMALL))
+        with pytest.raises(VideoError, match="No such file"):
+            list(decoder.seek_clips(tmp_path / "none.mp4", Sampling(frames=8), SMALL))
+
+
+def without(index: FrameIndex, *numbers: int) -> FrameIndex:
+    keys = [key - sum(number < key for number in numbers) for key in index.keys]
+    return FrameIndex(np.delete(index.times, numbers), np.delete(index.pts, numbers), np.array(keys))
+
+
+@pytest.mark.parametrize(("starts", "clips"), [((0, 38, 80), None), ((40,), None), ((89,), None), (None, 5), (None, 3)])
+def test_an_index_that_is_wrong_is_found_out(
+    starts: tuple[int, ...] | None, clips: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lacks frame 40: the video is decoded as a whole."""
     path = made(tmp_path, "mkv")
-    whole, _, _ = read(path, frames=1)
-    index = read_index(path, Limits())
-    assert index is not None
-    wrong = [replace(frame, number=number) for number, frame in enumerate([*index[:5], *index[6:]])]
-    monkeypatch.setattr("ig65m.video.sample_reader.read_index", lambda *_: wrong)
-    found, failure, _ = read(path, frames=1, starts=(3, 4, 5, 80))
-    assert failure is None
-    assert [each.time for each in found] == [each.time for each in whole[:81]]
-    _, failure, _ = read(path, frames=1, starts=(2, 8))
-    assert "its frames are not where its packets say" in str(failure)
+    wrong = without(read_index(path, Limits()), 40)
+    monkeypatch.setattr("ig65m.video.seeking.read_index", lambda *_: wrong)
+    sampling = Sampling(frames=8, starts=starts)
+    expected, error = decoded(path, sampling, clips)
+    found, said = read(read_clips(path, sampling, SMALL, clips=clips, in_process=True))
+    assert_equal(found, expected)
+    assert said == error
+
+
+def test_an_index_that_is_found_wrong_too_late_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lacks the frames 40 and 76: the clip at frame 60 has been given with frame 61 in its place."""
+    path = made(tmp_path, "mkv")
+    wrong = without(read_index(path, Limits()), 40, 76)
+    monkeypatch.setattr("ig65m.video.seeking.read_index", lambda *_: wrong)
+    found, said = read(read_clips(path, Sampling(frames=4, starts=(0, 60, 74)), SMALL, in_process=True))
+    assert [clip.span.first_frame for clip in found[::2]] == [0, 60]
+    assert said is not None
+    assert "its frames are not where its packets say" in said[0]
 
 
 def test_damage_counts_where_it_is_read(tmp_path: Path) -> None:
@@ -154,8 +248,11 @@ def test_damage_counts_where_it_is_read(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[bad + 4 : bad + 200] = bytes([255]) * 196
     path.write_bytes(data)
-    assert read(path, frames=1, starts=(0, 85))[1] is None
-    found, failure, _ = read(path, frames=1, starts=(0, 30, 90))
-    assert failure is not None
-    assert failure.gaps[0][0] <= 1.2 < failure.gaps[0][1]
-    assert [number for number, sample in enumerate(found) if sample.pixels is not None] == [0, 90]
+    found, error = read(read_clips(path, Sampling(frames=1, starts=(0, 85)), SMALL, in_process=True))
+    assert error is None
+    assert [clip.span.first_frame for clip in found[::2]] == [0, 85]
+    found, error = read(read_clips(path, Sampling(frames=1, starts=(0, 30, 90)), SMALL, in_process=True))
+    assert error is not None
+    [(start, end)] = error[2]
+    assert start <= 1.2 < end
+    assert [clip.span.first_frame for clip in found[::2]] == [0, 90]

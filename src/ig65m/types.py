@@ -191,6 +191,7 @@ class Clip:
 
     pixels: NDArray[np.uint8] | NDArray[np.float32]  # RGB on 0..255, (T, H, W, 3); float32 if resized in float
     span: ClipSpan
+    sought: bool = False  # whether only the parts of the video that clips need were decoded up to here
 
 
 @dataclass(frozen=True)

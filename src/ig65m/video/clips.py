@@ -1,26 +1,30 @@
 """A video -> its clips, one at a time: decoding, sampling and resizing put together."""
 
+import logging
 import os
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import count, repeat
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
+from typing import Any, Final
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing, Segment
+from ig65m.video.frame_index import SeekError
 from ig65m.video.isolation import Decoder
 from ig65m.video.sample_reader import Sample, read_samples
-from ig65m.video.sampling import Sampling, uniform_starts, windows
-from ig65m.video.transforms import Pixels
+from ig65m.video.sampling import Sampling, leaves_gaps, uniform_starts, windows
+from ig65m.video.seeking import seek_clips
+from ig65m.video.transforms import crops_of
 
 Source = Path | str | Frames | Segment
 ReadSamples = Callable[[Sampling], Generator[Sample, None, None]]
+
+_log: Final = logging.getLogger(__name__)
 
 
 def clips_of(read: Generator[Sample, None, None], sampling: Sampling) -> Generator[Clip, None, None]:
@@ -54,10 +58,9 @@ def clips_of(read: Generator[Sample, None, None], sampling: Sampling) -> Generat
             last = first + (real - 1) * sampling.frame_step
             if bisect_left(losses, 2 * first) < bisect_right(losses, 2 * last):
                 continue
-            pixels = np.stack([sample.pixels for sample in window if sample.pixels is not None])
             span = ClipSpan(window[0].time, window[real - 1].end, first, last)
-            crops = np.moveaxis(pixels, 1, 0) if pixels.ndim == 5 else pixels[None]  # (crops, T, H, W, 3)
-            yield from (Clip(cast(Pixels, crop), span) for crop in crops)
+            crops = crops_of([sample.pixels for sample in window if sample.pixels is not None])
+            yield from (Clip(crop, span) for crop in crops)
     if failure is not None:
         raise failure
 
@@ -89,6 +92,7 @@ def uniform_clips(read: ReadSamples, sampling: Sampling, clips: int) -> Generato
 
 def clips_from(
     read: Callable[..., Generator[Sample, None, None]],
+    seek: Callable[..., Generator[Clip, None, None]],
     source: Source,
     sampling: Sampling,
     preprocessing: Preprocessing,
@@ -96,26 +100,61 @@ def clips_from(
     clips: int | None = None,
     image_fps: float = 25.0,
 ) -> Generator[Clip, None, None]:
-    """Yield the clips of a source, whose samples `read` reads: `read_samples`, or that of a `Decoder`.
+    """Yield the clips of a source. `read` and `seek` are `read_samples` and `seek_clips`, or those of a `Decoder`.
 
     A segment's values override those of `sampling`. With `clips`, as many are spread evenly instead of following the stride.
+    Where clips leave gaps, only the parts of a video file that they need are decoded, if that is exact.
 
     Raises UsageError for anything that is not a source, and for clips spread over a list of starts. Raises VideoError as
     `read` does, and if there is no complete clip at one of the starts.
     """
     check_source(source)
-    path = source
+    path: Path | str | Frames
     if isinstance(source, Segment):
         sampling, path = sampling_of(source, sampling), source.path
+    else:
+        path = source
 
     def read_with(each: Sampling) -> Generator[Sample, None, None]:
         return read(path, sampling=each, preprocessing=preprocessing, image_fps=image_fps)
 
     if clips is not None:
         check_spread(source, clips)
-        return uniform_clips(read_with, sampling, clips)
-    found = clips_of(read_with(sampling), sampling)
+        found = uniform_clips(read_with, sampling, clips)
+    else:
+        found = clips_of(read_with(sampling), sampling)
+    has_gaps = leaves_gaps(sampling) if clips is None else clips > 1
+    if has_gaps and not isinstance(path, Frames) and os.path.isfile(path):  # noqa: PTH113 - Path's raises for a long name
+        found = _sought(seek(path, sampling, preprocessing, clips=clips), found, str(path))
     return found if sampling.starts is None else _one_for_each(found, str(path), sampling.starts)
+
+
+def _sought(
+    sought: Generator[Clip, None, None], decoded: Generator[Clip, None, None], path: str
+) -> Generator[Clip, None, None]:
+    """Yield the clips of `sought`. If seeking turns out not to be exact, continue with those of `decoded`.
+
+    Raises VideoError as both do, and if they contradict each other.
+    """
+    given: Counter[ClipSpan] = Counter()
+    last = -1
+    with closing(sought), closing(decoded):
+        try:
+            for clip in sought:
+                yield clip
+                given[clip.span] += 1
+                last = clip.span.first_frame
+            _log.debug("%s: only the parts that its clips need were decoded", path)
+            return
+        except SeekError as error:
+            _log.debug("%s: decoded as a whole, since seeking is not exact: %s", path, error)
+        for clip in decoded:
+            if given[clip.span] > 0:
+                given[clip.span] -= 1
+            elif clip.span in given or clip.span.first_frame > last:
+                yield clip
+            else:
+                raise VideoError(f"{path}: its frames are not where its packets say; remux the file")
 
 
 def sampling_of(segment: Segment, sampling: Sampling) -> Sampling:
@@ -192,10 +231,11 @@ def read_clips(
     """
     options: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
     if in_process or isinstance(source, Frames):
-        read = partial(read_samples, limits=limits or Limits())
-        yield from clips_from(read, source, sampling, preprocessing, **options)
+        limits = limits or Limits()
+        read, seek = partial(read_samples, limits=limits), partial(seek_clips, limits=limits)
+        yield from clips_from(read, seek, source, sampling, preprocessing, **options)
     elif decoder is not None:
-        yield from clips_from(decoder.read_samples, source, sampling, preprocessing, **options)
+        yield from clips_from(decoder.read_samples, decoder.seek_clips, source, sampling, preprocessing, **options)
     else:
         with Decoder(limits or Limits()) as own:
-            yield from clips_from(own.read_samples, source, sampling, preprocessing, **options)
+            yield from clips_from(own.read_samples, own.seek_clips, source, sampling, preprocessing, **options)

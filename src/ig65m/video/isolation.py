@@ -18,17 +18,35 @@ from contextlib import closing, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
-from ig65m.types import Limits, Preprocessing
+from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
+from ig65m.video.frame_index import SeekError
 from ig65m.video.sample_reader import Sample
 from ig65m.video.sampling import Sampling
 from ig65m.video.thumbnail import View
-from ig65m.video.worker import ALIVE, END, HEAD, LENGTH, LOST, PICTURE, SAME, SAMPLE, SIZE, TORN, WORDS, Job
+from ig65m.video.worker import (
+    ALIVE,
+    CLIP,
+    END,
+    FRAMES,
+    HEAD,
+    LENGTH,
+    LOST,
+    PICTURE,
+    SAME,
+    SAMPLE,
+    SIZE,
+    TORN,
+    WORDS,
+    Job,
+)
 
+_WITHOUT_GAPS: Final[dict[str, type[UsageError | SeekError]]] = {"usage": UsageError, "seek": SeekError}
 _STARTING = 120.0  # seconds in which a worker must start
 
 _idle: list["_Worker"] = []  # kept for the next decoder: starting a worker takes a third of a second
@@ -199,9 +217,10 @@ class Decoder:
         within `limits.seconds`.
         """
         shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
-        dtype = np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
+        dtype = _dtype(preprocessing)
+        job = self._job(source, sampling, preprocessing, image_fps=image_fps)
         pixels, torn = None, False
-        with closing(self._answers(source, sampling, preprocessing, image_fps, math.prod(shape) * dtype.itemsize)) as answers:
+        with closing(self._answers(job, math.prod(shape) * dtype.itemsize)) as answers:
             for kind, start, end, body in answers:
                 if kind == SAMPLE:
                     pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
@@ -209,16 +228,32 @@ class Decoder:
                     yield Sample(start, end, None if kind == LOST else pixels, lost=kind == LOST, lost_before=torn)
                 torn = kind == TORN or (torn and kind == ALIVE)
 
+    def seek_clips(
+        self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, clips: int | None = None
+    ) -> Generator[Clip, None, None]:
+        """Read clips as `seeking.seek_clips`. Raises as that and as `read_samples`."""
+        shape, dtype = (sampling.frames, *preprocessing.crop, 3), _dtype(preprocessing)
+        size = FRAMES.size + math.prod(shape) * dtype.itemsize
+        job = self._job(source, sampling, preprocessing, seek=True, clips=clips)
+        with closing(self._answers(job, size)) as answers:
+            for kind, start, end, body in answers:
+                if kind != CLIP:
+                    continue
+                if len(body) != size or not -math.inf < start <= end < math.inf:
+                    raise VideoError(f"{source}: its decoder returned an invalid clip")
+                pixels = np.frombuffer(body, dtype, offset=FRAMES.size).reshape(shape)
+                yield Clip(pixels, ClipSpan(start, end, *FRAMES.unpack_from(body)), sought=True)
+
     def read_duration(self, source: Path | str, *, image_fps: float) -> float:
         """Read the duration as `reader.read_duration`."""
-        with closing(self._answers(source, None, None, image_fps, 0)) as answers:
+        with closing(self._answers(self._job(source, image_fps=image_fps), 0)) as answers:
             return sum(end for kind, _, end, _ in answers if kind == LENGTH)
 
     def read_picture(self, source: Path | str, view: View, *, image_fps: float = 25.0) -> NDArray[np.uint8]:
         """Read a picture as `thumbnail.read_picture`, in at most `limits.seconds`. Raises as `read_samples`."""
         shown: NDArray[np.uint8] | None = None
         most = view.edge * view.edge * 3 + SIZE.size
-        with closing(self._answers(source, None, None, image_fps, most, view)) as answers:
+        with closing(self._answers(self._job(source, image_fps=image_fps, view=view), most)) as answers:
             for kind, _, _, body in answers:
                 if kind == PICTURE:
                     shape = (*SIZE.unpack_from(body), 3) if len(body) > SIZE.size else (0, 0, 3)
@@ -228,23 +263,26 @@ class Decoder:
             raise VideoError(f"{source}: its decoder returned no picture")
         return shown
 
-    def _answers(
+    def _job(
         self,
         source: Path | str,
-        sampling: Sampling | None,
-        preprocessing: Preprocessing | None,
-        image_fps: float,
-        size: int,
-        view: View | None = None,
-    ) -> Generator[tuple[bytes, float, float, bytes], None, None]:
+        sampling: Sampling | None = None,
+        preprocessing: Preprocessing | None = None,
+        *,
+        image_fps: float = 25.0,
+        **more: Any,
+    ) -> Job:
+        # a worker started earlier may have another working folder
+        folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
+        return Job(folder, source, sampling, preprocessing, image_fps, self.limits, **more)
+
+    def _answers(self, job: Job, size: int) -> Generator[tuple[bytes, float, float, bytes], None, None]:
         """Yield the worker's answers up to the end, each of at most `size` bytes."""
         if self._worker is None or not self._worker.usable:
             self._drop()
             self._worker = _Worker(self.limits.memory)
-        worker, limits = self._worker, self.limits
-        # a worker started earlier may have another working folder
-        folder = None if isinstance(source, Path) and source.is_absolute() else str(Path.cwd())
-        worker.send(Job(folder, source, sampling, preprocessing, image_fps, limits, view))
+        worker, limits, source = self._worker, self.limits, job.source
+        worker.send(job)
         good_until, failure = None, None
         usable = False
         try:
@@ -274,14 +312,18 @@ class Decoder:
         return 0 if worker is None else worker.stop(grace)
 
 
-def _verdict(body: bytes) -> tuple[IgError | None, bool]:
+def _dtype(preprocessing: Preprocessing) -> np.dtype[Any]:
+    return np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
+
+
+def _verdict(body: bytes) -> tuple[IgError | SeekError | None, bool]:
     """Parse what a worker reports at a video's end: its error, and whether the worker can be used again."""
     if not body:
         return None, True
     said = json.loads(body)
     message, until = str(said["message"]), said["last_good_time"]
-    if said["usage"]:
-        return UsageError(message), True
+    if said["kind"] in _WITHOUT_GAPS:
+        return _WITHOUT_GAPS[said["kind"]](message), True
     gaps = [(float(start), float(end)) for start, end in said["gaps"]]
     return VideoError(message, last_good_time=None if until is None else float(until), gaps=gaps), not said["worn"]
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import compress, islice
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,6 @@ from ig65m.types import Frames, Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_frames
 from ig65m.video.sampling import TOLERANCE, Sampling, is_within, needed, samples
-from ig65m.video.seeking import WORTH, Unexpected, frames_at, read_index
 from ig65m.video.transforms import Pixels, Scaler, to_pixels
 
 MOST_GAPS: Final = 1000
@@ -43,85 +42,15 @@ def read_samples(
     image_fps: float = 25.0,
     limits: Limits | None = None,
     on_frame: Callable[[Frame | LostFrame], None] | None = None,
-    on_packet: Callable[[], None] | None = None,
 ) -> Generator[Sample, None, None]:
     """Yield the samples of a video file, a folder of images (`image_fps` frames a second) or frames in memory.
 
-    Each frame is decoded and resized once, however many clips contain it. Where clips leave gaps, only the parts of a video
-    that they need are decoded, if seeking.py finds that exact; then damage in other parts is not noticed. `on_frame` is called
-    with each decoded frame, `on_packet` after each packet that is read without being decoded.
+    Each frame is decoded and resized once, however many clips contain it. `on_frame` is called with each decoded frame.
 
     Raises VideoError if nothing can be read, or after the last sample if the video breaks off or frames between start and end
     were lost. Raises UsageError if no frame lies between start and end.
     """
     limits = limits or Limits()
-    given: list[float] = []
-    if not isinstance(source, Frames) and _has_gaps(sampling) and Path(source).is_file():
-        try:
-            with closing(_sought(Path(source), sampling, preprocessing, limits, on_frame, on_packet)) as sought:
-                for sample in sought:
-                    yield sample
-                    given.append(sample.time)
-            if given:
-                return
-        except Unexpected:
-            pass
-    with closing(_decoded(source, sampling, preprocessing, image_fps, limits, on_frame)) as decoded:
-        for number, sample in enumerate(decoded):
-            if number >= len(given):
-                yield sample
-            elif sample.time != given[number]:
-                raise VideoError(f"{_name(source)}: its frames are not where its packets say; remux the file")
-
-
-def _has_gaps(sampling: Sampling) -> bool:
-    """Return whether clips may leave out so many frames that seeking is worth it."""
-    return sampling.starts is not None or sampling.hop - sampling.span >= WORTH
-
-
-def _sought(
-    path: Path,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    limits: Limits,
-    on_frame: Callable[[Frame | LostFrame], None] | None,
-    on_packet: Callable[[], None] | None,
-) -> Generator[Sample, None, None]:
-    """Yield the samples, decoding only what clips need; none if the video must be decoded as a whole. Raises Unexpected."""
-    index = read_index(path, limits, on_packet)
-    if index is None:
-        return
-    try:
-        chosen = list(samples(index, sampling, most=limits.frames))
-    except VideoError:
-        return
-    if sampling.last is not None:
-        chosen = chosen[: sampling.last + 1]
-    is_needed = [needed(number, sampling) for number in range(len(chosen))]
-    wanted = sorted({frame.number for frame in compress(chosen, is_needed)})
-    if sampling.starts is None or not wanted:  # the number of frames decides which clips there are: check the last one
-        with closing(frames_at(path, index, [frame.number for frame in chosen[-1:]], limits, on_frame)) as last:
-            list(last)
-    scaler = Scaler()
-    resized: tuple[int, Pixels] | None = None
-    with closing(frames_at(path, index, wanted, limits, on_frame)) as frames:
-        for place, with_pixels in zip(chosen, is_needed, strict=True):
-            pixels = None
-            if with_pixels:
-                if resized is None or resized[0] != place.number:
-                    resized = place.number, to_pixels(next(frames), preprocessing, scaler)
-                pixels = resized[1]
-            yield Sample(place.time, place.end, pixels)
-
-
-def _decoded(
-    source: Path | str | Frames,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    image_fps: float,
-    limits: Limits,
-    on_frame: Callable[[Frame | LostFrame], None] | None,
-) -> Generator[Sample, None, None]:
     start = None if sampling.start is None else sampling.start - TOLERANCE
     frames = read_frames(source, image_fps=image_fps, start=start, limits=limits)
     noted = _Noted(frames, sampling, on_frame)

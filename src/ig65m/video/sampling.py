@@ -20,6 +20,9 @@ TOLERANCE = 1e-3
 """Seconds by which equal times may differ: Matroska rounds to milliseconds. Never more than a quarter of a frame's duration."""
 
 
+LEAST_GAP = 50
+"""Fewest frames between two wanted ones that are worth seeking over; fewer are decoded."""
+
 LONGEST_STILL = 3600
 """Seconds for which one frame may be repeated when sampling at a rate; more is a broken clock."""
 
@@ -172,9 +175,26 @@ def clip_starts(count: int, sampling: Sampling) -> list[int]:
     Example for clips of span 8: 20 samples give 0, 8, 16 (four real frames in the last one); with tail "drop" 0, 8. 5 samples
     give 0 either way.
     """
-    starts = list(range(0, count - sampling.span + 1, sampling.hop))
+    if sampling.starts is None:
+        starts = list(range(0, count - sampling.span + 1, sampling.hop))
+    else:
+        starts = [start for start in sampling.starts if start + sampling.span <= count]
     tail = _tail_start(count, sampling)
     return starts if tail is None else [*starts, tail]
+
+
+def clip_samples(count: int, sampling: Sampling) -> list[range]:
+    """Return the samples of each clip of `count` samples; only the last clip may be short of frames."""
+    starts = clip_starts(count, sampling)
+    return [range(start, min(start + sampling.span, count), sampling.frame_step) for start in starts]
+
+
+def leaves_gaps(sampling: Sampling) -> bool:
+    """Return whether clips leave out at least LEAST_GAP samples somewhere before the last one."""
+    if sampling.starts is None:
+        return sampling.hop - sampling.span >= LEAST_GAP
+    ends = (0, *(start + sampling.span for start in sampling.starts))
+    return any(start - end >= LEAST_GAP for start, end in zip(sampling.starts, ends, strict=False))
 
 
 def _tail_start(count: int, sampling: Sampling) -> int | None:
@@ -182,7 +202,8 @@ def _tail_start(count: int, sampling: Sampling) -> int | None:
     if count == 0 or sampling.starts == ():
         return None
     if count < sampling.span:
-        return 0
+        first = 0 if sampling.starts is None else sampling.starts[0]
+        return first if first < count else None
     if sampling.starts is not None:
         return None
     last = (count - sampling.span) // sampling.hop * sampling.hop

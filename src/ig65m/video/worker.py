@@ -18,23 +18,25 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.types import Limits, Preprocessing
+from ig65m.types import Clip, Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.frame_index import SeekError
 from ig65m.video.reader import read_duration
 from ig65m.video.sample_reader import Sample, read_samples
 from ig65m.video.sampling import Sampling
+from ig65m.video.seeking import seek_clips
 from ig65m.video.thumbnail import View, read_picture
 
 
 class Job(NamedTuple):
-    """What to read: samples; or with `view`, one picture; or without `sampling` and `view`, the duration.
+    """What to read: samples; with `seek`, clips; with `view`, one picture; without `sampling` and `view`, the duration.
 
-    folder: where a relative source is looked up.
+    folder: where a relative source is looked up. clips: number of clips to spread evenly; only with `seek`.
     """
 
     folder: str | None
@@ -44,6 +46,8 @@ class Job(NamedTuple):
     image_fps: float
     limits: Limits
     view: View | None = None
+    seek: bool = False
+    clips: int | None = None
 
 
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow
@@ -53,6 +57,8 @@ SAMPLE: Final = b"T"  # a sample; its pixels follow if a clip contains it
 SAME: Final = b"S"  # a sample with the pixels of the last one
 LOST: Final = b"X"  # a sample lost to damage
 TORN: Final = b"G"  # a frame between the last sample and the next one is lost
+CLIP: Final = b"C"  # a clip of `seek`: FRAMES and its pixels follow
+FRAMES: Final = struct.Struct("<qq")  # first and last frame of a clip
 LENGTH: Final = b"L"  # duration from the header
 PICTURE: Final = b"P"  # one picture: SIZE and RGB bytes follow
 SIZE: Final = struct.Struct("<II")  # height, width
@@ -88,42 +94,58 @@ class _Answers:
             )
             self.pixels = sample.pixels
 
+    def clip(self, clip: Clip) -> None:
+        span = clip.span
+        pixels = np.ascontiguousarray(clip.pixels).tobytes()
+        self.send(CLIP, span.start, span.end, FRAMES.pack(span.first_frame, span.last_frame) + pixels)
+
     def alive(self, frame: Frame | LostFrame | None = None) -> None:
         """Say that decoding continues and has reached a frame; without one, that packets are being read."""
         if time.monotonic() - self.said > _ALIVE_EVERY:
             self.send(ALIVE, *((-math.inf, -math.inf) if frame is None else (frame.time, frame.end)))
 
-    def end(self, message: str, *, usage: bool = False, error: VideoError | None = None, worn: bool = False) -> None:
+    def end(
+        self,
+        message: str,
+        *,
+        kind: Literal["video", "usage", "seek"] = "video",
+        error: VideoError | None = None,
+        worn: bool = False,
+    ) -> None:
         until, gaps = (None, ()) if error is None else (error.last_good_time, error.gaps)
-        said = {"message": message[: WORDS // 50], "usage": usage, "last_good_time": until, "gaps": gaps, "worn": worn}
+        said = {"message": message[: WORDS // 50], "kind": kind, "last_good_time": until, "gaps": gaps, "worn": worn}
         self.send(END, body=json.dumps(said).encode())
 
 
+def _read(job: Job, answers: _Answers) -> None:
+    """Read what a job asks for, and send it."""
+    folder, name, sampling, preprocessing, image_fps, limits, view, seek, clips = job
+    if folder is not None:
+        os.chdir(folder)
+    if view is not None:
+        picture = read_picture(Path(name), view, image_fps=image_fps, limits=limits)
+        answers.send(PICTURE, body=SIZE.pack(*picture.shape[:2]) + picture.tobytes())
+    elif sampling is None or preprocessing is None:
+        answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
+    elif seek:
+        alive: Any = {"on_frame": answers.alive, "on_packet": answers.alive}
+        for clip in seek_clips(Path(name), sampling, preprocessing, clips=clips, limits=limits, **alive):
+            answers.clip(clip)
+    else:
+        for sample in read_samples(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
+            answers.sample(sample)
+
+
 def _decode(job: Job, answers: _Answers) -> None:
-    folder, name, sampling, preprocessing, image_fps, limits, view = job
+    name, limits = job.source, job.limits
     answers.pixels = None
     more = f"{limits.memory / (1 << 30):.3g} GiB of memory; raise --max-memory to allow more"
     try:
-        if folder is not None:
-            os.chdir(folder)
-        if view is not None:
-            picture = read_picture(Path(name), view, image_fps=image_fps, limits=limits)
-            answers.send(PICTURE, body=SIZE.pack(*picture.shape[:2]) + picture.tobytes())
-        elif sampling is None or preprocessing is None:
-            answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
-        else:
-            for sample in read_samples(
-                name,
-                sampling,
-                preprocessing,
-                image_fps=image_fps,
-                limits=limits,
-                on_frame=answers.alive,
-                on_packet=answers.alive,
-            ):
-                answers.sample(sample)
+        _read(job, answers)
     except UsageError as error:
-        answers.end(str(error), usage=True)
+        answers.end(str(error), kind="usage")
+    except SeekError as error:
+        answers.end(str(error), kind="seek")
     except VideoError as error:
         # FFmpeg's decoders report lack of memory under other names too.
         starved = _peak_memory() > limits.memory / 2
