@@ -1,13 +1,14 @@
 import gc
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.video.sampling import Sampling, clip_starts, needed, samples, windows
+from ig65m.video.sampling import Sampling, clip_samples, clip_starts, leaves_gaps, needed, samples, windows
 
 
 @dataclass(frozen=True)
@@ -241,3 +242,32 @@ def test_ticks_are_bounded_with_a_rate_and_without() -> None:
         with pytest.raises(VideoError, match=f"more than {most} frames sampled"):
             taken.extend(chosen)
         assert len(list(samples(frames, Sampling(frames=1), most=3))) == 3
+
+
+@pytest.mark.parametrize(("starts", "count"), [((5,), 3), ((5, 9), 5), ((0, 3), 0)])
+def test_starts_beyond_the_end_of_a_short_video_give_no_clip(starts: tuple[int, ...], count: int) -> None:
+    assert list(windows(range(count), Sampling(frames=8, starts=starts))) == []
+    assert clip_starts(count, Sampling(frames=8, starts=starts)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"stride": 57}, False),
+        ({"stride": 58}, True),
+        ({"starts": ()}, False),
+        ({"starts": (0, 8, 16)}, False),
+        ({"starts": (49, 106)}, False),
+        ({"starts": (50,)}, True),
+        ({"starts": (0, 4, 62)}, True),
+    ],
+)
+def test_gaps_between_clips_of_eight_frames(options: dict[str, Any], expected: bool) -> None:
+    assert leaves_gaps(Sampling(frames=8, **options)) == expected
+
+
+@given(st.integers(0, 120), samplings)
+def test_clip_samples_are_the_real_ones_of_windows(count: int, sampling: Sampling) -> None:
+    expected = [window[:real] for window, real in windows(range(count), sampling)]
+    assert [list(each) for each in clip_samples(count, sampling)] == expected

@@ -1,7 +1,10 @@
 """Clips with gaps between them: parts of a video are decoded, and nothing may differ from decoding all of it."""
 
+import json
 import subprocess
+import sys
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ import av
 import numpy as np
 import pytest
 
+import ig65m
 from ig65m.errors import UsageError, VideoError
+from ig65m.store.features import describe
 from ig65m.types import Clip, Limits, Preprocessing
 from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
@@ -256,3 +261,29 @@ def test_damage_counts_where_it_is_read(tmp_path: Path) -> None:
     [(start, end)] = error[2]
     assert start <= 1.2 < end
     assert [clip.span.first_frame for clip in found[::2]] == [0, 90]
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_results_say_what_was_decoded(in_process: bool, tiny_model: Path, bigbuckbunny: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": tiny_model, "frames": 8, "in_process": in_process}
+    parts = ig65m.extract(bigbuckbunny, stride=100, **options)
+    assert parts.sought
+    assert not ig65m.extract(bigbuckbunny, stride=16, **options).sought
+    assert ig65m.classify(bigbuckbunny, clips=2, **options).sought
+    assert not ig65m.classify(made(tmp_path, "avi"), clips=2, **options).sought
+    for suffix in (".npy", ".npz", ".parquet"):
+        ig65m.save_features(parts, tmp_path / f"parts{suffix}")
+        assert ig65m.load_features(tmp_path / f"parts{suffix}").sought
+    assert "sought" in describe(parts)
+    assert "sought" not in describe(replace(parts, sought=False))
+
+
+def test_debug_prints_how_a_video_is_read(tiny_model: Path, bigbuckbunny: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("ig65m")
+    command = [program, "classify", bigbuckbunny, made(tmp_path, "avi"), "--model", tiny_model, "--clips", "2"]
+    silent = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+    assert "decoded" not in silent.stderr
+    assert [video.get("sought") for video in json.loads(silent.stdout)["videos"]] == [True, None]
+    lines = subprocess.run([*command, "--debug"], check=True, capture_output=True, text=True).stderr
+    assert "bigbuckbunny.mp4: only the parts that its clips need were decoded" in lines
+    assert "video.avi: decoded as a whole, since seeking is not exact: the container avi has no exact index" in lines

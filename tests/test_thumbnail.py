@@ -30,6 +30,28 @@ def test_it_is_the_one_that_is_shown_at_the_time(tmp_path, container, time):
     assert shown == exact if container in ("mp4", "mkv") else abs(shown - exact) <= 12
 
 
+@pytest.mark.parametrize("lies", ["every", "none"])
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_it_is_exact_where_key_frames_are_marked_wrongly(tmp_path, container, lies):
+    source = encode_numbers(tmp_path / "source.mp4", constant(100), options={"g": "12", "bf": "3", "sc_threshold": "0"})
+    path = tmp_path / f"lies.{container}"
+    with av.open(str(source)) as whole, av.open(str(path), "w") as output:
+        copy = output.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size:
+                packet.stream, packet.is_keyframe = copy, lies == "every" or number == 0
+                output.mux(packet)
+    assert [number_in(picture(path, number / 25 + 0.001)) for number in range(100)] == list(range(100))
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_it_is_exact_far_from_its_key_frame(tmp_path, container, monkeypatch):
+    """The index tells where it is, and everything from the key frame on is decoded."""
+    monkeypatch.setattr("ig65m.video.thumbnail.MOST_DECODED", 20)
+    path = encode_numbers(tmp_path / f"video.{container}", constant(100), options={"g": "60", "sc_threshold": "0"})
+    assert [number_in(picture(path, time)) for time in (0.1, 1.0, 2.2, 3.6, 3.99)] == [2, 25, 55, 90, 99]
+
+
 def test_before_the_start_it_is_the_first(tmp_path):
     path = encode_numbers(tmp_path / "late.mp4", constant(30, first=2000))
     assert number_in(picture(path, 0)) == 0

@@ -26,6 +26,7 @@ class ClipResult:
     span: ClipSpan
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
+    sought: bool = False  # as `Clip.sought`
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class VideoResult:
         if self.error is None:
             return "ok"
         return "partial" if self.clips else "failed"
+
+    @property
+    def sought(self) -> bool:
+        """Whether only the parts of the video that its clips need were decoded."""
+        return bool(self.clips) and all(clip.sought for clip in self.clips)
 
 
 class _Stopped(Exception):
@@ -152,7 +158,8 @@ def run_clips(
                 yield item
             else:
                 source, clip = item
-                yield ClipResult(source, clip.span, *next(rows))
+                features, logits = next(rows)
+                yield ClipResult(source, clip.span, features, logits, clip.sought)
         pending.clear()
 
     try:

@@ -191,7 +191,7 @@ class Clip:
 
     pixels: NDArray[np.uint8] | NDArray[np.float32]  # RGB on 0..255, (T, H, W, 3); float32 if resized in float
     span: ClipSpan
-    sought: bool = False  # whether only the parts of the video that clips need were decoded up to here
+    sought: bool = False  # whether only the parts of the video that its clips need are decoded
 
 
 @dataclass(frozen=True)
@@ -242,3 +242,4 @@ class Prediction:
     labels: tuple[Label, ...]  # by the mean score over all clips, best first
     clips: tuple[ClipPrediction, ...]
     error: Failure | None = None
+    sought: bool = False  # whether only the parts of the video that its clips need were decoded; `status` is that of these

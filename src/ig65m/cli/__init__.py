@@ -31,6 +31,10 @@ def main() -> None:
     say_warnings()
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python exits
     args, debug = _without_debug(sys.argv[1:])
+    if debug:
+        from ig65m.cli.log import say_log
+
+        say_log()
     args = _with_address(args)
     message: str | None = None
     with stopped_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as came:

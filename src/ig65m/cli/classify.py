@@ -93,7 +93,8 @@ def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
     def video(prediction: Prediction) -> dict[str, Any]:
         record = asdict(prediction)
         record["error"] = None if prediction.error is None else prediction.error.to_record()
-        return {key: record[key] for key in ("path", "status", "error", "labels", "clips")}
+        sought = {"sought": True} if prediction.sought else {}
+        return {key: record[key] for key in ("path", "status", "error", "labels", "clips")} | sought
 
     return {"model": predictions[0].model, "videos": [video(prediction) for prediction in predictions]}
 

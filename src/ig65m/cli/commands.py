@@ -44,7 +44,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error; allowed anywhere on the command line."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Print tracebacks, and how videos are read; allowed anywhere on the command line."
+    ),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
 ) -> None:
     pass

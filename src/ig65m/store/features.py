@@ -41,6 +41,7 @@ class Features:
     logits: NDArray[np.float32] | None = None  # (clips, classes), if asked for
     labels: tuple[tuple[Label, ...], ...] | None = None  # best labels of each clip, if asked for
     error: Failure | None = None
+    sought: bool = False  # whether only the parts of the video that its clips need were decoded; `status` is that of these
 
     def __post_init__(self) -> None:
         if len(self.array) != len(self.spans):
@@ -53,7 +54,7 @@ class Features:
 
 def describe(features: Features) -> dict[str, Any]:
     """Return the metadata of a file of features: video, status, model, shape of a row, spans in seconds."""
-    return {
+    return sought_record(features) | {
         "path": features.path,
         "status": features.status,
         "error": features.error.to_record() if features.error else None,
@@ -62,6 +63,11 @@ def describe(features: Features) -> dict[str, Any]:
         "spans": [[span.start, span.end] for span in features.spans],
         "frames": [[span.first_frame, span.last_frame] for span in features.spans],
     }
+
+
+def sought_record(features: Features) -> dict[str, Any]:
+    """Return the metadata "sought", which is left out if all of the video was decoded."""
+    return {"sought": True} if features.sought else {}
 
 
 def _npy(features: Features, path: Path) -> Contents:
@@ -167,6 +173,7 @@ def load(path: str | os.PathLike[str]) -> Features:
             model=info["model"],
             logits=arrays.get("logits"),
             error=None if info["error"] is None else Failure.from_record(info["error"]),
+            sought=info.get("sought", False),
         )
     except (ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         kinds = "; expected a file of `ig65m extract`: .npz, .parquet, or .npy with its .json beside it"
@@ -274,6 +281,7 @@ def read_parquet(path: Path) -> tuple[Features, dict[str, Any]]:
             logits=_rows(table["logits"], [table["logits"].type.list_size]) if "logits" in table.column_names else None,
             labels=_labels(table["labels"]) if "labels" in table.column_names else None,
             error=None if error is None else Failure.from_record(error),
+            sought=description.get("sought", False),
         )
     except (pa.ArrowException, LookupError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is not a complete file of features ({error})") from None

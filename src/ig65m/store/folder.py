@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ig65m.atomic import check_place, finished_file, sync
 from ig65m.errors import UsageError
-from ig65m.store.features import Features, read_parquet, to_parquet
+from ig65m.store.features import Features, read_parquet, sought_record, to_parquet
 from ig65m.store.journal import Entry, Journal
 from ig65m.store.locks import Locks
 from ig65m.types import Segment
@@ -114,7 +114,7 @@ class Store:
         if features.status == "failed":
             path.unlink(missing_ok=True)
         else:
-            description = {
+            description = sought_record(features) | {
                 "name": name,
                 "path": video.path,
                 "content": content,

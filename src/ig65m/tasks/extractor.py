@@ -175,6 +175,7 @@ class Extractor:
             logits=logits if self.logits else None,
             labels=None if self.top_k is None else tuple(clip_labels(row, self.card, self.top_k) for row in logits),
             error=result.error,
+            sought=result.sought,
         )
 
 

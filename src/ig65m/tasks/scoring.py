@@ -51,7 +51,7 @@ def predict(result: VideoResult, card: Card, top_k: int, crops: int) -> Predicti
     scores = [_mean_scores(each, card) for each in by_clip]
     clips = tuple(_clip_prediction(each[0], row, card, top_k) for each, row in zip(by_clip, scores, strict=True))
     labels = best_labels(np.mean(scores, axis=0), card, top_k) if scores else ()
-    return Prediction(card.name, path_of(result.source), result.status, labels, clips, result.error)
+    return Prediction(card.name, path_of(result.source), result.status, labels, clips, result.error, result.sought)
 
 
 def predict_clip(crops: Sequence[ClipResult], card: Card, top_k: int) -> ClipPrediction:
