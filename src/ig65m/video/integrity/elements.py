@@ -85,11 +85,12 @@ _OTHERS: Final = {
     *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xA2),  # in a BlockGroup
     *(0xEC, 0xBF),  # Void, CRC-32
 }
+_KNOWN: Final = _BLOCKS | _OTHERS
 
 
 def _matroska_element(file: BinaryIO, place: int) -> Element | None:
     """Source: RFC 8794 (element IDs and sizes), RFC 9559 (Matroska's elements)."""
-    head = _read(file, place, 12)
+    head = _read(file, place, 13)  # ID (4 bytes), size (8), track
     id_length = 9 - head[0].bit_length() if head else 9
     if id_length > 4 or len(head) <= id_length or head[id_length] == 0:
         return None
@@ -100,11 +101,12 @@ def _matroska_element(file: BinaryIO, place: int) -> Element | None:
         return Element(body, body)
     unknown = (1 << 7 * width) - 1
     length = int.from_bytes(head[id_length : id_length + width], "big") & unknown
-    if length == unknown or name not in _BLOCKS | _OTHERS:
+    if length == unknown or name not in _KNOWN:
         return None
     if name not in _BLOCKS:
         return Element(body, body + length)
-    return Element(body, body + length, starts=1, stream=_read(file, body, 1))  # track numbers above 127 take more than a byte
+    track = head[body - place : body - place + 1]  # numbers above 127 take more than a byte
+    return Element(body, body + length, starts=1, stream=track)
 
 
 def _matroska_anchor(file: BinaryIO, position: int, size: int) -> int | None:
