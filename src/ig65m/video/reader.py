@@ -55,11 +55,11 @@ def read_frames(
     path = Path(source)
     if path.is_dir():
         return read_images(path, fps=image_fps, limits=limits)
-    _check(path)
+    check_file(path)
     return _read_file(path, start, threads, limits)
 
 
-def _check(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise VideoError for anything that cannot be opened, or whose opening could block."""
     if not path.exists():
         raise VideoError(f"{path}: no such file; expected a local video file or a folder of images")
@@ -84,7 +84,7 @@ def read_duration(path: Path, *, image_fps: float, limits: Limits) -> float:
     """
     if path.is_dir():
         return len(list_images(path)) / image_fps
-    _check(path)
+    check_file(path)
     with _open(path, limits) as container:
         stream = _video_stream(container, path)
         if stream.duration is not None and stream.time_base is not None:

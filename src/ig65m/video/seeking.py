@@ -32,7 +32,7 @@ OnFrame = Callable[[Frame | LostFrame], None]
 
 
 def seek_clips(
-    path: Path,
+    source: Path | str,
     sampling: Sampling,
     preprocessing: Preprocessing,
     *,
@@ -45,16 +45,11 @@ def seek_clips(
 
     `on_packet` is called after each packet of the first pass, `on_frame` with each decoded frame.
 
-    Raises SeekError, perhaps after some clips, if the whole video must be decoded instead. Raises VideoError if the file cannot
-    be opened.
+    Raises SeekError, perhaps after some clips, if the whole video must be decoded instead.
     """
+    path = Path(source)
     index = read_index(path, limits, on_packet)
-    try:
-        shown = [frame.number for frame in samples(index, sampling, most=limits.frames)]
-    except VideoError as error:
-        raise SeekError(str(error)) from error
-    if not shown:
-        raise SeekError("no frame lies between start and end")
+    shown = _samples(index, sampling, limits)
     if clips is not None:
         sampling = replace(sampling, starts=uniform_starts(len(shown), clips, sampling.span))
     chosen = clip_samples(len(shown), sampling)
@@ -86,6 +81,19 @@ def seek_clips(
             span = ClipSpan(float(index.times[own[0]]), float(index.times[own[-1] + 1]), each[0], each[-1])
             clip += clip[-1:] * (sampling.frames - len(clip))
             yield from (Clip(crop, span, sought=True) for crop in crops_of(clip))
+
+
+def _samples(index: FrameIndex, sampling: Sampling, limits: Limits) -> Sequence[int]:
+    """Return the number of the frame of each sample. Raises SeekError if there is none, or a clock is broken."""
+    if sampling.start is sampling.end is sampling.fps is None:
+        return range(len(index))
+    try:
+        shown = [frame.number for frame in samples(index, sampling, most=limits.frames)]
+    except VideoError as error:
+        raise SeekError(str(error)) from error
+    if not shown:
+        raise SeekError("no frame lies between start and end")
+    return shown
 
 
 def frames_at(

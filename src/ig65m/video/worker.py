@@ -129,7 +129,7 @@ def _read(job: Job, answers: _Answers) -> None:
         answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
     elif seek:
         alive: Any = {"on_frame": answers.alive, "on_packet": answers.alive}
-        for clip in seek_clips(Path(name), sampling, preprocessing, clips=clips, limits=limits, **alive):
+        for clip in seek_clips(name, sampling, preprocessing, clips=clips, limits=limits, **alive):
             answers.clip(clip)
     else:
         for sample in read_samples(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
