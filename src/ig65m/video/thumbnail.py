@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -78,6 +79,7 @@ def _by_seeking(container: InputContainer, stream: VideoStream, time: float, lim
 
 def _by_index(path: Path, time: float, limits: Limits) -> av.VideoFrame | None:
     """Return the picture by the index of frames; None if that is not exact."""
+    limits = replace(limits, frames=Limits().frames)  # few of them are decoded
     try:
         index = read_index(path, limits)
         number = max(0, int(np.searchsorted(index.times[:-1], time, side="right")) - 1)
