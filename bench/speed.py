@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,bf16,int8", help="precision of ig65m")
     parser.add_argument("--json", type=Path, help="append a JSON line to this file")
     args = parser.parse_args()
-    from ig65m.bench import machine, network_for
+    from ig65m.bench import machine, weights_for
     from ig65m.zoo.files import save_safetensors
 
     program = str(Path(sys.executable).with_name("ig65m"))
@@ -102,9 +102,9 @@ def main() -> None:
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in ("baseline", *precisions)}
     with tempfile.TemporaryDirectory() as folder:
         weights, output, small = (f"{folder}/{name}" for name in ("model.safetensors", "features.npy", "int8.safetensors"))
-        network = network_for(MODEL)
-        save_safetensors(network.state_dict(), network.card, Path(weights))
-        del network
+        random = weights_for(MODEL)
+        save_safetensors(random.arrays, random.card, Path(weights))
+        del random
         if "int8" in precisions:
             quantize = [program, "quantize", weights, video, "--output", small, "--clips", "16", "--force"]
             subprocess.run(quantize, check=True, capture_output=True)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "api.md"
 INTRO = """# Python API
 
-`import ig65m` is all you need. It is fast: PyTorch and an engine are loaded when they are first used.
+`import ig65m` is all you need. It is fast: what a function needs is loaded when it is first called.
 
 This page is made from the docstrings by `python docs/make_api.py`. A test runs every example in a folder with a `video.mp4` of
 three seconds, after `import ig65m, numpy, torch`.

@@ -7,13 +7,13 @@ import pytest
 
 import ig65m.bench
 import ig65m.cli
-from ig65m.bench import machine, network_for, random_clips
+from ig65m.bench import machine, random_clips, weights_for
 from ig65m.engines.base import Work
+from ig65m.models.weights import stored_arrays
 from ig65m.quantize import quantize
 from ig65m.zoo.cards import CARDS
 from ig65m.zoo.cost import cost
 from ig65m.zoo.files import save_safetensors
-from ig65m.zoo.quantized import quantized_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -47,11 +47,11 @@ def test_int8_is_measured_with_and_without_a_file(run, tmp_path, bigbuckbunny):
     assert "quantising on random clips" in err
     card = CARDS[name]
     network = quantize(
-        network_for(name),
+        weights_for(name),
         list(random_clips(Work(preprocessing=card.preprocessing, frames=8), 4)),
         Work(preprocessing=card.preprocessing, frames=8),
     )
-    save_safetensors(quantized_tensors(network), network.card, file)
+    save_safetensors(stored_arrays(network), network.card, file)
     code, out, err = run("--model", file, "--json")
     assert code == 0, err
     engines = {json.loads(line)["engine"].split()[0] for line in out.splitlines()}
@@ -71,7 +71,7 @@ def test_the_limit_is_the_arithmetics(run):
 def test_weights_are_not_needed(monkeypatch, tmp_path):
     monkeypatch.setenv("IG65M_CACHE", str(tmp_path))
     monkeypatch.setenv("IG65M_OFFLINE", "1")
-    assert network_for("r2plus1d_18_8_kinetics").card is CARDS["r2plus1d_18_8_kinetics"]
+    assert weights_for("r2plus1d_18_8_kinetics").card is CARDS["r2plus1d_18_8_kinetics"]
 
 
 def test_wrong_use_is_named(run):

@@ -5,16 +5,16 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import openvino
 import pytest
 
 import ig65m
 import ig65m.tasks.options
-from ig65m.engines import cache
-from ig65m.engines import openvino as openvino_engine
+from ig65m.engines import cache, graph
 from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.types import Preprocessing
-from ig65m.zoo.load import load_model
+from ig65m.zoo.load import load_model, load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -33,14 +33,14 @@ def folder(monkeypatch, tmp_path):
 def made(monkeypatch):
     """How many graphs have been made."""
     counted = []
-    original = openvino_engine.graph_file
-    monkeypatch.setattr(openvino_engine, "graph_file", lambda *args, **more: counted.append(1) or original(*args, **more))
+    original = graph.graph_file
+    monkeypatch.setattr(graph, "graph_file", lambda *args, **more: counted.append(1) or original(*args, **more))
     return counted
 
 
 @pytest.fixture(scope="module")
 def network(tiny):
-    return load_model(tiny)
+    return load_weights(tiny)
 
 
 def answer(network, work=WORK, precision=None, threads=None):
@@ -73,9 +73,9 @@ def test_what_computes_otherwise_has_an_entry_of_its_own(folder, made, network, 
     answer(network, replace(WORK, preprocessing=replace(SMALL, mean=(0, 0, 0))))
     if has_bf16:
         answer(network, precision="bf16")
-    other = load_model("r2plus1d_10_camera_motion")
+    other = load_weights("r2plus1d_10_camera_motion")
     answer(other)
-    monkeypatch.setattr(openvino_engine.openvino, "__version__", "another")
+    monkeypatch.setattr(openvino, "__version__", "another")
     answer(network)
     assert len(made) == len(list(folder.iterdir())) == 6 + has_bf16
 
@@ -142,10 +142,10 @@ def test_weights_that_were_given_up_for_a_refused_entry_are_loaded_again(folder,
     (entry,) = folder.iterdir()
     nonsense_with_a_digest(entry, folder)
     for graphs in (2, 2):
-        given = load_model(tiny)
-        engine = choose("openvino").load(given, WORK, reload=lambda: load_model(tiny))
+        given = load_weights(tiny)
+        engine = choose("openvino").load(given, WORK, reload=lambda: load_weights(tiny))
         np.testing.assert_array_equal(engine(PIXELS)[0][0], wanted)
-        assert all(weight.is_meta for weight in given.parameters())
+        assert given.arrays == {}
         assert len(made) == graphs
 
 
@@ -180,7 +180,7 @@ def test_the_oldest_entries_go(folder, network, monkeypatch):
 
 def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, bigbuckbunny, tiny_model, monkeypatch):
     loaded = []
-    monkeypatch.setattr(ig65m.tasks.options, "load_model", lambda name: loaded.append(load_model(name)) or loaded[-1])
+    monkeypatch.setattr(ig65m.tasks.options, "load_weights", lambda name: loaded.append(load_weights(name)) or loaded[-1])
     network = load_model(tiny_model)
     for _ in range(2):
         own = ig65m.extract(bigbuckbunny, model=network, end=1.0)
@@ -188,5 +188,5 @@ def test_weights_are_given_up_only_where_nobody_else_has_the_network(folder, big
         np.testing.assert_array_equal(own.array, named.array)
         assert own.model == named.model
     assert not any(weight.is_meta for weight in network.parameters())
-    assert all(weight.is_meta for each in loaded for weight in each.parameters())
+    assert all(each.arrays == {} for each in loaded)
     assert len(loaded) == 2

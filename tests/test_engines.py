@@ -11,9 +11,11 @@ import torch
 
 import ig65m
 from ig65m.engines import openvino as openvino_engine
-from ig65m.engines.base import Pooling, Work, graph_of
+from ig65m.engines.base import Pooling, Work
 from ig65m.engines.choice import PRECISIONS, choose
+from ig65m.engines.graph import graph_of
 from ig65m.errors import ModelError, UsageError
+from ig65m.models.network import weights_of
 from ig65m.types import Preprocessing
 from ig65m.zoo.load import load_model
 from tests.conftest import GOLDEN
@@ -59,7 +61,7 @@ def test_features_and_logits(network, engine, precision, frames):
     with torch.inference_mode():
         maps = network.forward_features(normalised(clips))
         features, logits = network.forward_head(maps, pre_logits=True).numpy(), network.forward_head(maps).numpy()
-    run = choose(engine, precision).load(network, Work(preprocessing=SMALL, frames=frames, batch_size=3))
+    run = choose(engine, precision).load(weights_of(network), Work(preprocessing=SMALL, frames=frames, batch_size=3))
     assert (run.precision, run.device) == (precision, "cpu")
     got_features, got_logits = run(clips)
     assert got_features.dtype == got_logits.dtype == np.float32
@@ -76,14 +78,14 @@ def test_the_original_answers(golden, engine):
     network = load_model(GOLDEN / "tiny_r2plus1d_10.pkl")
     plain = Preprocessing(resize=(112, 112), crop=(112, 112), mean=(0, 0, 0), std=(1, 1, 1), resampling="float_bilinear")
     clip = np.ascontiguousarray(blobs.clip(card).transpose(0, 2, 3, 4, 1))
-    features, logits = choose(engine).load(network, Work(preprocessing=plain, frames=8))(clip)
+    features, logits = choose(engine).load(weights_of(network), Work(preprocessing=plain, frames=8))(clip)
     assert relative(features, answers["features"].reshape(features.shape)) < 1e-5
     assert relative(logits, answers["logits"]) < 1e-5
 
 
 @pytest.mark.parametrize(("engine", "precision"), PAIRS)
 def test_neighbours_and_the_filling_of_a_batch_do_not_matter(network, engine, precision):
-    run = choose(engine, precision).load(network, Work(preprocessing=SMALL, frames=8, batch_size=4))
+    run = choose(engine, precision).load(weights_of(network), Work(preprocessing=SMALL, frames=8, batch_size=4))
     clips = pixels(8, count=4, seed=1)
     whole, few = run(clips)[0], run(clips[:2])[0]
     assert len(few) == 2
@@ -106,7 +108,8 @@ def test_pooling(engine, pooling, reference):
     clips = pixels(11)
     with torch.inference_mode():
         wanted = reference(network.forward_features(normalised(clips))).numpy()
-    got, _ = choose(engine).load(network, Work(preprocessing=SMALL, frames=11, batch_size=3, pooling=pooling))(clips)
+    work = Work(preprocessing=SMALL, frames=11, batch_size=3, pooling=pooling)
+    got, _ = choose(engine).load(weights_of(network), work)(clips)
     assert got.shape == wanted.shape
     assert relative(got, wanted) < 1e-5
 
@@ -120,13 +123,13 @@ def test_class_maps(engine):
         places = [maps[..., y : y + 3, x : x + 4].mean((2, 3, 4)) for y in (0, 1) for x in (0, 1)]
         wanted = torch.stack([network.fc(place) for place in places], 2).numpy()
     work = Work(preprocessing=SMALL, frames=8, batch_size=3, window=(3, 4))
-    _, logits = choose(engine).load(network, work)(clips)
+    _, logits = choose(engine).load(weights_of(network), work)(clips)
     assert logits.shape == (3, 11, 4)
     assert relative(logits, wanted) < 1e-5
 
 
 def test_the_graph_has_no_dead_nodes_and_no_batch_norms(network):
-    graph = graph_of(network, Work(preprocessing=SMALL, frames=8)).graph
+    graph = graph_of(weights_of(network), Work(preprocessing=SMALL, frames=8)).graph
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     assert {name for node in graph.node for name in node.output} <= used
     assert {weight.name for weight in graph.initializer} <= used
@@ -141,7 +144,7 @@ def test_numbers_that_are_not_finite_are_an_error(engine):
     with torch.no_grad():
         network.fc.weight.fill_(3e38)
     with pytest.raises(ModelError, match="not finite"):
-        choose(engine).load(network, Work(preprocessing=SMALL, frames=8))(pixels(8, count=1))
+        choose(engine).load(weights_of(network), Work(preprocessing=SMALL, frames=8))(pixels(8, count=1))
 
 
 def test_what_there_is_not_is_named():

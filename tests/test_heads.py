@@ -17,7 +17,7 @@ from ig65m.cli import main
 from ig65m.convert import convert
 from ig65m.engines.base import Pooling
 from ig65m.errors import CheckpointError, ModelError, UsageError
-from ig65m.models.network import empty, network
+from ig65m.models.network import empty, network, weights_of
 from ig65m.models.spec import C3DSpec, ResNetSpec
 from ig65m.tasks.scoring import class_scores
 from ig65m.zoo.cards import card_for
@@ -202,7 +202,7 @@ def test_the_whole_list_is_in_json(blobs, tmp_path, monkeypatch, capsys):
     many = tuple(f"last_out_L{n}_w" for n in range(1, 4000))
     assert _grouped(many).endswith("last_out_L6 and 3993 more")
     monkeypatch.setattr("ig65m.convert.export_onnx", lambda model, path: path.touch())  # the slow part, tested above
-    monkeypatch.setattr("ig65m.convert.onnx_difference", lambda *_: 0.0)
+    monkeypatch.setattr("ig65m.convert._prove", lambda *_: 0.0)
     checkpoint = written(two_branches(blobs, head=True), tmp_path)
     monkeypatch.setattr("sys.argv", ["ig65m", "convert", str(checkpoint), str(tmp_path / "seen"), "--json"])
     with pytest.raises(SystemExit):
@@ -326,7 +326,7 @@ def c3d():
 def test_c3d_comes_back_from_our_files(c3d, tmp_path):
     state = c3d.state_dict()
     for save, name in ((save_safetensors, "x.safetensors"), (save_pth, "x.pth")):
-        save(state, c3d.card, tmp_path / name)
+        save(weights_of(c3d).arrays, c3d.card, tmp_path / name)
         again = load_model(tmp_path / name)
         assert again.card == c3d.card
         assert all(torch.equal(tensor, state[key]) for key, tensor in again.state_dict().items())

@@ -23,6 +23,7 @@ import ig65m.cli
 from ig65m.store.features import Features, save
 from ig65m.store.folder import Store, result_name, write_errors
 from ig65m.types import ClipSpan, Segment
+from ig65m.zoo.load import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -255,8 +256,8 @@ def convert_end(folder, checkpoint, onnx_file):
     """The conversion from its first file on; the model is loaded, the graph ready, and its proof is not tested here."""
     import ig65m.convert
 
-    model = ig65m.load_model(checkpoint)
-    ig65m.convert.load_model = lambda *_, **__: model
+    weights = load_weights(checkpoint)
+    ig65m.convert.load_weights = lambda *_, **__: weights
     ig65m.convert.export_onnx = lambda _, path: shutil.copy(onnx_file, path)
     ig65m.convert._prove = lambda *_: 0.0
     return lambda: ig65m.convert.convert(checkpoint, folder / "tiny", overwrite=True)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ig65m.errors import CheckpointError, UsageError
+from ig65m.models.network import weights_of
 from ig65m.zoo.files import save_pth, save_safetensors
 from ig65m.zoo.load import load_model
 from tests.torchvision_nets import VideoResNet18
@@ -52,6 +53,6 @@ def test_what_could_be_either_is_asked_about(theirs):
 
 def test_a_file_of_ours_knows_who_built_it(theirs, tmp_path):
     model = load_model(theirs[1], origin="torchvision")
-    save_safetensors(model.state_dict(), model.card, tmp_path / "x.safetensors")
-    save_pth(model.state_dict(), model.card, tmp_path / "x.pth")
+    save_safetensors(weights_of(model).arrays, model.card, tmp_path / "x.safetensors")
+    save_pth(weights_of(model).arrays, model.card, tmp_path / "x.pth")
     assert load_model(tmp_path / "x.safetensors").spec == load_model(tmp_path / "x.pth").spec == model.spec

@@ -13,7 +13,7 @@ from ig65m.engines.parity import precision_on
 from ig65m.engines.pytorch import PyTorchEngine
 from ig65m.errors import UsageError
 from ig65m.types import Preprocessing
-from ig65m.zoo.load import load_model
+from ig65m.zoo.load import load_weights
 from tests.conftest import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def network():
-    return load_model(GOLDEN / "tiny_r2plus1d_10.pkl")
+    return load_weights(GOLDEN / "tiny_r2plus1d_10.pkl")
 
 
 class Wrong(PyTorchEngine):
@@ -124,11 +124,7 @@ def test_no_precision_at_all(network, monkeypatch):
 
 
 def test_a_gpus_engine_takes_what_was_found(network, monkeypatch):
-    class Elsewhere(SimpleNamespace):
-        def __str__(self):
-            return "cpu"
-
-    monkeypatch.setattr(choice, "find_device", lambda name: Elsewhere(type="elsewhere"))
+    monkeypatch.setattr(choice, "_is_gpu", lambda _: True)
     monkeypatch.setattr(parity, "time", clock())
     engine = choice.choose("pytorch").load(network, WORK)
     assert engine.precision == "bf16"

@@ -17,7 +17,9 @@ from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.errors import CheckpointError, ModelError, UsageError
 from ig65m.models.network import network as build_network
+from ig65m.models.network import network_of, weights_of
 from ig65m.models.spec import C3DSpec
+from ig65m.models.weights import stored_arrays
 from ig65m.quantize import MIN_COSINE, MIN_SAME, Agreement, agreement, quantize, split, spread
 from ig65m.types import Preprocessing
 from ig65m.video.clips import clips_of
@@ -25,8 +27,7 @@ from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import card_for
 from ig65m.zoo.files import read_safetensors, save_safetensors
-from ig65m.zoo.load import load_model, weights_sha256
-from ig65m.zoo.quantized import quantized_tensors
+from ig65m.zoo.load import load_model, load_weights
 from tests.conftest import GOLDEN
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
@@ -61,7 +62,7 @@ def cosine(a, b):
 
 @pytest.fixture(scope="module")
 def camera_motion():
-    return load_model(MOVES)
+    return load_weights(MOVES)
 
 
 def move_clips(network, folder, seed, each):
@@ -100,11 +101,11 @@ def test_a_trained_network_stays_itself(camera_motion, tmp_path):
 def network(request, tmp_path):
     """Networks of every kind of convolution; C3D with random weights."""
     if request.param != "c3d":
-        return load_model(GOLDEN / f"{request.param}.pkl"), SMALL, 8
+        return load_weights(GOLDEN / f"{request.param}.pkl"), SMALL, 8
     torch.manual_seed(0)
     model = build_network(C3DSpec(classes=5)).eval()
     model.card = card_for(model.spec, name="c3d", origin="random")
-    return model, replace(SMALL, resize=(112, 112), crop=(112, 112)), 16
+    return weights_of(model), replace(SMALL, resize=(112, 112), crop=(112, 112)), 16
 
 
 def test_it_is_what_nncf_made(network, monkeypatch):
@@ -112,14 +113,16 @@ def test_it_is_what_nncf_made(network, monkeypatch):
     made = []
     original = nncf.quantize
     monkeypatch.setattr(nncf, "quantize", lambda *args, **options: made.append(original(*args, **options)) or made[0])
-    model, preprocessing, frames = network
+    weights, preprocessing, frames = network
     clips = pixels(3, frames, preprocessing.crop)
     work = Work(preprocessing=preprocessing, frames=frames)
-    before = weights_sha256(model)
-    quantized = quantize(model, clips, work)
-    assert weights_sha256(model) == before
+    before = weights.sha256()
+    quantized = quantize(weights, clips, work)
+    assert weights.sha256() == before
     assert quantized.quantization.steps.keys() == {
-        path for path, module in model.named_modules() if isinstance(module, torch.nn.Conv3d) and module.groups == 1
+        path
+        for path, module in network_of(weights).named_modules()
+        if isinstance(module, torch.nn.Conv3d) and module.groups == 1
     }
     theirs = openvino.compile_model(made[0], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     wanted = [theirs({"pixels": clip[None]}) for clip in clips]
@@ -132,18 +135,20 @@ def test_it_is_what_nncf_made(network, monkeypatch):
         got = run(np.stack(clips))
         assert cosine(got[0], features).min() > 0.998
         assert np.abs(got[1] - logits).max() < 0.1 * np.abs(logits).max()
-    assert cosine(in_pytorch(quantized, clips, preprocessing)[0], features).min() > 0.998
+    assert cosine(in_pytorch(network_of(quantized), clips, preprocessing)[0], features).min() > 0.998
 
 
 def test_its_file_is_small_and_the_same_network(small, tmp_path):
     file = tmp_path / "small.safetensors"
-    save_safetensors(quantized_tensors(small), small.card, file)
+    save_safetensors(stored_arrays(small), small.card, file)
     again = load_model(file)
-    assert weights_sha256(again) == weights_sha256(small) != weights_sha256(load_model(MOVES))
+    assert weights_of(again).sha256() == small.sha256() != load_weights(MOVES).sha256()
     assert again.card == small.card
     assert not again.training
     clips = pixels(3, small.card.frames, small.card.preprocessing.crop)
-    for got, wanted in zip(*(in_pytorch(each, clips, small.card.preprocessing) for each in (again, small)), strict=True):
+    for got, wanted in zip(
+        *(in_pytorch(each, clips, small.card.preprocessing) for each in (again, network_of(small))), strict=True
+    ):
         np.testing.assert_array_equal(got, wanted)
     embedded = Path(ig65m.__file__).parent / "zoo" / "weights" / f"{MOVES}.safetensors"
     assert file.stat().st_size < 0.6 * embedded.stat().st_size  # which is of float16
@@ -155,28 +160,28 @@ def test_other_frames_pooling_and_batches_are_free(small):
     run = choose().load(small, work)
     features = run(np.stack(clips[:4]))[0]
     np.testing.assert_array_equal(run(np.stack(clips[:2]))[0], features[:2])
-    assert cosine(in_pytorch(small, clips[:4], small.card.preprocessing)[0], features).min() > 0.998
+    assert cosine(in_pytorch(network_of(small), clips[:4], small.card.preprocessing)[0], features).min() > 0.998
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("stem.0.steps"), "stem.0.weight is torch.int8"),
+        (lambda tensors: tensors.pop("stem.0.steps"), "stem.0.weight is int8"),
         (lambda tensors: tensors.pop("stem.0.bias"), "'stem.0.bias' are missing"),
-        (lambda tensors: tensors.update(x=torch.zeros(1)), "'x' are missing or unexpected"),
-        (lambda tensors: tensors.update({"nowhere.range": torch.zeros(2)}), "'nowhere.range'"),
-        (lambda tensors: tensors["stem.0.steps"].fill_(0), "expected 45 positive float32 numbers|positive float32"),
-        (lambda tensors: tensors["stem.0.steps"].fill_(float("nan")), "positive float32"),
-        (lambda tensors: tensors["stem.0.bias"].fill_(float("inf")), "stem.0.bias contains numbers that are not finite"),
-        (lambda tensors: tensors.update({"stem.2.range": torch.tensor([1.0, 2.0])}), "is 1.0 to 2.0"),
-        (lambda tensors: tensors.update({"stem.2.range": torch.tensor([0.0, float("inf")])}), "expected a finite range"),
-        (lambda tensors: tensors.update({"stem.2.range": torch.zeros(3)}), "expected two float32 numbers"),
-        (lambda tensors: tensors.update({"fc.weight": torch.zeros(2, 2)}), "fc.weight is torch.float32"),
-        (lambda tensors: tensors.update({"stem.0.weight": torch.zeros(1, dtype=torch.int8)}), "stem.0.weight is torch.int8"),
+        (lambda tensors: tensors.update(x=np.zeros(1, np.float32)), "'x' are missing or unexpected"),
+        (lambda tensors: tensors.update({"nowhere.range": np.zeros(2, np.float32)}), "'nowhere.range'"),
+        (lambda tensors: tensors["stem.0.steps"].fill(0), "expected 45 positive float32 numbers|positive float32"),
+        (lambda tensors: tensors["stem.0.steps"].fill(float("nan")), "positive float32"),
+        (lambda tensors: tensors["stem.0.bias"].fill(float("inf")), "stem.0.bias contains numbers that are not finite"),
+        (lambda tensors: tensors.update({"stem.2.range": np.array([1, 2], np.float32)}), "is 1.0 to 2.0"),
+        (lambda tensors: tensors.update({"stem.2.range": np.array([0, np.inf], np.float32)}), "expected a finite range"),
+        (lambda tensors: tensors.update({"stem.2.range": np.zeros(3, np.float32)}), "expected two float32 numbers"),
+        (lambda tensors: tensors.update({"fc.weight": np.zeros((2, 2), np.float32)}), "fc.weight is float32"),
+        (lambda tensors: tensors.update({"stem.0.weight": np.zeros(1, np.int8)}), "stem.0.weight is int8"),
     ],
 )
 def test_broken_files_are_reported(small, tmp_path, change, message):
-    tensors = {key: tensor.clone() for key, tensor in quantized_tensors(small).items()}
+    tensors = {key: np.copy(array) for key, array in stored_arrays(small).items()}
     change(tensors)
     file = tmp_path / "broken.safetensors"
     save_safetensors(tensors, small.card, file)
@@ -185,10 +190,10 @@ def test_broken_files_are_reported(small, tmp_path, change, message):
 
 
 def test_a_file_without_a_card_is_reported(small, tmp_path):
-    import safetensors.torch
+    import safetensors.numpy
 
     file = tmp_path / "foreign.safetensors"
-    safetensors.torch.save_file(quantized_tensors(small), file)
+    safetensors.numpy.save_file(dict(stored_arrays(small)), file)
     with pytest.raises(CheckpointError, match="is in int8 without a card"):
         load_model(file)
     assert read_safetensors(file)[1] is None

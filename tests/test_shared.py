@@ -12,7 +12,7 @@ from ig65m.engines.choice import choose
 from ig65m.engines.shared import SharedEngine
 from ig65m.errors import ModelError, UsageError
 from ig65m.tasks.extractor import Extractor
-from ig65m.zoo.load import load_model
+from ig65m.zoo.load import load_weights
 
 BAD = 255
 
@@ -176,7 +176,7 @@ def test_no_clip_and_no_engine_for_one_are_wrong_use():
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "pytorch"])
 def test_neighbours_change_no_more_than_the_last_bits(engine):
-    model = load_model("r2plus1d_10_camera_motion")
+    model = load_weights("r2plus1d_10_camera_motion")
     work = Work(preprocessing=model.card.preprocessing, frames=8)
     given = np.random.default_rng(0).integers(0, 256, (16, *work.shape[1:]), np.uint8)
     alone = choose(engine).load(model, work)

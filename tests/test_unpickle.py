@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy._core import multiarray, numeric
 
-from ig65m.checkpoints.unpickle import read_blobs
+from ig65m.checkpoints.numpy_pickle import read_blobs
 from ig65m.errors import CheckpointError
 from tests import hostile
 

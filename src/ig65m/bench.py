@@ -8,18 +8,20 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ig65m.engines.base import Engine, Precision, Work
 from ig65m.engines.choice import Choice
-from ig65m.models.network import Network, network
+from ig65m.models.card import Card
+from ig65m.models.plan import COUNTER, shapes_of
+from ig65m.models.weights import Weights
 from ig65m.onnx_graph import OPSET
 from ig65m.pipeline import run
 from ig65m.types import Clip
@@ -27,10 +29,11 @@ from ig65m.video.clips import Source, read_clips
 from ig65m.video.sampling import Sampling
 from ig65m.zoo.cards import find_card
 from ig65m.zoo.cost import cost
-from ig65m.zoo.load import load_model
+from ig65m.zoo.load import load_weights
 
 SIDE = 2048  # edge of the matrices whose product measures the arithmetic
 SECONDS = 2.0  # shortest duration of a measurement
+_CONSTANTS = {"weight": 0.5, "running_var": 1.0}  # of batch norms; all others are 0
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,34 @@ class Speed:
     both: float | None = None  # the whole pipeline, with a loaded engine
 
 
-def network_for(model: str) -> Network:
-    """Load a file; for a name, return the network with random weights, since speed does not depend on them."""
+def weights_for(model: str) -> Weights:
+    """Load a file; for a name, return random weights, since speed does not depend on them."""
     if Path(model).suffix:
-        return load_model(model)
+        return load_weights(model)
     card = find_card(model)
-    built = network(card.spec).eval()
-    for module in built.modules():
-        if isinstance(module, torch.nn.BatchNorm3d):
-            torch.nn.init.constant_(module.weight, 0.5)  # otherwise values grow from block to block, beyond the range of fp16
-    built.card = card
-    return built
+    return Weights(card, dict(_random_arrays(card)))
 
 
-def measure(runs: Sequence[tuple[Network, Choice]], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
+def _random_arrays(card: Card) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield random weights of which values stay within the range of fp16 from layer to layer: He, fan-in."""
+    random = np.random.default_rng(0)
+    for key, shape in shapes_of(card.spec).items():
+        if key.endswith(COUNTER):
+            yield key, np.zeros((), np.int64)
+        elif len(shape) > 1:
+            yield key, random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        else:
+            yield key, np.full(shape, _CONSTANTS.get(key.rpartition(".")[2], 0.0), np.float32)
+
+
+def measure(runs: Sequence[tuple[Weights, Choice]], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:
     """Yield a `Speed` for each run of the same network, quantised or not."""
     card = runs[0][0].card
     work = Work(preprocessing=card.preprocessing, frames=card.frames or 8, batch_size=batch_size)
     sampling = Sampling(frames=work.frames, frame_step=card.frame_step)
     decode = None if video is None else _decode_speed(video, sampling, work)
-    for model, choice in runs:
-        engine = choice.load(model, work)
+    for weights, choice in runs:
+        engine = choice.load(weights, work)
         clips = random_clips(work, batch_size)
         gflops = product_speed(choice, engine.precision)
         yield Speed(
@@ -106,6 +116,8 @@ def product_speed(choice: Choice, precision: Precision) -> float:
     """Return 10⁹ operations a second of a large matrix product."""
     operations = 2 * SIDE**3 / 1e9
     if choice.engine == "pytorch":
+        import torch
+
         kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         matrix = torch.randn(SIDE, SIDE, device=choice.device).to(kind)
 
@@ -175,5 +187,5 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line), "")
     return {"processor": model or platform.processor(), "python": platform.python_version()} | {
-        name: version(name) for name in names
+        name: version(name) for name in names if find_spec(name)
     }

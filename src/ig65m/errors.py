@@ -1,8 +1,10 @@
 """Errors that callers may catch: each is an IgError and one of Python's built-in errors."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Final
 
 MAX_NAME: Final = 255
@@ -84,6 +86,27 @@ class UnknownLabelError(UsageError):
 
 class DownloadError(IgError, OSError):
     """Weights cannot be downloaded, or differ from the published ones."""
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Within the block, which imports optional libraries, an absent one raises UsageError with the command that installs it.
+
+    extra: the extra of ig65m that the library belongs to. what: the feature that needs it, as a sentence begins.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("ig65m"):
+            raise
+        raise UsageError(f"{what} needs {error.name}, which is not installed: pip install 'ig65m[{extra}]'") from None
+
+
+def check_installed(module: str, extra: str, what: str) -> None:
+    """Raise UsageError as `needs` if a library is not installed; it is not imported."""
+    with needs(extra, what):
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
 
 
 class ProofError(IgError, RuntimeError):

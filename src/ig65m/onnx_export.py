@@ -5,22 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from onnx import TensorProto, helper
-from torch import Tensor
 
 from ig65m.atomic import finished_file
-from ig65m.errors import CheckpointError
 from ig65m.models.card import Card
-from ig65m.models.network import Network
+from ig65m.models.weights import Weights
 from ig65m.onnx_graph import CLIPS, Graph, add_head, add_maps
-from ig65m.zoo.user_network import as_network
 
 LONG = 8  # number of frames from which on VMZ's networks have the same graph
 
 
-def export_onnx(model: Network, path: Path) -> None:
+def export_onnx(weights: Weights, path: Path) -> None:
     """Export a network to ONNX: input `clips` (N, 3, T, H, W) float32, normalised; outputs `features`, and `logits` if it has
     classes.
 
@@ -28,23 +23,22 @@ def export_onnx(model: Network, path: Path) -> None:
     has fewer than 8 frames, or the stem spans the clip, T is fixed. For C3D only N is free. Batch norms are folded.
 
     The metadata have the card (`ig65m`), and for other programs `labels`, `mean` and `std` (of RGB on 0..255), `frames`,
-    `scores` ("softmax" or "sigmoid" of the logits) and `origin`. Raises ModelError as `as_network`.
+    `scores` ("softmax" or "sigmoid" of the logits) and `origin`.
     """
-    model = as_network(model)
-    card = model.card
+    card, spec = weights.card, weights.spec
     frames = card.frames or 2 * LONG
-    short = any(model.spec.keeps_time(frames))
-    fixed = short or model.spec.clip_frames is not None
-    graph = Graph(model)
-    features, logits = add_head(graph, add_maps(graph, CLIPS, model, frames), model)
-    outputs = {"features": (features, model.spec.feature_width)}
+    short = any(spec.keeps_time(frames))
+    fixed = short or spec.clip_frames is not None
+    graph = Graph(weights)
+    features, logits = add_head(graph, add_maps(graph, CLIPS, frames))
+    outputs = {"features": (features, spec.feature_width)}
     if logits is not None:
-        outputs = {"logits": (logits, model.spec.classes), **outputs}
-    one = None if fixed or not any(model.spec.keeps_time(1)) else _add_guard(graph)
+        outputs = {"logits": (logits, spec.classes), **outputs}
+    one = None if fixed or not any(spec.keeps_time(1)) else _add_guard(graph)
     for name, (value, _) in outputs.items():
         graph.rename(value if one is None else graph.add("Mul", value, one), name)
-    size = model.spec.clip_size or ("height", "width")
-    shape = ["batch", model.spec.in_channels, frames if fixed else "frames", *size]
+    size = spec.clip_size or ("height", "width")
+    shape = ["batch", spec.in_channels, frames if fixed else "frames", *size]
     written = graph.model(
         [helper.make_tensor_value_info(CLIPS, TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, (_, width) in outputs.items()],
@@ -60,24 +54,6 @@ def _add_guard(graph: Graph) -> str:
     frames = graph.add("Shape", CLIPS, start=2, end=3)
     ones = graph.add("ConstantOfShape", frames, value=helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]))
     return graph.add("Gather", ones, graph.constant(np.array(LONG - 1)))
-
-
-def onnx_difference(model: Network, path: Path, clips: Tensor) -> float:
-    """Return the largest difference of the ONNX file in ONNX Runtime to `model` on normalised clips, relative to the largest
-    output.
-
-    Raises CheckpointError if the network's outputs are not finite.
-    """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = ["logits", "features"] if model.spec.classes else ["features"]
-    got = session.run(names, {CLIPS: clips.numpy()})
-    with torch.inference_mode():
-        maps = model.forward_features(clips)
-        wanted = [model.forward_head(maps, pre_logits=name == "features") for name in names]
-    if not all(bool(torch.isfinite(output).all()) for output in wanted):
-        raise CheckpointError("its output for a random clip is not finite: the weights were never trained")
-    pairs = zip(got, wanted, strict=True)
-    return float(torch.stack([(torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12) for a, b in pairs]).max())
 
 
 def _metadata(card: Card) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Quantises a network to int8 with NNCF, calibrated on clips of the user's videos."""
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,21 +10,18 @@ from typing import Any, Final
 
 import numpy as np
 import openvino
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ig65m.engines.base import Work, graph_of
+from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
-from ig65m.errors import ModelError, UsageError, VideoError
-from ig65m.models.folding import fold
-from ig65m.models.network import Network, simulate
+from ig65m.engines.graph import graph_of
+from ig65m.errors import ModelError, UsageError, VideoError, needs
 from ig65m.models.quantization import INPUT, Quantization
+from ig65m.models.weights import Weights, fold
 from ig65m.onnx_graph import CLIPS, NORMALISED
 from ig65m.types import Limits
 from ig65m.video.clips import Source, read_clips
 from ig65m.video.sampling import Sampling
-from ig65m.zoo.user_network import as_network
 
 HELD_OUT: Final = 4  # every fourth clip is held out for the measurement
 MIN_COSINE: Final = 0.99
@@ -96,42 +92,32 @@ def split(clips: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
     return [clip for index, clip in enumerate(clips) if index % HELD_OUT != HELD_OUT - 1], list(held_out)
 
 
-def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
+def quantize(weights: Weights, clips: Sequence[Pixels], work: Work) -> Weights:
     """Return the network in int8, calibrated on clips (T, H, W, 3) as engines take them.
 
     The head and depthwise convolutions, which are no faster in int8, stay float32.
 
     Raises ModelError if the network is already in int8, UsageError if NNCF is not installed.
     """
-    model = as_network(model)
-    if model.quantization is not None:
-        raise ModelError(f"{model.card.name} is already in int8; quantise the network that it was made from")
-    try:
+    card = weights.card
+    if weights.quantization is not None:
+        raise ModelError(f"{card.name} is already in int8; quantise the network that it was made from")
+    with needs("quantize", "quantising"):
         import nncf
-    except ImportError:
-        raise UsageError("quantising needs NNCF, which is not installed: pip install 'ig65m[quantize]'") from None
     work = replace(work, batch_size=1)
-    graph = openvino.Core().read_model(graph_of(model, work).SerializeToString())
+    graph = openvino.Core().read_model(graph_of(weights, work).SerializeToString())
     dataset = nncf.Dataset(clips, lambda clip: {"pixels": clip[None]})
     floats = nncf.IgnoredScope(types=["MatMul", "GroupConvolution"], validate=False)
     logging.getLogger("nncf").setLevel(logging.WARNING)
     with redirect_stdout(StringIO()):  # NNCF prints progress bars
         done = nncf.quantize(graph, dataset, subset_size=len(clips), ignored_scope=floats)
-    own = copy.deepcopy(model)
-    fold(own)
-    steps = {}
+    arrays, steps = fold(weights), {}
     for path, (whole, step, bias) in _convolutions(done):
-        conv = own.get_submodule(path)
-        assert isinstance(conv, nn.Conv3d)
         steps[path] = step.flatten()  # a copy
-        shape = conv.weight.shape
-        values = whole.reshape(shape).astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
-        conv.weight, conv.bias = (
-            nn.Parameter(torch.from_numpy(each.copy()), requires_grad=False) for each in (values, bias.reshape(-1))
-        )
-    simulate(own, Quantization(steps, dict(_ranges(done))))
-    card = model.card
-    own.card = replace(
+        shape = arrays[f"{path}.weight"].shape
+        arrays[f"{path}.weight"] = whole.reshape(shape).astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
+        arrays[f"{path}.bias"] = bias.flatten()
+    card = replace(
         card,
         name=f"{card.name}_int8",
         frames=work.frames,
@@ -146,13 +132,13 @@ def quantize(model: Network, clips: Sequence[Pixels], work: Work) -> Network:
         caffe2=None,
         page=None,
     )
-    return own
+    return Weights(card, arrays, Quantization(steps, dict(_ranges(done))))
 
 
-def agreement(model: Network, quantized: Network, clips: Sequence[Pixels], work: Work) -> Agreement:
+def agreement(weights: Weights, quantized: Weights, clips: Sequence[Pixels], work: Work) -> Agreement:
     """Compare both networks in OpenVINO on clips (T, H, W, 3), as engines take them."""
     work = replace(work, batch_size=1)
-    engines = [choose("openvino").load(each, work) for each in (model, quantized)]
+    engines = [choose("openvino").load(each, work) for each in (weights, quantized)]
     cosines, same = [], []
     for clip in clips:
         (features, logits), (own_features, own_logits) = ([values[0] for values in engine(clip[None])] for engine in engines)

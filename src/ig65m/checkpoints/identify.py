@@ -1,15 +1,16 @@
-"""Identifies a network by the shapes of its tensors, and builds it: each tensor is used once, no parameter is left unset."""
+"""Identifies a network by the shapes of its tensors, and checks them: each is used once, and none is missing."""
 
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ig65m.errors import CheckpointError, ModelError, shown
-from ig65m.models.network import Network, empty
+from ig65m.models.plan import COUNTER, shapes_of
 from ig65m.models.spec import ARCHITECTURES, BLOCKS, POOLED, C3DSpec, Convolution, ResNetSpec, Spec
 
 CHANNELS = (2, 3)  # optical flow, RGB
@@ -18,7 +19,6 @@ MAX_WIDTH = 1 << 16  # most channels of a stage; VMZ's widest network has 2048
 Shapes = Mapping[str, tuple[int, ...]]
 
 _STAGE = re.compile(r"layer([1-4])\.([0-9]{1,3})\.")
-_PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def infer_spec(shapes: Shapes, called: Mapping[str, str] | None = None) -> Spec:
@@ -105,87 +105,83 @@ def _stage_kind(shapes: Shapes, stage: int) -> tuple[Convolution, str]:
     return ("2d" if len(plain) == 5 and plain[2] == 1 else "3d"), f"{key}.weight"
 
 
-def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callable[[str, Spec], str] | None = None) -> Network:
-    """Return the network with exactly these shapes, on the meta device; counters of batch norms may be missing.
+def fit(shapes: Shapes, called: Mapping[str, str] | None = None, name_of: Callable[[str, Spec], str] | None = None) -> Spec:
+    """Return the network with exactly these shapes; counters of batch norms may be missing.
 
     `called` has the names of the tensors in the file; `name_of` names those that the file lacks. Raises CheckpointError naming
     tensors that are missing, unexpected or of another shape.
     """
     names = {} if called is None else called
     try:
-        model = empty(infer_spec(shapes, names))
+        spec = infer_spec(shapes, names)
+        expected = shapes_of(spec)
     except ModelError as error:
         raise CheckpointError(str(error)) from None
-    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    if missing := [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]:
-        wanted = [key if name_of is None else name_of(key, model.spec) for key in missing]
-        raise CheckpointError(f"missing from the weights of {model.spec}: {shown(wanted)}")
+    if missing := [key for key in expected if key not in shapes and not key.endswith(COUNTER)]:
+        wanted = [key if name_of is None else name_of(key, spec) for key in missing]
+        raise CheckpointError(f"missing from the weights of {spec}: {shown(wanted)}")
     if extra := [names.get(key, key) for key in shapes if key not in expected]:
-        raise CheckpointError(f"unexpected for {model.spec}: {shown(extra)}")
+        raise CheckpointError(f"unexpected for {spec}: {shown(extra)}")
     for key, shape in shapes.items():
         if shape != expected[key]:
             raise CheckpointError(f"{names.get(key, key)} has the shape {shape}; expected {expected[key]}")
-    return model
+    return spec
 
 
-def build(
-    tensors: Mapping[str, Tensor],
+def identify(
+    arrays: Mapping[str, NDArray[Any]],
     completed: Callable[[Spec], Spec] = lambda spec: spec,
     called: Mapping[str, str] | None = None,
     name_of: Callable[[str, Spec], str] | None = None,
-) -> Network:
-    """Build the network of these tensors, in eval mode; missing counters of batch norms are 0.
+) -> tuple[Spec, dict[str, NDArray[Any]]]:
+    """Return the network of these arrays, and its weights in the order of its state dict: float32, and int64 counters of batch
+    norms, which are 0 if missing.
 
-    float32 tensors are used without a copy. `completed` may add what shapes do not tell: pool1 and builder. `called` and
-    `name_of` are as in `fit`.
+    float32 arrays are not copied. `completed` may add what shapes do not tell: pool1 and builder. `called` and `name_of` are
+    as in `fit`.
 
-    Raises CheckpointError naming tensors that are missing, unexpected, of another shape or not finite.
+    Raises CheckpointError naming arrays that are missing, unexpected, of another shape or not finite.
     """
     names = {} if called is None else called
-    for key, tensor in tensors.items():
-        _check_storage(shown([names.get(key, key)]), tensor)
-    model = fit({key: tuple(tensor.shape) for key, tensor in tensors.items()}, names, name_of)
-    if (spec := completed(model.spec)) != model.spec:
-        inferred, model = model, empty(spec)
-        shapes = {key: tensor.shape for key, tensor in inferred.state_dict().items()}
-        if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
-            raise CheckpointError(f"its tensors are those of {inferred.spec}, not of {spec}")
-    state = {}
-    for key in model.state_dict():
-        if key.endswith("num_batches_tracked"):
-            state[key] = _counter(names.get(key, key), tensors.get(key))
+    inferred = fit({key: array.shape for key, array in arrays.items()}, names, name_of)
+    spec = completed(inferred)
+    expected = shapes_of(spec)
+    if expected != shapes_of(inferred):
+        raise CheckpointError(f"its tensors are those of {inferred}, not of {spec}")
+    weights = {}
+    for key in expected:
+        name = names.get(key, key)
+        if key.endswith(COUNTER):
+            weights[key] = _counter(name, arrays.get(key))
             continue
-        if tensors[key].dtype not in _PRECISIONS:
-            raise CheckpointError(f"{names.get(key, key)} has dtype {tensors[key].dtype}; expected floating-point numbers")
-        state[key] = tensors[key].to(torch.float32)
-        check_numbers(names.get(key, key), state[key], variance=key.endswith("running_var"))
-    model.load_state_dict(state, assign=True)
-    return model.eval()
+        if arrays[key].dtype.kind != "f":
+            raise CheckpointError(f"{name} has dtype {arrays[key].dtype}; expected floating-point numbers")
+        weights[key] = as_float32(arrays[key])
+        check_numbers(name, weights[key], variance=key.endswith("running_var"))
+    return spec, weights
 
 
-def check_numbers(name: str, tensor: Tensor, *, variance: bool) -> None:
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return an array of floats as float32; numbers beyond its range become infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def check_numbers(name: str, array: NDArray[Any], *, variance: bool) -> None:
     """Raise CheckpointError if a number is not finite or a variance is negative."""
-    low, high = tensor.aminmax()  # NaN becomes both; unlike isfinite, this takes no memory
+    low, high = (float(end(array)) for end in (np.min, np.max))  # NaN becomes both; unlike isfinite, this takes no memory
     if not (math.isfinite(low) and math.isfinite(high)):
         raise CheckpointError(f"{name} contains numbers that are not finite")
     if variance and low < 0:
         raise CheckpointError(f"{name} contains a negative variance")
 
 
-def _check_storage(name: str, tensor: Tensor) -> None:
-    """Raise CheckpointError unless the tensor is dense and as large as its shape says."""
-    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
-        raise CheckpointError(f"{name} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; expected a dense one")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{name} of shape {tuple(tensor.shape)} has fewer elements than its shape says")
-
-
-def _counter(name: str, tensor: Tensor | None) -> Tensor:
-    if tensor is None:
-        return torch.zeros((), dtype=torch.int64)
-    if tensor.dtype != torch.int64:
-        raise CheckpointError(f"{name} has dtype {tensor.dtype}; expected one int64")
-    return tensor
+def _counter(name: str, array: NDArray[Any] | None) -> NDArray[Any]:
+    if array is None:
+        return np.zeros((), np.int64)
+    if array.dtype != np.int64:
+        raise CheckpointError(f"{name} has dtype {array.dtype}; expected one int64")
+    return array
 
 
 def _blocks(shapes: Shapes) -> tuple[int, ...]:

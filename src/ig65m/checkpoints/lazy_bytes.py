@@ -14,6 +14,10 @@ _WINDOW = 1 << 13  # bytes read at once for small pieces
 _ESCAPED = re.compile(rb"(?:[^\\]++|\\x[0-9a-fA-F]{2}|\\[\\'\"nrt])*+")
 
 
+class Truncated(CheckpointError):
+    """The file ends too early."""
+
+
 class Source:
     """A file with random access; its size is that when it was opened."""
 
@@ -23,22 +27,22 @@ class Source:
         self._start, self._window = 0, b""
 
     def read(self, start: int, size: int) -> bytes:
-        """Read `size` bytes from `start` on. Raises CheckpointError if the file ends before."""
+        """Read `size` bytes from `start` on. Raises Truncated if the file ends before."""
         offset = start - self._start
         if not 0 <= offset <= len(self._window) - size:
             if start + size > self.size:
-                raise CheckpointError(f"it is truncated: expected {size} bytes, {self.size - start} are left")
+                raise Truncated(f"it is truncated: expected {size} bytes, {self.size - start} are left")
             self._start, self._window, offset = start, self._fetch(start, min(max(size, _WINDOW), self.size - start)), 0
         return self._window[offset : offset + size]
 
     def find(self, byte: bytes, start: int) -> int:
-        """Return the first position of `byte` from `start` on. Raises CheckpointError if there is none."""
+        """Return the first position of `byte` from `start` on. Raises Truncated if there is none."""
         while start < self.size:
             window = self.read(start, min(_WINDOW, self.size - start))
             if (found := window.find(byte)) >= 0:
                 return start + found
             start += len(window)
-        raise CheckpointError("it is truncated within a line")
+        raise Truncated("it is truncated within a line")
 
     def pieces(self, start: int, size: int) -> Iterator[bytes]:
         """Yield `size` bytes from `start` on, in pieces."""

@@ -1,34 +1,22 @@
-"""Reads untrusted pickles of numpy arrays with an interpreter that can execute nothing.
+"""Reads untrusted pickles with an interpreter that can execute nothing.
 
-A pickle is a program for a stack machine. This module interprets the opcodes that VMZ's checkpoints consist of. The only
-callables are a fixed table of our own functions (`numpy_stub`). Python's unpickler is not used. Text and arrays stay in the
-file (`lazy_bytes`), the number of steps is bounded, and each step creates at most one small object.
+A pickle is a program for a stack machine. This module interprets the opcodes that checkpoints consist of. The only callables
+are the functions of a `Vocabulary`: our own descriptions of numpy's (`numpy_pickle`) or PyTorch's (`torch_pickle`). Python's
+unpickler is not used. Text and arrays stay in the file (`lazy_bytes`), the number of steps is bounded, and each step creates at
+most one small object.
 """
 
 import re
 import struct
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from ig65m.checkpoints.lazy_bytes import Source, Stored
-from ig65m.checkpoints.numpy_stub import (
-    MAX_NAME,
-    Allowance,
-    Array,
-    Blob,
-    DType,
-    Global,
-    call,
-    fill,
-    find_global,
-    kind_of,
-    name_of,
-)
+from ig65m.checkpoints.lazy_bytes import Source, Stored, Truncated
 from ig65m.errors import CheckpointError, shown
 
-MAX_STEPS = 200_000  # most opcodes, and pairs of an OrderedDict; the 152-layer checkpoints have up to 37,000
-MAX_BLOBS = 4_000  # most blobs; the 152-layer checkpoints have 1,032
-PROTOCOLS = range(6)
+MAX_NAME: Final = 128  # most bytes of a key, a class name, or the digits of a number; VMZ's longest has 33
+PROTOCOLS: Final = range(6)
 
 _MARK = object()
 _WHOLE = re.compile(rb"-?(0|[1-9][0-9]{0,19})")
@@ -51,16 +39,95 @@ _REFUSED = {
 }
 
 
+@dataclass
+class Allowance:
+    """What a pickle may still do: steps bound memory and time; bytes bound the decoded text."""
+
+    steps: int
+    bytes: int
+
+    def step(self, count: int = 1) -> None:
+        """Take steps. Raises CheckpointError if none are left."""
+        self.steps -= count
+        if self.steps < 0:
+            raise CheckpointError("it takes more steps than any checkpoint would")
+
+    def decode(self, size: int) -> None:
+        """Decode `size` bytes. Raises CheckpointError if none are left."""
+        self.bytes -= size
+        if self.bytes < 0:
+            raise CheckpointError("it builds more than the file contains: the same text is used repeatedly")
+
+
+@dataclass(frozen=True)
+class Global:
+    """A name that the pickle requested and may use."""
+
+    name: str
+
+
+class Vocabulary(Protocol):
+    """What a kind of checkpoint may do. All methods raise CheckpointError for anything else."""
+
+    opcodes: frozenset[bytes]
+    """Opcodes that it needs besides those of containers and numbers."""
+
+    def find_global(self, module: str, name: str) -> Any:
+        """Return what stands for that global."""
+
+    def call(self, allowance: Allowance, function: Any, args: Any) -> Any:
+        """Return the description of `function(*args)`."""
+
+    def build(self, allowance: Allowance, target: Any, state: Any) -> None:
+        """Set the state of an object."""
+
+    def fill(self, allowance: Allowance, target: dict[Any, Any], items: Sequence[Any]) -> dict[Any, Any]:
+        """Add alternating keys and values to `target`."""
+
+    def find_stored(self, identity: Any) -> Any:
+        """Return what stands for an object outside the pickle."""
+
+
+def name_of(value: Any) -> str:
+    """Read a short string."""
+    if not isinstance(value, Stored) or value.kind == "bytes":
+        raise CheckpointError(f"expected a name, got {kind_of(value)}")
+    if value.size > MAX_NAME:
+        raise CheckpointError(f"expected a name of at most {MAX_NAME} bytes, got {value}")
+    name = b"".join(value.pieces()).decode("latin-1")
+    if not (name.isascii() and name.isprintable()):
+        raise CheckpointError(f"the name {shown([name])} has unexpected characters")
+    return name
+
+
+def kind_of(value: Any) -> str:
+    """Describe a value for a message."""
+    if isinstance(value, Stored | Global):
+        return str(value) if isinstance(value, Stored) else f"the name {value.name}"
+    return "None" if value is None else type(value).__name__
+
+
+def interpret(source: Source, vocabulary: Vocabulary, steps: int, start: int = 0) -> tuple[Any, int]:
+    """Return what the pickle at `start` of a file describes, and where it ends; it takes at most that many steps.
+
+    Raises CheckpointError if it is malformed, or does anything but what `vocabulary` allows.
+    """
+    machine = _Machine(source, vocabulary, steps, start)
+    return machine.run(), machine.position
+
+
 class _Machine:
     """The stack machine: `run` interprets a file up to its STOP."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, vocabulary: Vocabulary, steps: int, start: int) -> None:
         self.source = source
-        self.position = 0
-        self.frame_end = 0
+        self.vocabulary = vocabulary
+        self.steps = steps
+        self.position = start
+        self.frame_end = start
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.allowance = Allowance(MAX_STEPS, source.size)
+        self.allowance = Allowance(steps, source.size)
 
     def take(self, size: int) -> bytes:
         data = self.source.read(self.position, size)
@@ -74,7 +141,7 @@ class _Machine:
         """Raise CheckpointError unless that many more bytes exist."""
         if size > self.source.size - self.position:
             left = self.source.size - self.position
-            raise CheckpointError(f"it is truncated: {what} of {size} bytes at byte {self.position}, {left} left")
+            raise Truncated(f"it is truncated: {what} of {size} bytes at byte {self.position}, {left} left")
 
     def store(self, size: int, kind: Any, notation: Any = "plain") -> Stored:
         """Return the next `size` bytes, without reading them."""
@@ -155,8 +222,8 @@ class _Machine:
         return top
 
     def put(self, index: int) -> None:
-        if not 0 <= index < MAX_STEPS:
-            raise CheckpointError(f"it writes memo entry {index}; a checkpoint has at most {MAX_STEPS}")
+        if not 0 <= index < self.steps:
+            raise CheckpointError(f"it writes memo entry {index}; a checkpoint has at most {self.steps}")
         self.memo[index] = self.top()
 
     def recall(self, index: int) -> Any:
@@ -172,25 +239,26 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         if not isinstance(target := self.top(), dict):
             raise CheckpointError(f"items are set in {kind_of(target)}; expected a dictionary")
-        fill(target, items)
+        self.vocabulary.fill(self.allowance, target, items)
 
-    def find_global(self) -> Global:
+    def dictionary(self) -> Any:
+        return self.vocabulary.fill(self.allowance, {}, self.pop_to_mark())
+
+    def find_global(self) -> Any:
         module, name = (self.line().decode("latin-1") for _ in range(2))
-        return find_global(module, name)
+        return self.vocabulary.find_global(module, name)
 
-    def find_stacked_global(self) -> Global:
+    def find_stacked_global(self) -> Any:
         module, name = self.pop_tuple(2)
-        return find_global(name_of(module), name_of(name))
+        return self.vocabulary.find_global(name_of(module), name_of(name))
 
     def reduce(self) -> Any:
         function, args = self.pop_tuple(2)
-        return call(self.allowance, function, args)
+        return self.vocabulary.call(self.allowance, function, args)
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
-        if not isinstance(target, Array | DType):
-            raise CheckpointError(f"it sets the state of {kind_of(target)}; only arrays and dtypes have one")
-        target.build(self.allowance, state)
+        self.vocabulary.build(self.allowance, target, state)
 
     def run(self) -> Any:
         while True:
@@ -198,7 +266,7 @@ class _Machine:
             start, opcode = self.position, self.take(1)
             if opcode == b".":
                 return self.pop()
-            if opcode not in _OPCODES:
+            if opcode not in _OPCODES or (opcode in _REFUSED and opcode not in self.vocabulary.opcodes):
                 raise CheckpointError(_unknown(opcode, start))
             _OPCODES[opcode](self)
             if start < self.frame_end < self.position:
@@ -207,7 +275,7 @@ class _Machine:
 
 def _unknown(opcode: bytes, position: int) -> str:
     if name := _REFUSED.get(opcode):
-        more = f"it creates more than arrays (opcode {name} at byte {position})"
+        more = f"it creates more than numbers (opcode {name} at byte {position})"
         return f"{more}, which a checkpoint does not need. It may be malicious"
     return f"byte {position} is {opcode!r}, which is not an opcode of a checkpoint"
 
@@ -228,6 +296,7 @@ _OPCODES: dict[bytes, Callable[[_Machine], Any]] = {
     b"\x89": _push(lambda m: False),
     b"I": _push(lambda m: m.number_or_truth()),
     b"L": _push(lambda m: m.number(ending=b"L")),
+    b"G": _push(lambda m: m.unpack(">d")),
     b"J": _push(lambda m: m.unpack("<i")),
     b"K": _push(lambda m: m.unpack("<B")),
     b"M": _push(lambda m: m.unpack("<H")),
@@ -247,7 +316,7 @@ _OPCODES: dict[bytes, Callable[[_Machine], Any]] = {
     b"}": _push(lambda m: {}),
     b"]": _push(lambda m: []),
     b")": _push(lambda m: ()),
-    b"d": _push(lambda m: fill({}, m.pop_to_mark())),
+    b"d": _push(lambda m: m.dictionary()),
     b"l": _push(lambda m: m.pop_to_mark()),
     b"t": _push(lambda m: tuple(m.pop_to_mark())),
     b"\x85": _push(lambda m: m.pop_tuple(1)),
@@ -266,38 +335,7 @@ _OPCODES: dict[bytes, Callable[[_Machine], Any]] = {
     b"j": _push(lambda m: m.recall(m.unpack("<I"))),
     b"c": _push(lambda m: m.find_global()),
     b"\x93": _push(lambda m: m.find_stacked_global()),
+    b"Q": _push(lambda m: m.vocabulary.find_stored(m.pop())),
     b"R": _push(lambda m: m.reduce()),
     b"b": lambda m: m.build(),
 }
-
-
-def read_blobs(file: BinaryIO) -> dict[str, Blob]:
-    """Read a VMZ checkpoint, written by Python 2 or 3 in any protocol: {blob name: array}, arrays still in the file.
-
-    Raises CheckpointError if the file is not such a pickle, or contains anything but arrays of plain numbers.
-    """
-    source = Source(file)
-    if not source.size:
-        raise CheckpointError("it is empty")
-    if source.read(0, min(4, source.size)) == b"PK\x03\x04":
-        raise CheckpointError("it is a zip file; if it is PyTorch's, rename it to .pth")
-    machine = _Machine(source)
-    value = machine.run()
-    if machine.position != source.size:
-        raise CheckpointError(f"{source.size - machine.position} bytes follow its end")
-    if isinstance(value, dict) and "blobs" in value:
-        if others := sorted(value.keys() - {"blobs"}):
-            raise CheckpointError(f"it contains {shown(others)} besides 'blobs'")
-        value = value["blobs"]
-    if not isinstance(value, dict) or not value:
-        raise CheckpointError(f"it contains {kind_of(value)}; expected a dictionary of arrays")
-    if len(value) > MAX_BLOBS:
-        raise CheckpointError(f"it contains {len(value)} blobs; expected at most {MAX_BLOBS}")
-    blobs: dict[str, Blob] = {}
-    for name, array in value.items():
-        if not isinstance(array, Array) or array.blob is None:
-            raise CheckpointError(f"its blob {shown([name])} is {kind_of(array)}; expected an array")
-        blobs[name] = array.blob
-    if sum(blob.nbytes for blob in blobs.values()) > source.size:
-        raise CheckpointError("its arrays have more bytes than the file: some are used repeatedly")
-    return blobs

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ig65m.checkpoints.identify import check_numbers, fit
-from ig65m.checkpoints.unpickle import read_blobs
+from ig65m.checkpoints.numpy_pickle import read_blobs
 from ig65m.errors import CheckpointError, shown
-from ig65m.models.c3d import GROUPS
+from ig65m.models.plan import C3D_GROUPS
 from ig65m.models.spec import BLOCKS, C3DSpec, Spec
 
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}  # riv is the variance, not its inverse
@@ -27,7 +26,7 @@ _NUMBER = "(0|[1-9][0-9]{0,2})"
 _BLOCK = re.compile(f"comp_{_NUMBER}_(conv|spatbn)_([1-9])(_middle)?")
 _SHORTCUT = re.compile(f"shortcut_projection_{_NUMBER}(_spatbn)?")
 _HEAD = re.compile(r"last_out_L([1-9][0-9]{0,6})")
-_C3D = {name: name for group in GROUPS for conv, _ in group for name in (conv, f"{conv}_bn")} | {"fc6": "fc6", "fc7": "fc7"}
+_C3D = {name: name for group in C3D_GROUPS for conv, _ in group for name in (conv, f"{conv}_bn")} | {"fc6": "fc6", "fc7": "fc7"}
 # Branches of an audio-visual network: visual, audio, joint.
 _SEEN = "v_"
 _UNSEEN = re.compile(rf"a_[A-Za-z0-9_]{{1,100}}|({_HEAD.pattern}|pred_logit|av_fc[12])_[wb]")
@@ -42,8 +41,8 @@ _PARTS = {  # part of a block: suffix of convN or downsample -> what precedes an
 }
 
 
-def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Read a VMZ .pkl: tensors (float32, newly allocated) by state-dict key, without counters of batch norms.
+def read_vmz(path: Path) -> tuple[dict[str, NDArray[np.float32]], tuple[str, ...]]:
+    """Read a VMZ .pkl: arrays (float32, newly allocated) by state-dict key, without counters of batch norms.
 
     For an audio-visual network these are the visual branch; the names of the other blobs are returned too. Names and shapes of
     all blobs are checked before any is read.
@@ -66,14 +65,14 @@ def read_vmz(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
                     raise CheckpointError(f"blob {name!r} has dtype {blobs[name].dtype}; expected floating-point numbers")
             shapes = {key: blobs[name].shape for key, name in names.items()}
             fit(shapes, names, lambda key, spec: prefix + blob_name(key, spec))
-            tensors = {}
+            arrays = {}
             for key, name in names.items():
                 with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
-                    tensors[key] = torch.from_numpy(blobs[name].read(np.dtype(np.float32)))
-                check_numbers(f"blob {name!r}", tensors[key], variance=name.endswith("_riv"))
+                    arrays[key] = blobs[name].read(np.dtype(np.float32))
+                check_numbers(f"blob {name!r}", arrays[key], variance=name.endswith("_riv"))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
-    return tensors, left_out
+    return arrays, left_out
 
 
 def visual_branch(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:

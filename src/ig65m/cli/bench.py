@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -44,15 +45,18 @@ def bench(
     """
     if video is not None:
         check_inputs([video])
-    from ig65m.bench import machine, measure, network_for, random_clips
+    from ig65m.bench import machine, measure, random_clips, weights_for
     from ig65m.engines.base import Work
-    from ig65m.engines.choice import PRECISIONS, choose
+    from ig65m.engines.choice import LIBRARIES, PRECISIONS, choose
     from ig65m.quantize import quantize
 
-    network = network_for(model)
-    default = ["bf16", "fp32"] if network.quantization is None else ["int8"]
+    weights = weights_for(model)
+    default = ["bf16", "fp32"] if weights.quantization is None else ["int8"]
     wanted = sorted(precision or default)  # bf16 first: OpenVINO inspects the processor only once
     names = engine or [name for name in PRECISIONS if device == "cpu" or name == "pytorch"]
+    for name in [name for name in names if not engine and find_spec(LIBRARIES[cast(Any, name)]) is None]:
+        say(f"ig65m: {name} is not installed and not measured")
+        names.remove(name)
     choices: list[Choice] = []
     for name in names:
         for each in wanted:
@@ -61,14 +65,14 @@ def bench(
                     say(f"ig65m: {reason}; {each} is not measured in OpenVINO")
                 else:
                     choices.append(choose(name, each, device, threads))
-    work = Work(preprocessing=network.card.preprocessing, frames=network.card.frames or 8, batch_size=batch_size)
-    networks = dict.fromkeys(choices, network)
-    if network.quantization is None and any(choice.precision == "int8" for choice in choices):
+    work = Work(preprocessing=weights.card.preprocessing, frames=weights.card.frames or 8, batch_size=batch_size)
+    of = dict.fromkeys(choices, weights)
+    if weights.quantization is None and any(choice.precision == "int8" for choice in choices):
         say("ig65m: quantising on random clips; the speed does not depend on them")
-        small = quantize(network, list(random_clips(work, 4)), work)
-        networks |= {choice: small for choice in choices if choice.precision == "int8"}
+        small = quantize(weights, list(random_clips(work, 4)), work)
+        of |= {choice: small for choice in choices if choice.precision == "int8"}
     speeds = []
-    runs = [(networks[choice], choice) for choice in choices]
+    runs = [(of[choice], choice) for choice in choices]
     for speed in measure(runs, None if video is None else Path(video), batch_size=batch_size):
         speeds.append(speed)
         if as_json:

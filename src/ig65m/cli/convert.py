@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from ig65m.cli.inputs import check_inputs
-from ig65m.cli.options import INPUT, Json, Overwrite, option
+from ig65m.cli.options import INPUT, OUTPUT, Json, Overwrite, option
 from ig65m.cli.terminal import printable
 from ig65m.errors import UsageError
 
@@ -46,15 +46,20 @@ def convert(
     origin: Annotated[
         Literal["vmz", "torchvision", "mmaction2"] | None, option(INPUT, "Who trained the weights of an ambiguous .pth.")
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        option(OUTPUT, "Format to write; repeatable. Default: all.", "--format", metavar="<safetensors|pth|onnx>"),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Convert a checkpoint of VMZ, torchvision or mmaction2 to safetensors, PyTorch and ONNX, and check all three.
 
-    Each file is proven to compute the same function as the checkpoint, or none is written.
+    Each file is proven to compute the same function as the checkpoint, or none is written. A .pth needs PyTorch.
 
     Example: ig65m convert r2plus1d_34_clip32_ft_kinetics_from_ig65m.pkl r2plus1d --frames 32 --labels kinetics400
     """
+    from ig65m.convert import FORMATS, Format
     from ig65m.convert import convert as run
     from ig65m.zoo.labels import read_labels
 
@@ -69,6 +74,7 @@ def convert(
         labels=None if labels is None else read_labels(labels),
         pool1=pool1,
         origin=origin,
+        formats=cast("list[Format] | None", formats) or FORMATS,
         overwrite=overwrite,
     )
     if as_json:
@@ -84,7 +90,8 @@ def convert(
         print(f"left out (the branch for sound, and the layers that join it): {printable(_grouped(done.card.left_out))}")
     for file in done.files:
         print(printable(f"wrote {file}"))
-    print(f"ONNX Runtime against PyTorch on random clips: largest difference {done.difference:.1e} of the largest output")
+    if done.difference is not None:
+        print(f"ONNX against the checkpoint on random clips: largest difference {done.difference:.1e} of the largest output")
 
 
 def _summary(card: "Card") -> str:

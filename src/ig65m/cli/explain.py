@@ -10,7 +10,7 @@ from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import OUTPUT, Device, End, Engine, Model, Overwrite, Precision, Start, Stride, Threads, option
 from ig65m.cli.progress import ProgressBar, say_engine, say_failure
 from ig65m.cli.terminal import printable
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, needs
 
 if TYPE_CHECKING:
     from ig65m.store.features import Features
@@ -53,10 +53,8 @@ def semcode(
     """
     _check_output(source, output, overwrite=overwrite)
     check_videos([source])
-    try:
+    with needs("explain", "the picture"):
         from ig65m.explain.picture import draw_semcode
-    except ModuleNotFoundError as error:
-        raise UsageError(f"pictures need {error.name}: pip install 'ig65m[explain]'") from None
     from ig65m.store.features import FORMATS, load
 
     options = {
@@ -88,13 +86,13 @@ def semcode(
 def _features(video: str, options: dict[str, Any]) -> "Features":
     from ig65m.tasks.classify import DEFAULT_CLASSIFIER
     from ig65m.tasks.extractor import Extractor
-    from ig65m.zoo.load import load_model
+    from ig65m.zoo.load import load_weights
 
-    network = load_model(options.pop("model", DEFAULT_CLASSIFIER))
+    model = options.pop("model", DEFAULT_CLASSIFIER)
     top_k = options.pop("top_k", TOP_K)
-    labels = top_k if network.card.labels else None  # without labels there is nothing to draw
+    labels = top_k if load_weights(model).card.labels else None  # without labels there is nothing to draw
     with ProgressBar(1) as progress:
-        extractor = Extractor(network, top_k=labels, on_engine=say_engine, **options)
+        extractor = Extractor(model, top_k=labels, on_engine=say_engine, **options)
         (features,) = extractor.extract_many([video], on_clip=progress.on_clip)
     return features
 

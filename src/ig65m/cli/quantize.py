@@ -11,7 +11,7 @@ from ig65m.atomic import check_place
 from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import INPUT, OUTPUT, Frames, FrameStep, Json, ModelArgument, Overwrite, Videos, option
 from ig65m.cli.terminal import printable, say
-from ig65m.errors import ProofError, UsageError
+from ig65m.errors import ProofError, UsageError, check_installed
 
 FEW = 30  # held-out clips below which the agreement says little
 
@@ -35,21 +35,22 @@ def quantize(
     Example: ig65m quantize r2plus1d_34_32_kinetics videos/*.mp4 --output r2plus1d_int8.safetensors
     """
     check_videos(inputs)
+    check_installed("nncf", "quantize", "quantising")
     if clips < 4:
         raise UsageError(f"quantising needs at least 4 clips, got --clips {clips}")
     file = Path(output)
     _check_file(file, model, overwrite=overwrite)
     from ig65m.collection.listing import find_videos
     from ig65m.engines.base import Work
+    from ig65m.models.weights import stored_arrays
     from ig65m.quantize import agreement, calibration_clips, split
     from ig65m.quantize import quantize as run
     from ig65m.types import Limits
     from ig65m.zoo.files import save_safetensors
-    from ig65m.zoo.load import load_model
-    from ig65m.zoo.quantized import quantized_tensors
+    from ig65m.zoo.load import load_weights
 
-    network = load_model(model)
-    card = network.card
+    weights = load_weights(model)
+    card = weights.card
     if frames is None and card.frames is None:
         raise UsageError(f"the clip length of {card.name} is not known; give it with --frames")
     work = Work(preprocessing=card.preprocessing, frames=frames or card.frames or 1)
@@ -63,17 +64,17 @@ def quantize(
     taken = calibration_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure)
     calibration, held_out = split(taken)
     say(f"ig65m: calibrating with {len(calibration)} clips")
-    quantized = run(network, calibration, work)
-    quantized.card = replace(quantized.card, name=file.stem, frame_step=frame_step or card.frame_step)
+    quantized = run(weights, calibration, work)
+    quantized = replace(quantized, card=replace(quantized.card, name=file.stem, frame_step=frame_step or card.frame_step))
     say(f"ig65m: measuring on {len(held_out)} other clips")
-    found = agreement(network, quantized, held_out, work)
+    found = agreement(weights, quantized, held_out, work)
     if len(held_out) < FEW:
         say(f"ig65m: {len(held_out)} held-out clips are few; give more footage for a reliable measurement")
     if not (found.enough or force):
         raise ProofError(
             f"int8 is too far from float32, nothing was written: {found}; calibrate with more footage, or use --force"
         )
-    save_safetensors(quantized_tensors(quantized), quantized.card, file)
+    save_safetensors(stored_arrays(quantized), quantized.card, file)
     if as_json:
         print(json.dumps({"file": str(file), "agreement": asdict(found), "failures": failures}, indent=1))
     else:

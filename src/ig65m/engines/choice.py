@@ -6,9 +6,8 @@ from difflib import get_close_matches
 from typing import Final, Literal, cast, get_args
 
 from ig65m.engines.base import Engine, Precision, Work
-from ig65m.engines.pytorch import find_device
-from ig65m.errors import UsageError, check_choice
-from ig65m.models.network import Network
+from ig65m.errors import UsageError, check_choice, check_installed, needs
+from ig65m.models.weights import Weights
 
 EngineName = Literal["openvino", "onnxruntime", "pytorch"]
 PRECISIONS: Final[dict[EngineName, tuple[Precision, ...]]] = {
@@ -16,6 +15,9 @@ PRECISIONS: Final[dict[EngineName, tuple[Precision, ...]]] = {
     "onnxruntime": ("fp32", "int8"),
     "pytorch": ("fp32", "bf16", "fp16"),
 }
+LIBRARIES: Final[dict[EngineName, str]] = {"openvino": "openvino", "onnxruntime": "onnxruntime", "pytorch": "torch"}
+"""What is imported for an engine; but for OpenVINO, also the name of the extra that installs it."""
+
 MAX_THREADS: Final = 1024
 
 
@@ -32,31 +34,30 @@ class Choice:
     device: str
     threads: int | None
 
-    def load(self, model: Network, work: Work, *, reload: Callable[[], Network] | None = None) -> Engine:
-        """Load the engine. To save memory, it may free the weights of a network that `reload` can load again.
+    def load(self, weights: Weights, work: Work, *, reload: Callable[[], Weights] | None = None) -> Engine:
+        """Load the engine. To save memory, it may free weights that `reload` can load again.
 
-        Raises UsageError if the engine cannot do the work, or lacks the precision on this machine.
+        Raises UsageError if the engine cannot do the work, is not installed, or lacks the precision on this machine.
         """
-        precision = self._precision(model)
+        precision = self._precision(weights)
         if self.engine == "pytorch":
             from ig65m.engines.parity import precision_on
-            from ig65m.engines.pytorch import PyTorchEngine
+            from ig65m.engines.pytorch import PyTorchEngine, find_device
 
-            place = find_device(self.device)
-            if place.type != "cpu":
-                precision = precision_on(place, model, work, self.precision)
-            return PyTorchEngine(model, work, precision=precision, device=self.device, threads=self.threads)
+            if _is_gpu(self.device):
+                precision = precision_on(find_device(self.device), weights, work, self.precision)
+            return PyTorchEngine(weights, work, precision=precision, device=self.device, threads=self.threads)
         if self.engine == "onnxruntime":
             from ig65m.engines.onnxruntime import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model, work, precision=precision, threads=self.threads, free_weights=reload is not None)
+            return OnnxRuntimeEngine(weights, work, precision=precision, threads=self.threads, free_weights=reload is not None)
         from ig65m.engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(model, work, precision=precision, threads=self.threads, reload=reload)
+        return OpenVINOEngine(weights, work, precision=precision, threads=self.threads, reload=reload)
 
-    def _precision(self, model: Network) -> Precision:
+    def _precision(self, weights: Weights) -> Precision:
         """Return the precision for this network. Raises UsageError if the engine cannot run it so."""
-        if model.quantization is None:
+        if weights.quantization is None:
             if self.precision == "int8":
                 raise UsageError("this network is not quantised; make an int8 model with `ig65m quantize`")
             return self.precision or "fp32"
@@ -73,11 +74,13 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
 
     Raises UsageError, naming what is available, for an engine, precision or device that is not.
     """
-    on_gpu = find_device(device).type != "cpu"
+    on_gpu = _is_gpu(device)
     name = engine or ("pytorch" if on_gpu else "openvino")
     check_choice("engine", name, get_args(EngineName))
     if on_gpu and name != "pytorch":
         raise UsageError(f"{name} runs on the CPU only; use pytorch on {device}")
+    library = LIBRARIES[cast("EngineName", name)]
+    check_installed(library, library, f"the {name} engine")
     there = PRECISIONS[cast("EngineName", name)]
     if precision is not None and precision not in there:
         others = ", ".join(other for other, those in PRECISIONS.items() if precision in those)
@@ -87,6 +90,15 @@ def choose(engine: str | None = None, precision: str | None = None, device: str 
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"the number of threads must be from 1 to {MAX_THREADS}, got {threads}")
     return Choice(cast(EngineName, name), precision, device, threads)
+
+
+def _is_gpu(device: str) -> bool:
+    """Return whether a device is a GPU of this machine. Raises UsageError for one that is not there."""
+    if device == "cpu":
+        return False
+    with needs("torch", f"device {device!r}"):
+        from ig65m.engines.pytorch import find_device
+    return find_device(device).type != "cpu"
 
 
 def described(engine: Engine, threads: int | None) -> str:

@@ -1,17 +1,16 @@
-"""Makes a copy of a network that PyTorch runs faster: folded batch norms, channels last, flat convolutions in 2-D, in-place
+"""Makes a network that PyTorch runs faster: folded batch norms, channels last, flat convolutions in 2-D, in-place
 sums.
 """
 
-import copy
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ig65m.models.folding import fold
-from ig65m.models.network import Network
+from ig65m.models.network import Network, drop_norms, empty
 from ig65m.models.resnet import BasicBlock, Bottleneck
+from ig65m.models.weights import Weights, fold
 
 
 class Convolution(nn.Module):
@@ -59,10 +58,12 @@ class Block(nn.Module):
         return out.relu_()
 
 
-def inference_form(model: Network, device: torch.device, dtype: torch.dtype) -> Network:
-    """Return a copy on that device whose convolutions run in `dtype`; all layers after the feature maps stay float32."""
-    form = copy.deepcopy(model)
-    fold(form)
+def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype) -> Network:
+    """Return the network on that device; its convolutions run in `dtype`, all layers after the feature maps in float32."""
+    form = empty(weights.spec)
+    drop_norms(form)
+    form.load_state_dict({key: torch.from_numpy(array) for key, array in fold(weights).items()}, assign=True)
+    form.eval()
     for name, part in list(form.named_modules()):
         if isinstance(part, nn.Conv3d):
             form.set_submodule(name, Convolution(part, dtype))

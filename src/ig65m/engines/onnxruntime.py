@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ig65m.engines.base import Arrays, Precision, Work, finished, graph_file, padded
-from ig65m.models.network import Network
+from ig65m.engines.base import Arrays, Precision, Work, finished, padded
+from ig65m.engines.graph import graph_file
+from ig65m.models.weights import Weights
 
 
 def session(graph: bytes | Path, threads: int | None) -> onnxruntime.InferenceSession:
@@ -26,7 +27,7 @@ class OnnxRuntimeEngine:
 
     def __init__(
         self,
-        model: Network,
+        weights: Weights,
         work: Work,
         *,
         precision: Precision = "fp32",
@@ -36,7 +37,7 @@ class OnnxRuntimeEngine:
         self.precision = precision
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.work = work
-        with graph_file(model, work, free_weights=free_weights) as path:
+        with graph_file(weights, work, free_weights=free_weights) as path:
             self.session = session(path, threads)
         self.outputs = [output.name for output in self.session.get_outputs()]
 

@@ -15,12 +15,10 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-import ig65m.onnx_graph
-from ig65m.engines import base, cache
-from ig65m.engines.base import Arrays, Precision, Work, finished, graph_file, padded
+from ig65m.engines import cache
+from ig65m.engines.base import Arrays, Precision, Work, check_work, finished, padded
 from ig65m.errors import UsageError
-from ig65m.models.network import Network
-from ig65m.zoo.load import weights_sha256
+from ig65m.models.weights import Weights
 
 _NAMES: dict[Precision, tuple[str, str]] = {  # OpenVINO's names: of the precision hint, and of the CPU's capability
     "fp32": ("f32", "FP32"),
@@ -39,6 +37,9 @@ model = openvino.Core().compile_model(openvino.Model([y], [x]), "CPU", {"INFEREN
 model([numpy.ones((1, 64, 16, 16), numpy.float32)])
 """
 
+_PACKAGE = Path(__file__).parent.parent
+_SOURCES = [_PACKAGE / name for name in ("onnx_graph.py", "engines/graph.py", "models/plan.py", "models/weights.py")]
+"""What the graph of given weights depends on."""
 
 _started = False  # OpenVINO inspects the processor when it is first used
 
@@ -92,30 +93,32 @@ def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
 
 
 def _cached(
-    model: Network, work: Work, precision: Precision, threads: int | None, reload: Callable[[], Network] | None
+    weights: Weights, work: Work, precision: Precision, threads: int | None, reload: Callable[[], Weights] | None
 ) -> tuple[Any, Any]:
     """Return the compiled network, from the cache or stored there, and the object that must live as long as it."""
     core = core_for(precision)
     key = {
-        "weights": weights_sha256(model),
+        "weights": weights.sha256(),
         "work": asdict(work),
         "precision": precision,
         "engine": f"openvino {openvino.__version__}",
         "processor": [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")],
         "instructions": os.environ.get(_ISA),
-        "graph": hashlib.sha256(Path(ig65m.onnx_graph.__file__).read_bytes() + Path(base.__file__).read_bytes()).hexdigest(),
+        "graph": hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest(),
     }
     if (kept := cache.load(key)) is not None:
         if reload is not None:
-            model.to("meta")  # before OpenVINO copies them: memory would hold the weights three times
+            weights.free()  # before OpenVINO copies them: memory would hold the weights three times
         tensor = openvino.Tensor(kept.model, shared_memory=True)
         with suppress(RuntimeError):  # an entry that OpenVINO rejects is compiled again
             made = core.import_model(tensor, "CPU", _config(precision, threads))
             kept.release()
             return made, tensor
         if reload is not None:
-            model = reload()
-    with graph_file(model, work, free_weights=reload is not None) as path:
+            weights = reload()
+    from ig65m.engines.graph import graph_file
+
+    with graph_file(weights, work, free_weights=reload is not None) as path:
         made = compiled(path, precision, threads)
     cache.store(key, made.export_model().getbuffer())
     return made, None
@@ -128,17 +131,18 @@ class OpenVINOEngine:
 
     def __init__(
         self,
-        model: Network,
+        weights: Weights,
         work: Work,
         *,
         precision: Precision = "fp32",
         threads: int | None = None,
-        reload: Callable[[], Network] | None = None,
+        reload: Callable[[], Weights] | None = None,
     ) -> None:
+        check_work(weights.spec, work)
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = precision
         self.work = work
-        self.model, kept = _cached(model, work, precision, threads, reload)
+        self.model, kept = _cached(weights, work, precision, threads, reload)
         self.request = self.model.create_infer_request()
         self.outputs = {name: output for output in self.model.outputs for name in output.names}
         self._kept = kept

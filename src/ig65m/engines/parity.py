@@ -20,8 +20,7 @@ from ig65m.cache import cache_folder
 from ig65m.engines.base import Engine, Pooling, Precision, Work
 from ig65m.engines.pytorch import PyTorchEngine
 from ig65m.errors import ModelError, UsageError
-from ig65m.models.network import Network
-from ig65m.zoo.load import weights_sha256
+from ig65m.models.weights import Weights
 
 TRIED: Final[tuple[Precision, ...]] = ("fp32", "bf16", "fp16")
 GOOD: Final = 0.9999  # lowest cosine over all clips at which a precision is chosen by default
@@ -39,7 +38,7 @@ class Trial:
 Trials = dict[Precision, Trial]
 
 
-def precision_on(device: torch.device, model: Network, work: Work, wanted: Precision | None) -> Precision:
+def precision_on(device: torch.device, weights: Weights, work: Work, wanted: Precision | None) -> Precision:
     """Return `wanted`, or if None the fastest precision whose features have a cosine of at least GOOD with float32 on the CPU.
 
     The measurement is cached under all that it depends on.
@@ -50,12 +49,12 @@ def precision_on(device: torch.device, model: Network, work: Work, wanted: Preci
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "network": str(model.spec),
-        "weights": weights_sha256(model),
+        "network": str(weights.spec),
+        "weights": weights.sha256(),
         "shape": list(work.shape),
         "pixels": [work.preprocessing.mean, work.preprocessing.std],
     }
-    trials = _remembered(facts, lambda: _trials(device, model, replace(work, pooling=Pooling(), window=None)))
+    trials = _remembered(facts, lambda: _trials(device, weights, replace(work, pooling=Pooling(), window=None)))
     cosines = ", ".join(f"{name} {each.cosine:.6f}" for name, each in trials.items())
     found = (
         f"on {facts['device']} with torch {facts['torch']}, cuDNN {facts['cudnn']} "
@@ -71,12 +70,12 @@ def precision_on(device: torch.device, model: Network, work: Work, wanted: Preci
     return wanted
 
 
-def _trials(device: torch.device, model: Network, work: Work) -> Trials:
+def _trials(device: torch.device, weights: Weights, work: Work) -> Trials:
     clips = _pictures(work)
-    reference = PyTorchEngine(model, replace(work, batch_size=1))
+    reference = PyTorchEngine(weights, replace(work, batch_size=1))
     wanted = np.concatenate([reference(clip[None])[0] for clip in clips])
     return {
-        precision: _trial(PyTorchEngine(model, work, precision=precision, device=str(device)), clips, wanted, work.batch_size)
+        precision: _trial(PyTorchEngine(weights, work, precision=precision, device=str(device)), clips, wanted, work.batch_size)
         for precision in TRIED
     }
 

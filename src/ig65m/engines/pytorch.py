@@ -11,7 +11,7 @@ from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, fin
 from ig65m.engines.inference import inference_form
 from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
-from ig65m.models.network import Network
+from ig65m.models.weights import Weights
 
 _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -20,9 +20,9 @@ class PyTorchEngine:
     """Runs a network in PyTorch. fp32 is true float32: TF32 is off."""
 
     def __init__(
-        self, model: Network, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None
+        self, weights: Weights, work: Work, *, precision: Precision = "fp32", device: str = "cpu", threads: int | None = None
     ) -> None:
-        check_work(model, work)
+        check_work(weights.spec, work)
         self.name = f"pytorch {torch.__version__}"
         self.precision = precision
         self.work = work
@@ -31,7 +31,7 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        self.model = inference_form(model, self.place, self.dtype)
+        self.model = inference_form(weights, self.place, self.dtype)
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)

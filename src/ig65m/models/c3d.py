@@ -8,13 +8,8 @@ from torch import Tensor, nn
 from ig65m.errors import ModelError
 from ig65m.models.base import VideoNetwork
 from ig65m.models.layers import ElementwiseLinear, batch_norm
+from ig65m.models.plan import C3D_GROUPS
 from ig65m.models.spec import C3DSpec
-
-# Names and output channels of the convolutions, in the groups of C3DSpec.group_widths: conv1a; conv2a; conv3a, conv3b; ...
-GROUPS = tuple(
-    tuple((f"conv{number}{letter}", outputs) for letter, outputs in zip("ab", widths, strict=False))
-    for number, widths in enumerate(C3DSpec.group_widths, 1)
-)
 
 
 class C3D(VideoNetwork):
@@ -28,7 +23,7 @@ class C3D(VideoNetwork):
         super().__init__()
         self.spec = spec
         inputs = spec.in_channels
-        for number, group in enumerate(GROUPS, 1):
+        for number, group in enumerate(C3D_GROUPS, 1):
             for name, outputs in group:
                 self.add_module(name, nn.Conv3d(inputs, outputs, 3, padding=1))
                 self.add_module(f"{name}_bn", batch_norm(outputs))
@@ -49,13 +44,13 @@ class C3D(VideoNetwork):
         wanted = (self.spec.in_channels, self.spec.clip_frames, *self.spec.clip_size)
         if x.dim() != 5 or tuple(x.shape[1:]) != wanted:
             raise ModelError(f"C3D takes clips of shape (N, {', '.join(map(str, wanted))}) only, got {tuple(x.shape)}")
-        for part in self.parts():
+        for part in self._parts():
             x = part(x)
         return x
 
-    def parts(self) -> Iterator[nn.Module]:
+    def _parts(self) -> Iterator[nn.Module]:
         """Yield the layers that `forward_features` runs, in order."""
-        for number, group in enumerate(GROUPS, 1):
+        for number, group in enumerate(C3D_GROUPS, 1):
             for name, _ in group:
                 yield from (self.get_submodule(part) for part in (name, f"{name}_bn", f"{name}_relu"))
             yield self.get_submodule(f"pool{number}")

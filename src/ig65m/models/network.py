@@ -1,12 +1,14 @@
-"""Builds networks of both families from their specs."""
+"""Builds PyTorch networks of both families, from their specs or with weights."""
 
 import torch
 from torch import nn
 
 from ig65m.models.c3d import C3D
+from ig65m.models.plan import plan_of
 from ig65m.models.quantization import INPUT, LEVELS, Quantization
 from ig65m.models.resnet import ResNet
 from ig65m.models.spec import ResNetSpec, Spec
+from ig65m.models.weights import Weights
 
 Network = ResNet | C3D
 
@@ -22,11 +24,36 @@ def empty(spec: Spec) -> Network:
         return network(spec)
 
 
-def simulate(model: Network, quantization: Quantization) -> None:
-    """Make PyTorch round a network's values as int8 engines do; its weights stay as they are.
+def network_of(weights: Weights) -> Network:
+    """Return the network of these weights, in eval mode; it shares their memory."""
+    model = empty(weights.spec)
+    if weights.quantization is not None:
+        drop_norms(model)
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.arrays.items()}, assign=True)
+    model.eval()
+    if weights.quantization is not None:
+        model.requires_grad_(False)
+        _simulate(model, weights.quantization)
+    model.card = weights.card
+    return model
 
-    Raises AttributeError if the quantization names a module that the network does not have.
-    """
+
+def weights_of(model: Network) -> Weights:
+    """Return the weights of a network, which share its memory on a CPU."""
+    arrays = {key: tensor.detach().cpu().numpy() for key, tensor in model.state_dict().items()}
+    return Weights(model.card, arrays, model.quantization)
+
+
+def drop_norms(model: Network) -> None:
+    """Give a network the shape of folded weights; its own weights are meaningless afterwards."""
+    for path, conv in plan_of(model.spec).convolutions.items():
+        module = model.get_submodule(path)
+        module.bias = model.get_submodule(conv.norm).bias
+        model.set_submodule(conv.norm, nn.Identity())
+
+
+def _simulate(model: Network, quantization: Quantization) -> None:
+    """Make PyTorch round a network's values as int8 engines do; its weights stay as they are."""
 
     def rounded(path: str, x: torch.Tensor) -> torch.Tensor:
         step, zero = quantization.step(path)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from ig65m.engines.base import Pooling, Precision
 from ig65m.engines.choice import EngineName
 from ig65m.errors import UsageError
 from ig65m.memory import release_memory
-from ig65m.models.network import Network
 from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import ClipResult, VideoEnd
 from ig65m.tasks.extractor import OnClip, Run
@@ -27,13 +26,16 @@ from ig65m.video.clips import Source, check_spread
 from ig65m.video.sampling import Tail
 from ig65m.zoo.labels import read_labels
 
+if TYPE_CHECKING:
+    from ig65m.models.network import Network
+
 DEFAULT_CLASSIFIER: Final = "r2plus1d_34_32_kinetics"
 
 
 def classify(
     video: Source | NDArray[np.uint8],
     *,
-    model: str | os.PathLike[str] | Network | None = None,
+    model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
@@ -113,7 +115,7 @@ def classify(
 def classify_many(
     videos: Iterable[Source],
     *,
-    model: str | os.PathLike[str] | Network | None = None,
+    model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
@@ -161,7 +163,7 @@ def classify_many(
 def classify_clips(
     video: Source | NDArray[np.uint8],
     *,
-    model: str | os.PathLike[str] | Network | None = None,
+    model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
@@ -222,7 +224,7 @@ class _Classifier:
             resolved = resolve(options, logits=True, maps=full, labels=labels)
             resolved = replace(resolved, clips=clips, preprocessing=replace(resolved.preprocessing, crops=self.crops))
             self.run = Run(_full_edge(resolved) if full else resolved, Pooling())
-        card = resolved.model.card
+        card = resolved.weights.card
         self.card = card if labels is None else replace(card, labels=labels)
 
     def videos(self, sources: Iterable[Source], on_clip: OnClip | None) -> Iterator[Prediction]:
@@ -257,7 +259,7 @@ def _check_clips(clips: int, options: Options) -> None:
 
 def _full_edge(resolved: Resolved) -> Resolved:
     """The same run on pictures of the full shorter edge; a window of the usual crop's size slides over their feature maps."""
-    spec, preprocessing = resolved.model.spec, resolved.preprocessing
+    spec, preprocessing = resolved.weights.spec, resolved.preprocessing
     if not isinstance(spec, ResNetSpec):
         return resolved
     edge = preprocessing.resize if isinstance(preprocessing.resize, int) else min(preprocessing.resize)

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.engines.base import Pooling, Precision
 from ig65m.engines.choice import EngineName
-from ig65m.models.network import Network
 from ig65m.store.features import Features
 from ig65m.tasks.extractor import Extractor, OnClip
 from ig65m.tasks.options import Resizing
@@ -17,11 +17,14 @@ from ig65m.types import Limits
 from ig65m.video.clips import Source
 from ig65m.video.sampling import Tail
 
+if TYPE_CHECKING:
+    from ig65m.models.network import Network
+
 
 def extract(
     video: Source | NDArray[np.uint8],
     *,
-    model: str | os.PathLike[str] | Network | None = None,
+    model: "str | os.PathLike[str] | Network | None" = None,
     pooling: Pooling | None = None,
     logits: bool | None = False,
     top_k: int | None = None,
@@ -95,7 +98,7 @@ def extract(
 def extract_many(
     videos: Iterable[Source],
     *,
-    model: str | os.PathLike[str] | Network | None = None,
+    model: "str | os.PathLike[str] | Network | None" = None,
     pooling: Pooling | None = None,
     logits: bool | None = False,
     top_k: int | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from ig65m.engines.choice import EngineName, described
 from ig65m.engines.shared import Counts, SharedEngine
 from ig65m.errors import UsageError
 from ig65m.memory import release_memory
-from ig65m.models.network import Network
 from ig65m.pipeline import ClipResult, ReadClips, VideoEnd, VideoResult, run, run_clips
 from ig65m.store.features import Features
 from ig65m.tasks.failures import raise_if_failed
@@ -26,7 +25,9 @@ from ig65m.types import ClipSpan, Limits, Prediction, Segment
 from ig65m.video.clips import Source, read_clips, sampling_of
 from ig65m.video.isolation import Decoder
 from ig65m.video.sampling import Tail
-from ig65m.zoo.load import weights_sha256
+
+if TYPE_CHECKING:
+    from ig65m.models.network import Network
 
 DEFAULT_EXTRACTOR: Final = "r2plus1d_34_32_ig65m"
 
@@ -56,7 +57,7 @@ class Extractor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Network | None = None,
+        model: "str | os.PathLike[str] | Network | None" = None,
         *,
         pooling: Pooling | None = None,
         logits: bool | None = False,
@@ -92,9 +93,9 @@ class Extractor:
         options = Options.of({**locals(), "model": DEFAULT_EXTRACTOR if model is None else model})
         with release_memory():
             run = resolve(options, logits=bool(logits) or top_k is not None, maps=pooling != Pooling())
-            weights = weights_sha256(run.model)  # before the engine may free them
+            weights = run.weights.sha256()  # before the engine may free them
             self._run = Run(run, pooling)
-        self.card = run.model.card
+        self.card = run.weights.card
         self.image_fps = run.image_fps
         self.logits = bool(logits)
         self.top_k = top_k
@@ -236,14 +237,14 @@ class Run:
 
 
 def _engine(resolved: Resolved, work: Work) -> Engine:
-    return resolved.choice.load(resolved.model, work, reload=resolved.reload)
+    return resolved.choice.load(resolved.weights, work, reload=resolved.reload)
 
 
 def _shared_engine(resolved: Resolved, work: Work) -> SharedEngine:
     sizes = sorted({1, work.batch_size}, reverse=True)  # the last one loaded may free the weights
     engines = {
         size: resolved.choice.load(
-            resolved.model, replace(work, batch_size=size), reload=resolved.reload if size == 1 else None
+            resolved.weights, replace(work, batch_size=size), reload=resolved.reload if size == 1 else None
         )
         for size in sizes
     }

@@ -5,19 +5,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import isfinite
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ig65m.engines.base import Precision, check_batch
 from ig65m.engines.choice import Choice, EngineName, choose
-from ig65m.errors import UsageError, check_choice
+from ig65m.errors import UsageError, check_choice, needs
 from ig65m.models.card import Card
-from ig65m.models.network import Network
+from ig65m.models.weights import Weights
 from ig65m.types import Limits, Preprocessing, Resampling
 from ig65m.video.isolation import prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, check_use
-from ig65m.zoo.load import load_model
-from ig65m.zoo.user_network import as_network
+from ig65m.zoo.load import load_weights
+
+if TYPE_CHECKING:
+    from ig65m.models.network import Network
 
 CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the last one is padded
 GPU_BATCH: Final = 8
@@ -34,7 +36,7 @@ class Options:
     Raises UsageError if a value is out of range.
     """
 
-    model: str | os.PathLike[str] | Network  # a name, a model file, or a network of `load_model`
+    model: "str | os.PathLike[str] | Network"  # a name, a model file, or a network of `load_model`
     frames: int | None = None  # frames in a clip; default: the card's
     frame_step: int | None = None  # frames from one frame of a clip to the next; default: the card's
     stride: int | None = None  # frames from one clip's start to the next; default: the clip's span
@@ -92,8 +94,8 @@ class Options:
 class Resolved:
     """Resolved options of one run: the network, and how its clips are chosen, decoded and computed."""
 
-    model: Network
-    reload: Callable[[], Network] | None  # loads the network again; None if the caller owns it
+    weights: Weights
+    reload: Callable[[], Weights] | None  # loads them again; None if the caller owns them
     sampling: Sampling
     preprocessing: Preprocessing
     batch_size: int
@@ -133,15 +135,15 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
     name = os.fspath(options.model) if isinstance(options.model, str | os.PathLike) else None
     if name in CARDS:
         check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
-    model = as_network(options.model) if name is None else load_model(name)
-    check(model.card, classes_known=True)
-    preprocessing = model.card.preprocessing
+    weights = _given(options.model) if name is None else load_weights(name)
+    check(weights.card, classes_known=True)
+    preprocessing = weights.card.preprocessing
     if options.preprocessing is not None:
         preprocessing = replace(preprocessing, resampling=RESAMPLINGS[options.preprocessing])
     return Resolved(
-        model=model,
-        reload=None if name is None else partial(load_model, name),
-        sampling=options.sampling(model.card),
+        weights=weights,
+        reload=None if name is None else partial(load_weights, name),
+        sampling=options.sampling(weights.card),
         preprocessing=preprocessing,
         batch_size=batch_size,
         choice=choice,
@@ -151,3 +153,10 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         shared=bool(options.shared),
         on_engine=options.on_engine,
     )
+
+
+def _given(model: object) -> Weights:
+    """Return the weights of a network that the caller loaded."""
+    with needs("torch", "a network in place of a model's name"):
+        from ig65m.zoo.user_network import checked_weights
+    return checked_weights(model)

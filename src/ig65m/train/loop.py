@@ -201,4 +201,4 @@ def train(run: Run, library: Library, *, output: Path, checkpoint: Path, workers
             )
         if run.step % save_every == 0 or run.step == plan.steps:
             run.save_checkpoint(checkpoint)
-            save_safetensors(run.weights(), CARD, output)
+            save_safetensors({key: tensor.numpy() for key, tensor in run.weights().items()}, CARD, output)

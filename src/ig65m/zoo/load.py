@@ -1,36 +1,38 @@
-"""Loads a network by name or from a file, with its card."""
+"""Loads the weights of a network by name or from a file, with its card."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+from numpy.typing import NDArray
 
-from ig65m.checkpoints.identify import build
+from ig65m.checkpoints.identify import identify
 from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
-from ig65m.errors import CheckpointError, ModelError, check_choice
+from ig65m.errors import CheckpointError, ModelError, check_choice, needs
 from ig65m.models.card import MMACTION2, Card, name_from
-from ig65m.models.network import Network
 from ig65m.models.spec import BUILDERS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
+from ig65m.models.weights import Weights
 from ig65m.zoo.cards import CARDS, card_for, find_card
 from ig65m.zoo.files import read_pth, read_safetensors
 from ig65m.zoo.hub import file_sha256, weights_file
-from ig65m.zoo.quantized import is_quantized, quantized_network, quantized_tensors
+from ig65m.zoo.quantized import is_quantized, quantized_weights
+
+if TYPE_CHECKING:
+    from ig65m.models.network import Network
 
 SHARED = ("r2plus1d", "r3d", "mc3")  # architectures with 18 layers that torchvision has too
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """Contents of a model file: tensors by state-dict key, and a card if it has one.
+    """Contents of a model file: arrays by state-dict key, and a card if it has one.
 
-    layout: naming scheme of the file; "videoresnet" is ours and torchvision's. called: names of the tensors in the file.
+    layout: naming scheme of the file; "videoresnet" is ours and torchvision's. called: names of the arrays in the file.
     """
 
-    tensors: dict[str, Tensor]
+    arrays: dict[str, NDArray[Any]]
     card: Card | None = None
     left_out: tuple[str, ...] = ()
     layout: Literal["videoresnet", "vmz", "mmaction2"] = "videoresnet"
@@ -38,20 +40,20 @@ class _Contents:
 
 
 def _read_vmz(path: Path) -> _Contents:
-    tensors, left_out = read_vmz(path)
-    return _Contents(tensors, left_out=left_out, layout="vmz")
+    arrays, left_out = read_vmz(path)
+    return _Contents(arrays, left_out=left_out, layout="vmz")
 
 
 def _read_pth(path: Path) -> _Contents:
-    tensors, card = read_pth(path)
-    if card is not None or not is_mmaction(tensors):
-        return _Contents(tensors, card)
+    arrays, card = read_pth(path)
+    if card is not None or not is_mmaction(arrays):
+        return _Contents(arrays, card)
     try:
-        keys = state_dict_keys(tensors)
+        keys = state_dict_keys(arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     called = {key: name for name, key in keys.items()}
-    return _Contents({key: tensors[name] for name, key in keys.items()}, layout="mmaction2", called=called)
+    return _Contents({key: arrays[name] for name, key in keys.items()}, layout="mmaction2", called=called)
 
 
 _READERS: dict[str, Callable[[Path], _Contents]] = {
@@ -64,7 +66,7 @@ _READERS: dict[str, Callable[[Path], _Contents]] = {
 
 def load_model(
     model: str | Path, *, progress: bool | None = None, pool1: bool | None = None, origin: Builder | None = None
-) -> Network:
+) -> "Network":
     """Load a network with its weights, in eval mode; `model.card` describes it.
 
     Args:
@@ -84,6 +86,7 @@ def load_model(
         CheckpointError: The file is damaged, unsafe, not a network, or ambiguous.
         DownloadError: The weights cannot be downloaded.
         FileNotFoundError: The file does not exist.
+        UsageError: PyTorch is not installed.
 
     Example:
         >>> model = ig65m.load_model("r2plus1d_10_camera_motion")
@@ -92,6 +95,15 @@ def load_model(
         >>> model.card.labels[0]
         'static'
     """
+    with needs("torch", "ig65m.load_model"):
+        from ig65m.models.network import network_of
+    return network_of(load_weights(model, progress=progress, pool1=pool1, origin=origin))
+
+
+def load_weights(
+    model: str | Path, *, progress: bool | None = None, pool1: bool | None = None, origin: Builder | None = None
+) -> Weights:
+    """Load the weights of a network, which engines take. Parameters and errors are those of `load_model`."""
     if origin is not None:
         check_choice("origin", origin, BUILDERS)
     if not str(model) or "://" in str(model):
@@ -102,18 +114,18 @@ def load_model(
             raise ModelError(f"{path} is not a model file; expected one of {', '.join(_READERS)}")
         card = find_card(str(model))
         path = weights_file(card, progress=progress)
-        return read_model(path, card)
+        return read_weights(path, card)
     if path.exists() and not path.is_file():
         raise CheckpointError(f"{path} is not a regular file")  # opening a pipe or a device could block
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such model file")
-    return read_model(path, None, pool1=pool1, origin=origin)
+    return read_weights(path, None, pool1=pool1, origin=origin)
 
 
-def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> Network:
-    """Read the network in a file; a `card` that is known beforehand overrides that of the file."""
+def read_weights(path: Path, card: Card | None, *, pool1: bool | None = None, origin: Builder | None = None) -> Weights:
+    """Read the weights in a file; a `card` that is known beforehand overrides that of the file."""
     contents = _READERS[path.suffix.lower()](path)
-    if is_quantized(contents.tensors):
+    if is_quantized(contents.arrays):
         return _quantized(path, contents)
     by_name = card is not None
     card = card or contents.card or _published(path)
@@ -129,28 +141,27 @@ def read_model(path: Path, card: Card | None, *, pool1: bool | None = None, orig
         return replace(spec, pool1=card.spec.pool1, builder=card.spec.builder)
 
     try:
-        network = build(contents.tensors, completed, contents.called, their_name if contents.layout == "mmaction2" else None)
+        name_of = their_name if contents.layout == "mmaction2" else None
+        found, arrays = identify(contents.arrays, completed, contents.called, name_of)
         if card is None:
             preprocessing = MMACTION2 if contents.layout == origin == "mmaction2" else None
             name, file = name_from(path.stem), name_from(path.name)
-            card = card_for(network.spec, name=name, origin=f"converted from {file}", preprocessing=preprocessing)
+            card = card_for(found, name=name, origin=f"converted from {file}", preprocessing=preprocessing)
         elif by_name and card.classes_unpublished:
-            spec = replace(card.spec, classes=network.spec.classes, multi_label=network.spec.multi_label)
+            spec = replace(card.spec, classes=found.classes, multi_label=found.multi_label)
             card = replace(card, spec=spec, labels=card.labels if spec.classes == card.spec.classes else None)
-        if not card.spec.same_network(network.spec):
-            raise CheckpointError(f"its tensors are those of {network.spec}, but its card describes {card.spec}")
+        if not card.spec.same_network(found):
+            raise CheckpointError(f"its tensors are those of {found}, but its card describes {card.spec}")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    network.spec = card.spec
-    network.card = replace(card, left_out=contents.left_out) if contents.left_out else card
-    return network
+    return Weights(replace(card, left_out=contents.left_out) if contents.left_out else card, arrays)
 
 
-def _quantized(path: Path, contents: _Contents) -> Network:
+def _quantized(path: Path, contents: _Contents) -> Weights:
     if contents.card is None:
         raise CheckpointError(f"{path} is in int8 without a card; use a file of `ig65m quantize`")
     try:
-        return quantized_network(contents.tensors, contents.card)
+        return quantized_weights(contents.arrays, contents.card)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -196,13 +207,3 @@ def _published(path: Path) -> Card | None:
     """Return the card of a published file, recognised by its sha256."""
     digest = file_sha256(path)
     return next((card for card in CARDS.values() if card.sha256 and digest.startswith(card.sha256)), None)
-
-
-def weights_sha256(model: Network) -> str:
-    """Hexadecimal sha256 of a network's weights, names and values in order of the names, independent of the file."""
-    digest = hashlib.sha256()
-    tensors = model.state_dict() if model.quantization is None else quantized_tensors(model)
-    for key, tensor in sorted(tensors.items()):
-        digest.update(key.encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()

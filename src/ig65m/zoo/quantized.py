@@ -1,82 +1,62 @@
-"""Int8 networks as tensors, for their files."""
+"""Int8 networks as arrays of a model file: see `models.weights.stored_arrays`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
 from ig65m.errors import CheckpointError, shown
 from ig65m.models.card import Card
-from ig65m.models.folding import drop_norms
-from ig65m.models.network import Network, empty, simulate
+from ig65m.models.plan import plan_of, shapes_of
 from ig65m.models.quantization import INPUT, LEVELS, Quantization
-
-_STEPS, _RANGE = ".steps", ".range"
-
-
-def is_quantized(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are tensors of an int8 network."""
-    return any(tensor.dtype == torch.int8 for tensor in tensors.values())
+from ig65m.models.weights import RANGE, STEPS, Weights
 
 
-def quantized_tensors(model: Network) -> dict[str, Tensor]:
-    """Return weights, int8 where they are multiples of `steps`, steps, and ranges of values."""
-    assert model.quantization is not None
-    quantization = model.quantization
-    tensors = dict(model.state_dict())
-    for path, steps in quantization.steps.items():
-        step = torch.from_numpy(steps)
-        tensors[f"{path}.weight"] = torch.round(tensors[f"{path}.weight"] / step.view(-1, 1, 1, 1, 1)).to(torch.int8)
-        tensors[f"{path}{_STEPS}"] = step
-    return tensors | {f"{path}{_RANGE}": torch.tensor(ends) for path, ends in quantization.ranges.items()}
+def is_quantized(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether these are arrays of an int8 network."""
+    return any(array.dtype == np.int8 for array in arrays.values())
 
 
-def quantized_network(tensors: Mapping[str, Tensor], card: Card) -> Network:
-    """Build the network from `quantized_tensors`, in eval mode. Raises CheckpointError if they do not fit the card."""
-    model = empty(card.spec)
-    drop_norms(model)
-    convolutions = {path: module for path, module in model.named_modules() if isinstance(module, nn.Conv3d)}
-    paths = {INPUT} | dict(model.named_modules()).keys()
+def quantized_weights(arrays: Mapping[str, NDArray[Any]], card: Card) -> Weights:
+    """Return the network of `stored_arrays`. Raises CheckpointError if they do not fit the card."""
+    plan = plan_of(card.spec)
+    convolutions = plan.convolutions
+    paths = {INPUT, *(layer.path for layer in plan.layers), *(block.path for stage in plan.stages for block in stage)}
     state, steps, ranges = {}, {}, {}
-    for key, tensor in tensors.items():
-        path = key.removesuffix(_STEPS).removesuffix(_RANGE)
-        if key.endswith(_STEPS) and path in convolutions:
-            steps[path] = _steps(key, tensor, convolutions[path].out_channels)
-        elif key.endswith(_RANGE) and path in paths:
-            ranges[path] = _range(key, tensor)
+    for key, array in arrays.items():
+        path = key.removesuffix(STEPS).removesuffix(RANGE)
+        if key.endswith(STEPS) and path in convolutions:
+            steps[path] = _steps(key, array, convolutions[path].outputs)
+        elif key.endswith(RANGE) and path in paths:
+            ranges[path] = _range(key, array)
         else:
-            state[key] = tensor
-    wanted = model.state_dict()
-    if odd := sorted(wanted.keys() ^ state.keys()):
+            state[key] = array
+    expected = shapes_of(card.spec, folded=True)
+    if odd := sorted(expected.keys() ^ state.keys()):
         raise CheckpointError(f"expected {card.spec} in int8: {shown(odd)} are missing or unexpected")
-    for key, tensor in state.items():
+    for key, array in state.items():
         path = key.removesuffix(".weight")
-        kind = torch.int8 if key.endswith(".weight") and path in steps else torch.float32
-        if tensor.shape != wanted[key].shape or tensor.dtype != kind:
-            got = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise CheckpointError(f"{key} is {got}; expected {kind} {tuple(wanted[key].shape)}")
-        if kind == torch.int8:
-            state[key] = tensor.to(torch.float32) * torch.from_numpy(steps[path]).view(-1, 1, 1, 1, 1)
-        elif not bool(torch.isfinite(tensor).all()):
+        kind = np.dtype(np.int8 if key.endswith(".weight") and path in steps else np.float32)
+        if array.shape != expected[key] or array.dtype != kind:
+            raise CheckpointError(f"{key} is {array.dtype} {array.shape}; expected {kind} {expected[key]}")
+        if kind == np.int8:
+            state[key] = array.astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
+        elif not np.isfinite(array).all():
             raise CheckpointError(f"{key} contains numbers that are not finite")
-    model.load_state_dict(state, assign=True)
-    model.requires_grad_(False).eval()
-    simulate(model, Quantization(steps, ranges))
-    model.card = card
-    return model
+    return Weights(card, {key: state[key] for key in expected}, Quantization(steps, ranges))
 
 
-def _steps(key: str, tensor: Tensor, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    if tensor.dtype != torch.float32 or tensor.shape != (channels,) or not bool(((tensor > 0) & tensor.isfinite()).all()):
-        raise CheckpointError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}; expected {channels} positive float32 numbers")
-    return tensor.numpy()
+def _steps(key: str, array: NDArray[Any], channels: int) -> NDArray[np.float32]:
+    if array.dtype != np.float32 or array.shape != (channels,) or not ((array > 0) & np.isfinite(array)).all():
+        raise CheckpointError(f"{key} is {array.dtype} {array.shape}; expected {channels} positive float32 numbers")
+    return array
 
 
-def _range(key: str, tensor: Tensor) -> tuple[float, float]:
-    if tensor.dtype != torch.float32 or tensor.shape != (2,):
-        raise CheckpointError(f"{key} is {tensor.dtype} {tuple(tensor.shape)}; expected two float32 numbers")
-    low, high = map(float, tensor)
+def _range(key: str, array: NDArray[Any]) -> tuple[float, float]:
+    if array.dtype != np.float32 or array.shape != (2,):
+        raise CheckpointError(f"{key} is {array.dtype} {array.shape}; expected two float32 numbers")
+    low, high = map(float, array)
     if not (-3e38 < low <= 0 <= high < 3e38 and high - low > LEVELS * 1e-37):
         raise CheckpointError(f"{key} is {low} to {high}; expected a finite range that contains zero")
     return low, high

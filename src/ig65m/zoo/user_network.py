@@ -1,6 +1,5 @@
-"""Accepts a network from the caller, which may be wrapped or have another last layer."""
+"""Takes the weights of a network from the caller, which may be wrapped or have another last layer."""
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -9,17 +8,17 @@ from torch import nn
 from ig65m.errors import ModelError
 from ig65m.models.c3d import C3D
 from ig65m.models.card import Card
-from ig65m.models.network import Network
+from ig65m.models.network import Network, weights_of
 from ig65m.models.resnet import ResNet
+from ig65m.models.weights import Weights
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 
 
-def as_network(model: object) -> Network:
-    """Return the network without `torch.compile`, `DataParallel` or `DistributedDataParallel` around it.
+def checked_weights(model: object) -> Weights:
+    """Return the weights of a network, without `torch.compile`, `DataParallel` or `DistributedDataParallel` around it.
 
-    If its `fc` was replaced by a Linear with another number of outputs, the result is a shallow copy whose spec and card have
-    that number of classes, and no labels.
+    If its `fc` was replaced by a Linear with another number of outputs, their card has that number of classes, and no labels.
 
     Raises ModelError if it is not a network of `ig65m.load_model`, its last layer is not a plain Linear of the right width,
     its weights are not float32 or are on the meta device, or it is in training mode.
@@ -34,15 +33,13 @@ def as_network(model: object) -> Network:
     if network.training:
         raise ModelError(f"{card.name} is in training mode, in which results depend on the batch; call its eval() first")
     _check_weights(network, card)
+    weights = weights_of(network)
     if network.quantization is not None:
-        return network
+        return weights
     classes = _classes(network, card)
     if classes == network.spec.classes == card.spec.classes:
-        return network
-    changed = copy.copy(network)
-    changed.spec = replace(network.spec, classes=classes)
-    changed.card = replace(card, spec=changed.spec, labels=None)
-    return changed
+        return weights
+    return replace(weights, card=replace(card, spec=replace(network.spec, classes=classes), labels=None))
 
 
 def _check_weights(network: Network, card: Card) -> None:

@@ -1,4 +1,4 @@
-"""What a pickle may call: the constructors of numpy arrays, described but not executed.
+"""VMZ's pickles: what they may call are the constructors of numpy arrays, described but not executed.
 
 Nothing of numpy is called for a pickle. A `Blob` describes an array; it is created only after dtype, shape and number of bytes
 were found to agree. Its numbers stay in the file until `Blob.read`.
@@ -8,44 +8,21 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.checkpoints.lazy_bytes import Source, Stored
+from ig65m.checkpoints.unpickle import Allowance, Global, interpret, kind_of, name_of
 from ig65m.errors import CheckpointError, shown
 
-MAX_NAME = 128  # most bytes of a key, a class name, or the digits of a number; VMZ's longest has 33
-MAX_DIMENSIONS = 8
-MAX_NUMBERS = 2**31  # most numbers in one array
+MAX_STEPS: Final = 200_000  # most opcodes, and pairs of an OrderedDict; the 152-layer checkpoints have up to 37,000
+MAX_BLOBS: Final = 4_000  # most blobs; the 152-layer checkpoints have 1,032
+MAX_DIMENSIONS: Final = 8
+MAX_NUMBERS: Final = 2**31  # most numbers in one array
 
 _DTYPES = {code: np.dtype(code) for code in ("f2", "f4", "f8", "i4", "i8")}
-
-
-@dataclass
-class Allowance:
-    """What a pickle may still do: steps bound memory and time; bytes bound the decoded text."""
-
-    steps: int
-    bytes: int
-
-    def step(self, count: int = 1) -> None:
-        self.steps -= count
-        if self.steps < 0:
-            raise CheckpointError("it takes more steps than any checkpoint of VMZ would")
-
-    def decode(self, size: int) -> None:
-        self.bytes -= size
-        if self.bytes < 0:
-            raise CheckpointError("it builds more than the file contains: the same text is used repeatedly")
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name that the pickle requested and may use."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -139,26 +116,7 @@ def _blob(allowance: Allowance, raw: Any, dtype: Any, shape: Any, order: Literal
     return blob
 
 
-def name_of(value: Any) -> str:
-    """Read a short string."""
-    if not isinstance(value, Stored) or value.kind == "bytes":
-        raise CheckpointError(f"expected a name, got {kind_of(value)}")
-    if value.size > MAX_NAME:
-        raise CheckpointError(f"expected a name of at most {MAX_NAME} bytes, got {value}")
-    name = b"".join(value.pieces()).decode("latin-1")
-    if not (name.isascii() and name.isprintable()):
-        raise CheckpointError(f"the name {shown([name])} has unexpected characters")
-    return name
-
-
-def kind_of(value: Any) -> str:
-    """Describe a value for a message."""
-    if isinstance(value, Stored | Global):
-        return str(value) if isinstance(value, Stored) else f"the name {value.name}"
-    return "None" if value is None else type(value).__name__
-
-
-def fill(target: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
+def _fill(target: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
     """Add alternating keys and values to `target`; each key must be a new name."""
     if len(items) % 2:
         raise CheckpointError("a dictionary has a key without a value")
@@ -229,7 +187,7 @@ def _ordered_dict(allowance: Allowance, *args: Any) -> dict[str, Any]:
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise CheckpointError("an OrderedDict is not made from a list of pairs")
-        fill(out, pair)
+        _fill(out, pair)
     return out
 
 
@@ -247,16 +205,65 @@ _CALLS: dict[str, Callable[..., Any]] = {
 _GLOBALS = {name: Global(name) for name in (*_CALLS, "numpy.ndarray")}
 
 
-def find_global(module: str, name: str) -> Global:
-    """Return the global of that name. Raises CheckpointError unless it is a constructor of arrays."""
-    full = f"{module}.{name}"
-    if full not in _GLOBALS:
-        raise CheckpointError(f"it requests {shown([full])}; a checkpoint needs only numpy arrays. It may be malicious")
-    return _GLOBALS[full]
+class _NumpyVocabulary:
+    """What the pickles of numpy arrays may do."""
+
+    opcodes: frozenset[bytes] = frozenset()
+
+    def find_global(self, module: str, name: str) -> Global:
+        """Return the global of that name, if it is a constructor of arrays."""
+        full = f"{module}.{name}"
+        if full not in _GLOBALS:
+            raise CheckpointError(f"it requests {shown([full])}; a checkpoint needs only numpy arrays. It may be malicious")
+        return _GLOBALS[full]
+
+    def call(self, allowance: Allowance, function: Any, args: Any) -> Any:
+        """Return the description of `function(*args)`, for a function of `find_global`."""
+        if not isinstance(function, Global) or function.name not in _CALLS or not isinstance(args, tuple):
+            raise CheckpointError(f"it calls {kind_of(function)}; only numpy arrays are built here")
+        return _CALLS[function.name](allowance, *args)
+
+    def build(self, allowance: Allowance, target: Any, state: Any) -> None:
+        """Set the state of an array or dtype."""
+        if not isinstance(target, Array | DType):
+            raise CheckpointError(f"it sets the state of {kind_of(target)}; only arrays and dtypes have one")
+        target.build(allowance, state)
+
+    def fill(self, _: Allowance, target: dict[str, Any], items: Sequence[Any]) -> dict[str, Any]:
+        """Add alternating keys and values to `target`; each key must be a new name."""
+        return _fill(target, items)
+
+    def find_stored(self, _: Any) -> Any:
+        """Never called: the opcode for it is refused."""
+        raise CheckpointError("it has objects outside the pickle")
 
 
-def call(allowance: Allowance, function: Any, args: Any) -> Any:
-    """Return the description of `function(*args)`, for a function of `find_global`."""
-    if not isinstance(function, Global) or function.name not in _CALLS or not isinstance(args, tuple):
-        raise CheckpointError(f"it calls {kind_of(function)}; only numpy arrays are built here")
-    return _CALLS[function.name](allowance, *args)
+def read_blobs(file: BinaryIO) -> dict[str, Blob]:
+    """Read a VMZ checkpoint, written by Python 2 or 3 in any protocol: {blob name: array}, arrays still in the file.
+
+    Raises CheckpointError if the file is not such a pickle, or contains anything but arrays of plain numbers.
+    """
+    source = Source(file)
+    if not source.size:
+        raise CheckpointError("it is empty")
+    if source.read(0, min(4, source.size)) == b"PK\x03\x04":
+        raise CheckpointError("it is a zip file; if it is PyTorch's, rename it to .pth")
+    value, end = interpret(source, _NumpyVocabulary(), MAX_STEPS)
+    if end != source.size:
+        raise CheckpointError(f"{source.size - end} bytes follow its end")
+    if isinstance(value, dict) and "blobs" in value:
+        if others := sorted(value.keys() - {"blobs"}):
+            raise CheckpointError(f"it contains {shown(others)} besides 'blobs'")
+        value = value["blobs"]
+    if not isinstance(value, dict) or not value:
+        raise CheckpointError(f"it contains {kind_of(value)}; expected a dictionary of arrays")
+    if len(value) > MAX_BLOBS:
+        raise CheckpointError(f"it contains {len(value)} blobs; expected at most {MAX_BLOBS}")
+    blobs: dict[str, Blob] = {}
+    for name, array in value.items():
+        if not isinstance(array, Array) or array.blob is None:
+            raise CheckpointError(f"its blob {shown([name])} is {kind_of(array)}; expected an array")
+        blobs[name] = array.blob
+    if sum(blob.nbytes for blob in blobs.values()) > source.size:
+        raise CheckpointError("its arrays have more bytes than the file: some are used repeatedly")
+    return blobs
