@@ -32,8 +32,8 @@ from ig65m.models.card import VMZ
 from ig65m.types import Limits
 from ig65m.video.clips import read_clips
 from ig65m.video.isolation import Decoder
+from ig65m.video.jobs import View
 from ig65m.video.sampling import Sampling, uniform_starts
-from ig65m.video.thumbnail import View
 
 MINUTES, RATE, FRAMES, GROUP = 20, 25, 8, 250
 VIDEOS = {
@@ -56,7 +56,7 @@ def make(path: Path, codec: list[str]) -> None:
     ffmpeg = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
     scaled = ["-t", "60", "-an", "-vf", "scale=1920:1080", "-r", str(RATE), "-pix_fmt", "yuv420p"]
     groups = ["-g", str(GROUP), "-keyint_min", str(GROUP)]
-    source = ["-stream_loop", "-1", "-i", clip]
+    source = ["-stream_loop", "-1", "-i", str(clip)]
     subprocess.run([*ffmpeg, *source, *scaled, *groups, "-c:v", *codec, minute], check=True)
     listed.write_text(f"file {minute.name}\n" * MINUTES)
     subprocess.run([*ffmpeg, "-f", "concat", "-i", listed, "-c", "copy", path], check=True)

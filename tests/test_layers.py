@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ig65m.zoo.cards import EMBEDDED
+
 PACKAGE = Path(__file__).parent.parent / "src" / "ig65m"
 LAYERS = [
     {"errors"},
@@ -60,3 +62,35 @@ def test_starting_loads_neither_torch_nor_an_engine(start):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+LOADED = """
+import sys
+from ig65m.cli import main
+try:
+    main()
+except SystemExit:
+    heavy = {"av", "h5py", "lancedb", "onnx", "onnxruntime", "pyarrow", "rich", "torch"}
+    print(sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "used"),
+    [
+        (["classify", "--json"], []),
+        (["extract", "--output", "f.npz"], []),
+        (["extract", "--output", "f.parquet"], ["pyarrow"]),
+        (["extract", "--output", "folder"], ["pyarrow"]),
+    ],
+)
+def test_a_run_on_a_cpu_loads_only_what_it_uses(args, used, bigbuckbunny, tmp_path):
+    """The second run: the first one compiles the network, for which it needs its graph."""
+    command, *rest = args
+    words = [command, str(bigbuckbunny), "--model", EMBEDDED, "--end", "1", *rest]
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        run = [sys.executable, "-c", LOADED, *words]
+        done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path / folder)
+    assert done.stdout.splitlines()[-1] == str(used)

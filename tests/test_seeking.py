@@ -20,9 +20,10 @@ from ig65m.store.features import describe
 from ig65m.types import Clip, Limits, Preprocessing, Segment
 from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.frame_index import FrameIndex, SeekError, read_index
+from ig65m.video.frame_index import FrameIndex, read_index
 from ig65m.video.isolation import Decoder
 from ig65m.video.reader import read_frames
+from ig65m.video.sample import SeekError
 from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.video.seeking import seek_clips

@@ -68,7 +68,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_bad_video(model, bigbuckbunny
         raise ZeroDivisionError("a bug")
         yield
 
-    monkeypatch.setattr("ig65m.video.clips.read_samples", faulty)
+    monkeypatch.setattr("ig65m.video.sample_reader.read_samples", faulty)
     with pytest.raises(ZeroDivisionError):
         ig65m.extract(bigbuckbunny, model=model, in_process=True)
 

@@ -11,7 +11,8 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits
 from ig65m.video import isolation
 from ig65m.video.isolation import Decoder, close_idle, keep_idle
-from ig65m.video.thumbnail import View, read_picture
+from ig65m.video.jobs import View
+from ig65m.video.thumbnail import read_picture
 from tests.videos import constant, encode, encode_numbers, number_in
 
 

@@ -41,10 +41,13 @@ class ProgressBar:
     """Videos done of all, clips done, the time reached; silent unless stderr is a terminal."""
 
     def __init__(self, videos: int) -> None:
+        self.clips = 0
+        self.progress: Any = None  # rich's, which is loaded only for a terminal
+        if not sys.stderr.isatty():
+            return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        console = Console(stderr=True)
         columns = (
             TextColumn("videos"),
             BarColumn(),
@@ -54,20 +57,20 @@ class ProgressBar:
         )
         self.progress = Progress(
             *columns,
-            console=console,
-            disable=not console.is_terminal,
+            console=Console(stderr=True),
             transient=True,
             redirect_stdout=sys.stdout.isatty(),  # on a terminal results are printed above the bar
         )
         self.task = self.progress.add_task("videos", total=videos, state="")
-        self.clips = 0
 
     def __enter__(self) -> "ProgressBar":
-        self.progress.start()
+        if self.progress is not None:
+            self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.progress is not None:
+            self.progress.stop()
 
     def on_clip(self, source: object, span: ClipSpan) -> None:
         """Count a clip."""
@@ -76,8 +79,10 @@ class ProgressBar:
 
     def show(self, state: str) -> None:
         """Show a text beside the bar."""
-        self.progress.update(self.task, state=state)
+        if self.progress is not None:
+            self.progress.update(self.task, state=state)
 
     def video_done(self) -> None:
         """Count a video."""
-        self.progress.advance(self.task)
+        if self.progress is not None:
+            self.progress.advance(self.task)

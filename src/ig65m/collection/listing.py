@@ -10,8 +10,8 @@ from typing import Final
 
 from ig65m.errors import UsageError, shown
 from ig65m.types import Segment
-from ig65m.video.images import PHOTOGRAPHS, is_photograph
-from ig65m.video.images import SUFFIXES as IMAGES
+from ig65m.video.image_files import PHOTOGRAPHS, is_photograph
+from ig65m.video.image_files import SUFFIXES as IMAGES
 
 LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv")
 _SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg

@@ -22,7 +22,7 @@ from ig65m.errors import IgError
 from ig65m.server.errors import ApiError, busy, closing, public_message, unreadable
 from ig65m.types import Limits
 from ig65m.video.isolation import Decoder
-from ig65m.video.thumbnail import View
+from ig65m.video.jobs import View
 
 EDGE: Final = 320  # longer edge of a thumbnail in pixels
 _CACHED: Final = 1 << 25  # bytes of cached pictures

@@ -14,12 +14,9 @@ from typing import Any, Final
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing, Segment
-from ig65m.video.frame_index import SeekError
 from ig65m.video.isolation import Decoder
-from ig65m.video.sample_reader import Sample, read_samples
+from ig65m.video.sample import Sample, SeekError, crops_of
 from ig65m.video.sampling import Sampling, leaves_gaps, uniform_starts, windows
-from ig65m.video.seeking import seek_clips
-from ig65m.video.transforms import crops_of
 
 Source = Path | str | Frames | Segment
 ReadSamples = Callable[[Sampling], Generator[Sample, None, None]]
@@ -231,6 +228,9 @@ def read_clips(
     """
     options: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
     if in_process or isinstance(source, Frames):
+        from ig65m.video.sample_reader import read_samples
+        from ig65m.video.seeking import seek_clips
+
         limits = limits or Limits()
         read, seek = partial(read_samples, limits=limits), partial(seek_clips, limits=limits)
         yield from clips_from(read, seek, source, sampling, preprocessing, **options)

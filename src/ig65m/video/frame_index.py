@@ -20,6 +20,7 @@ from ig65m.video.integrity.elements import FORMATS, ElementWalk
 from ig65m.video.integrity.truncation import Shown, missing_end
 from ig65m.video.packets import COVERS, JUMP_BACK, Seen
 from ig65m.video.reader import check_file, has_format, open_video
+from ig65m.video.sample import SeekError
 
 CONTAINERS: Final = ("mov", "matroska")
 """Demuxers that seek to a key frame exactly."""
@@ -31,10 +32,6 @@ EXACT: Final = 1 << 53
 """From here on, a float64 does not hold every whole number."""
 
 _UNKNOWN: Final = -(1 << 63)  # a decoding time that is missing
-
-
-class SeekError(Exception):
-    """Frames cannot be read exactly without decoding the whole video; the message says why."""
 
 
 class IndexedFrame(NamedTuple):

@@ -1,6 +1,5 @@
-"""A folder of images as a video."""
+"""Reads a folder of images as a video."""
 
-import re
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -13,51 +12,10 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits
 from ig65m.video.decoding import describe_error, options, too_large
 from ig65m.video.frame import Frame, LostFrame, orientation_of
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
-PHOTOGRAPHS = (".heic", ".heif", ".avif")
-"""Formats in which FFmpeg decodes only a tile of the picture; they are refused."""
+from ig65m.video.image_files import image_codec, list_images
 
 MOST_BYTES = 1 << 30
 """Largest image file in bytes."""
-
-_CODECS = (
-    (re.compile(rb"\xff\xd8\xff"), "mjpeg"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "png"),
-    (re.compile(rb"BM"), "bmp"),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "webp"),
-)
-
-
-_PHOTOGRAPHS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # brands of single images; source: ISO/IEC 23008-12
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return the images of a folder in natural order (frame2 before frame10), without hidden files.
-
-    Raises VideoError if there is none.
-    """
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    if not paths:
-        raise VideoError(f"{folder}: no images found; expected files with suffix {', '.join(SUFFIXES)}")
-    return sorted(paths, key=_natural)
-
-
-def is_photograph(head: bytes) -> bool:
-    """Return whether a file that starts with `head` is a HEIC or AVIF photograph."""
-    return head[4:8] == b"ftyp" and head[8:12] in _PHOTOGRAPHS
-
-
-def is_image(head: bytes) -> bool:
-    """Return whether a file that starts with `head` is an image, and not a video such as APNG."""
-    return is_photograph(head) or any(magic.match(head) for magic, _ in _CODECS)
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    # "shot2_10" -> [(0, "shot"), (2, ""), (0, "_"), (10, "")]
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.stem.lower())
-    return [(int(part), "") if part[0].isdigit() and part.isascii() else (0, part) for part in parts], path.name
 
 
 def read_images(folder: Path, *, fps: float, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
@@ -102,7 +60,7 @@ def _decode(path: Path, limits: Limits) -> av.VideoFrame:
     if path.stat().st_size > MOST_BYTES:
         raise OSError(f"more than {MOST_BYTES:,} bytes")
     data = path.read_bytes()
-    codec = next((name for magic, name in _CODECS if magic.match(data)), None)
+    codec = image_codec(data)
     if codec is None:
         raise OSError("expected JPEG, PNG, BMP or WebP")
     decoder = cast(av.VideoCodecContext, av.VideoCodecContext.create(codec, "r"))

@@ -25,11 +25,7 @@ from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
-from ig65m.video.frame_index import SeekError
-from ig65m.video.sample_reader import Sample
-from ig65m.video.sampling import Sampling
-from ig65m.video.thumbnail import View
-from ig65m.video.worker import (
+from ig65m.video.jobs import (
     ALIVE,
     CLIP,
     END,
@@ -44,7 +40,10 @@ from ig65m.video.worker import (
     TORN,
     WORDS,
     Job,
+    View,
 )
+from ig65m.video.sample import Sample, SeekError
+from ig65m.video.sampling import Sampling
 
 _WITHOUT_GAPS: Final[dict[str, type[UsageError | SeekError]]] = {"usage": UsageError, "seek": SeekError}
 _STARTING = 120.0  # seconds in which a worker must start

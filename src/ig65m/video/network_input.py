@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ig65m.errors import UsageError
 from ig65m.types import Frames, Preprocessing
 from ig65m.video.frame import Frame
-from ig65m.video.transforms import Pixels, Scaler, to_pixels
+from ig65m.video.sample import Pixels
+from ig65m.video.transforms import Scaler, to_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor

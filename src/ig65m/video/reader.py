@@ -19,7 +19,8 @@ from ig65m.types import Frames, Limits
 from ig65m.video.decoding import Damage, decode, options, too_large
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_times import Timing
-from ig65m.video.images import SUFFIXES, is_image, is_photograph, list_images, read_images
+from ig65m.video.image_files import SUFFIXES, is_image, is_photograph, list_images
+from ig65m.video.images import read_images
 from ig65m.video.packets import COVERS, Seen
 
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -12,26 +11,12 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Frames, Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_frames
+from ig65m.video.sample import Pixels, Sample
 from ig65m.video.sampling import TOLERANCE, Sampling, is_within, needed, samples
-from ig65m.video.transforms import Pixels, Scaler, to_pixels
+from ig65m.video.transforms import Scaler, to_pixels
 
 MOST_GAPS: Final = 1000
 """Most gaps in a video; after more, the rest of it is given up."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sampled frame, displayed from `time` to `end` in seconds.
-
-    pixels: (H, W, 3), with several crops (crops, H, W, 3); None if no clip contains the frame. lost: it was lost to damage.
-    lost_before: a frame between the previous sample and this one was lost.
-    """
-
-    time: float
-    end: float
-    pixels: Pixels | None
-    lost: bool = False
-    lost_before: bool = False
 
 
 def read_samples(

@@ -21,12 +21,13 @@ from ig65m.errors import VideoError
 from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
 from ig65m.video.decoding import Damage, decode
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.frame_index import FrameIndex, SeekError, read_index
+from ig65m.video.frame_index import FrameIndex, read_index
 from ig65m.video.frame_times import Timing
 from ig65m.video.packets import Seen
 from ig65m.video.reader import open_video
+from ig65m.video.sample import Pixels, SeekError, crops_of
 from ig65m.video.sampling import LEAST_GAP, Sampling, clip_samples, samples, uniform_starts
-from ig65m.video.transforms import Pixels, Scaler, crops_of, to_pixels
+from ig65m.video.transforms import Scaler, to_pixels
 
 OnFrame = Callable[[Frame | LostFrame], None]
 

@@ -18,21 +18,17 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Limits
 from ig65m.video.decoding import too_large
 from ig65m.video.frame import orientation_of
-from ig65m.video.frame_index import CONTAINERS, SeekError, read_index
-from ig65m.video.images import list_images, read_image
+from ig65m.video.frame_index import CONTAINERS, read_index
+from ig65m.video.image_files import list_images
+from ig65m.video.images import read_image
+from ig65m.video.jobs import View
 from ig65m.video.reader import has_format, open_video
+from ig65m.video.sample import SeekError
 from ig65m.video.seeking import frames_at
 
 MOST_EDGE: Final = 4096
 MOST_DECODED: Final = 2_000
 """Most pictures decoded without an index; from the start of a file, the last one is returned then."""
-
-
-class View(NamedTuple):
-    """The picture at `time` in seconds of the stream, at most `edge` pixels on either side."""
-
-    time: float
-    edge: int
 
 
 def read_picture(path: Path, view: View, *, image_fps: float, limits: Limits) -> NDArray[np.uint8]:

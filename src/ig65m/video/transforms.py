@@ -1,6 +1,6 @@
 """Resizes and crops frames to the input size of a network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import cast
 
@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from ig65m.errors import VideoError
 from ig65m.types import Preprocessing, Resampling
 from ig65m.video.frame import Frame
-
-Pixels = NDArray[np.uint8] | NDArray[np.float32]
-
+from ig65m.video.sample import Pixels
 
 LONGEST = 32
 """Largest ratio of longer to shorter edge, if the aspect ratio is kept."""
@@ -109,12 +107,6 @@ def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None 
     height, width = preprocessing.crop
     crops = [resized[top : top + height, left : left + width] for top, left in crop_corners(preprocessing, *size)]
     return cast(Pixels, np.ascontiguousarray(crops[0]) if len(crops) == 1 else np.stack(crops))
-
-
-def crops_of(frames: Sequence[Pixels]) -> list[Pixels]:
-    """Stack the frames of `to_pixels`: (T, H, W, 3) for each crop."""
-    stacked = np.stack(frames)
-    return cast("list[Pixels]", list(np.moveaxis(stacked, 1, 0)) if stacked.ndim == 5 else [stacked])
 
 
 def _swscale(frame: Frame, size: tuple[int, int], scaler: Scaler, how: Interpolation) -> NDArray[np.uint8]:

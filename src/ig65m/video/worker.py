@@ -12,59 +12,42 @@ import os
 import pickle
 import queue
 import resource
-import struct
 import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from ig65m.errors import UsageError, VideoError
-from ig65m.types import Clip, Limits, Preprocessing
+from ig65m.types import Clip
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.frame_index import SeekError
+from ig65m.video.jobs import (
+    ALIVE,
+    CLIP,
+    END,
+    FRAMES,
+    HEAD,
+    LENGTH,
+    LOST,
+    PICTURE,
+    READY,
+    SAME,
+    SAMPLE,
+    SIZE,
+    TORN,
+    WORDS,
+    Job,
+)
 from ig65m.video.reader import read_duration
-from ig65m.video.sample_reader import Sample, read_samples
-from ig65m.video.sampling import Sampling
+from ig65m.video.sample import Sample, SeekError
+from ig65m.video.sample_reader import read_samples
 from ig65m.video.seeking import seek_clips
-from ig65m.video.thumbnail import View, read_picture
+from ig65m.video.thumbnail import read_picture
 
-
-class Job(NamedTuple):
-    """What to read: samples; with `seek`, clips; with `view`, one picture; without `sampling` and `view`, the duration.
-
-    folder: where a relative source is looked up. clips: number of clips to spread evenly; only with `seek`.
-    """
-
-    folder: str | None
-    source: Path | str
-    sampling: Sampling | None
-    preprocessing: Preprocessing | None
-    image_fps: float
-    limits: Limits
-    view: View | None = None
-    seek: bool = False
-    clips: int | None = None
-
-
-HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow
-READY: Final = b"R"
-ALIVE: Final = b"A"  # frames are decoded, but none needs to be sent
-SAMPLE: Final = b"T"  # a sample; its pixels follow if a clip contains it
-SAME: Final = b"S"  # a sample with the pixels of the last one
-LOST: Final = b"X"  # a sample lost to damage
-TORN: Final = b"G"  # a frame between the last sample and the next one is lost
-CLIP: Final = b"C"  # a clip of `seek`: FRAMES and its pixels follow
-FRAMES: Final = struct.Struct("<qq")  # first and last frame of a clip
-LENGTH: Final = b"L"  # duration from the header
-PICTURE: Final = b"P"  # one picture: SIZE and RGB bytes follow
-SIZE: Final = struct.Struct("<II")  # height, width
-END: Final = b"E"  # end of the video; an error follows as JSON
-WORDS: Final = 100_000  # most bytes of an error: its message, and some fifty for each gap
-_ALIVE_EVERY = 0.5  # seconds
+_ALIVE_EVERY: Final = 0.5  # seconds
 
 
 class _Answers:

@@ -12,14 +12,11 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock, Timeout
-
 from ig65m.atomic import finished_file
 from ig65m.cache import cache_folder
 from ig65m.errors import DownloadError, ModelError, UsageError
 from ig65m.models.card import Card
 from ig65m.zoo.cards import EMBEDDED
-from ig65m.zoo.download import fetch, part_of
 
 _TIMEOUT = 30.0  # seconds that a server may be silent
 _PATIENCE = 300.0  # seconds without progress of another process's download
@@ -68,6 +65,8 @@ def file_sha256(path: Path) -> str:
 
 def _fetched(url: str, path: Path, expected: str, by: str, progress: bool) -> str:
     """Download the file, or wait until another process has; returns its sha256."""
+    from ig65m.zoo.download import fetch
+
     source = _source(url, path)
     timeout = _timeout()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +110,10 @@ def _timeout() -> float:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Let one process at a time download `path`. Raises DownloadError if another holds the lock without progress."""
+    from filelock import FileLock, Timeout
+
+    from ig65m.zoo.download import part_of
+
     lock = path.with_name(f"{path.name}.lock")
     held = FileLock(lock)
     waited_at: int | None = None  # size of the other process's part

@@ -1,0 +1,48 @@
+"""What a worker process is asked for, and how it answers; the parent need not load a decoder to know."""
+
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ig65m.types import Limits, Preprocessing
+from ig65m.video.sampling import Sampling
+
+
+class View(NamedTuple):
+    """The picture at `time` in seconds of the stream, at most `edge` pixels on either side."""
+
+    time: float
+    edge: int
+
+
+class Job(NamedTuple):
+    """What to read: samples; with `seek`, clips; with `view`, one picture; without `sampling` and `view`, the duration.
+
+    folder: where a relative source is looked up. clips: number of clips to spread evenly; only with `seek`.
+    """
+
+    folder: str | None
+    source: Path | str
+    sampling: Sampling | None
+    preprocessing: Preprocessing | None
+    image_fps: float
+    limits: Limits
+    view: View | None = None
+    seek: bool = False
+    clips: int | None = None
+
+
+HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow
+READY: Final = b"R"
+ALIVE: Final = b"A"  # frames are decoded, but none needs to be sent
+SAMPLE: Final = b"T"  # a sample; its pixels follow if a clip contains it
+SAME: Final = b"S"  # a sample with the pixels of the last one
+LOST: Final = b"X"  # a sample lost to damage
+TORN: Final = b"G"  # a frame between the last sample and the next one is lost
+CLIP: Final = b"C"  # a clip of `seek`: FRAMES and its pixels follow
+FRAMES: Final = struct.Struct("<qq")  # first and last frame of a clip
+LENGTH: Final = b"L"  # duration from the header
+PICTURE: Final = b"P"  # one picture: SIZE and RGB bytes follow
+SIZE: Final = struct.Struct("<II")  # height, width
+END: Final = b"E"  # end of the video; an error follows as JSON
+WORDS: Final = 100_000  # most bytes of an error: its message, and some fifty for each gap

@@ -1,0 +1,35 @@
+"""What clips are made of: resized frames with their times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+class SeekError(Exception):
+    """Frames cannot be read exactly without decoding the whole video; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled frame, displayed from `time` to `end` in seconds.
+
+    pixels: (H, W, 3), with several crops (crops, H, W, 3); None if no clip contains the frame. lost: it was lost to damage.
+    lost_before: a frame between the previous sample and this one was lost.
+    """
+
+    time: float
+    end: float
+    pixels: Pixels | None
+    lost: bool = False
+    lost_before: bool = False
+
+
+def crops_of(frames: Sequence[Pixels]) -> list[Pixels]:
+    """Stack the frames of `to_pixels`: (T, H, W, 3) for each crop."""
+    stacked = np.stack(frames)
+    return cast("list[Pixels]", list(np.moveaxis(stacked, 1, 0)) if stacked.ndim == 5 else [stacked])
