@@ -100,13 +100,18 @@ def _is_whole(answer: bytes) -> bool:
 
 @contextmanager
 def serving(
-    index: Path, temporary: Path, *args: object, env: Mapping[str, str] | None = None, first: str = ""
+    index: Path,
+    temporary: Path,
+    *args: object,
+    env: Mapping[str, str] | None = None,
+    first: str = "",
+    program: Path = PROGRAM,
 ) -> Iterator[Served]:
     """The service at a free port until the block ends; `first` is Python that runs before it."""
     temporary.mkdir(parents=True, exist_ok=True)
     log = temporary.parent / f"{temporary.name}.log"
-    program = [sys.executable, "-c", f"{first}; from ig65m.cli import main; main()"] if first else [PROGRAM]
-    command = [*program, "serve", index, "--port", "0", *args]
+    start = [sys.executable, "-c", f"{first}; from ig65m.cli import main; main()"] if first else [program]
+    command = [*start, "serve", index, "--port", "0", *args]
     environment = {**os.environ, "TMPDIR": str(temporary), **(env or {})}
     with log.open("wb") as out:
         process = subprocess.Popen([str(part) for part in command], stderr=out, stdout=out, env=environment)

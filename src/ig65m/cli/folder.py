@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure, source_name
 from ig65m.cli.signals import finishing
 from ig65m.cli.terminal import printable, say
-from ig65m.errors import UsageError
+from ig65m.errors import needs
 from ig65m.types import ClipSpan, Segment
 
 if TYPE_CHECKING:
@@ -88,10 +88,8 @@ def _run(
 
     kind: dict[str, Any] = {"dtype": how.dtype, "content": how.content}
     if how.ray is not None:
-        try:
+        with needs("ray", "--ray"):
             from ig65m.collection.ray_cluster import extract_on_ray
-        except ModuleNotFoundError as error:
-            raise UsageError(f"--ray needs {error.name}: pip install 'ig65m[ray]'") from None
         address = None if how.ray == "local" else how.ray
         run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
         with redirect_stdout(sys.stderr), closing(run):  # Ray prints messages on stdout, which is for results

@@ -22,14 +22,13 @@ from ig65m.cli.options import (
 from ig65m.cli.progress import say_engine
 from ig65m.cli.signals import finishing
 from ig65m.cli.terminal import say
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, needs
 
 if TYPE_CHECKING:
     from ig65m.server.service import Rules
 
 TOKEN = "IG65M_TOKEN"
 ADDRESS, UPLOADS = "Address and access", "Uploads"
-_NEEDED = {"fastapi", "multipart", "PIL", "python_multipart", "starlette", "uvicorn"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +82,11 @@ def serve(
     from ig65m.video.isolation import prepare
 
     prepare(limits)
-    try:
+    with needs("serve", "serving"):
         from ig65m.search.index import Index
         from ig65m.search.query import extractor_for
         from ig65m.server.run import access_policy, bind, serve_on
         from ig65m.server.service import opened
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
-            raise
-        raise UsageError(f"serving needs {error.name}: pip install 'ig65m[serve]'") from None
     rules = _rules(max_upload, queue, workers, max_seconds, upload_timeout, min_rate, patience)
     for folder in root or ():
         if not folder.is_dir():

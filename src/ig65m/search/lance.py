@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import DamagedIndexError, UsageError, plain
+from ig65m.errors import DamagedIndexError, UsageError, needs, plain
 from ig65m.search.rows import COLUMNS, Rows, read_rows, wrong_columns
 
 NAME: Final = "clips"
@@ -172,10 +172,6 @@ def _among(results: Iterable[str]) -> str:
 
 def _lancedb() -> Any:
     os.environ.setdefault("LANCEDB_LOG", "error")  # LanceDB logs its decisions on stderr; it reads this when it is imported
-    try:
+    with needs("search", "an index"):
         import lancedb
-    except ModuleNotFoundError as error:
-        if error.name != "lancedb":
-            raise
-        raise UsageError("an index needs lancedb: pip install 'ig65m[search]'") from None
     return lancedb

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
-from ig65m.errors import UsageError, check_choice, check_name
+from ig65m.errors import UsageError, check_choice, check_name, needs
 from ig65m.store.features import Features, files_at, save
 from ig65m.store.folder import read_journal, read_settings
 from ig65m.store.grid import TOLERANCE, Grid, grid_of
 from ig65m.store.journal import Entry
 from ig65m.store.verify import read_result
+
+if TYPE_CHECKING:
+    import h5py
 
 Names = Literal["stem", "unique"]
 Gaps = Literal["leave-out", "zeros"]
@@ -173,13 +175,15 @@ def _h5(run: _Run, output: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _h5_file(output: Path) -> Iterator[h5py.File]:
+def _h5_file(output: Path) -> "Iterator[h5py.File]":
+    with needs("h5", "an HDF5 file"):
+        import h5py
     # HDF5 1.8 allows long attributes, which the default version does not, and every reader knows it.
     with finished_file(output) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
         yield file
 
 
-def _dataset(file: h5py.File, name: str, array: NDArray[np.float32]) -> h5py.Dataset:
+def _dataset(file: "h5py.File", name: str, array: NDArray[np.float32]) -> "h5py.Dataset":
     if "/" in name or not _is_utf8(name) or name in ("", ".", ".."):
         raise UsageError(f"{name!a}: a name in HDF5 must be UTF-8 without /; use --names unique, or rename the video")
     if name in file:
