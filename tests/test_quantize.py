@@ -169,6 +169,8 @@ def test_other_frames_pooling_and_batches_are_free(small):
         (lambda tensors: tensors.pop("stem.0.steps"), "stem.0.weight is int8"),
         (lambda tensors: tensors.pop("stem.0.bias"), "'stem.0.bias' are missing"),
         (lambda tensors: tensors.update(x=np.zeros(1, np.float32)), "'x' are missing or unexpected"),
+        (lambda tensors: tensors["stem.0.steps"].fill(3e38), "stem.0.weight contains numbers that are not finite"),
+        (lambda tensors: tensors.update({"stem.0.range.steps": tensors["stem.0.steps"]}), "'stem.0.range.steps'"),
         (lambda tensors: tensors.update({"nowhere.range": np.zeros(2, np.float32)}), "'nowhere.range'"),
         (lambda tensors: tensors["stem.0.steps"].fill(0), "expected 45 positive float32 numbers|positive float32"),
         (lambda tensors: tensors["stem.0.steps"].fill(float("nan")), "positive float32"),

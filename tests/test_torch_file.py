@@ -5,6 +5,7 @@ import io
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -16,7 +17,7 @@ from ig65m.checkpoints.torch_file import open_torch_file
 from ig65m.checkpoints.torch_pickle import Tensor
 from ig65m.errors import CheckpointError
 from ig65m.zoo.files import read_pth
-from ig65m.zoo.load import load_weights
+from ig65m.zoo.load import load_model, load_weights
 from tests import hostile
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8)
@@ -117,6 +118,48 @@ def test_a_file_without_checksums_is_read_and_one_with_a_wrong_one_is_not(tmp_pa
         read_pth(path)
 
 
+def test_whatever_machine_wrote_it_the_format_of_2019_is_little_endian(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"x": torch.arange(7.0)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    place = data.index(b"\x88", data.index(b"little_endian"))
+    path.write_bytes(data[:place] + b"\x89" + data[place + 1 :])
+    np.testing.assert_array_equal(read_pth(path)[0]["x"], torch.load(path, weights_only=True)["x"].numpy())
+
+
+@FORMATS
+def test_networks_whose_tensors_share_memory_in_the_file_do_not_share_it_afterwards(how, tiny, tmp_path):
+    state = {key: torch.from_numpy(array) for key, array in load_weights(tiny).arrays.items()}
+    counter, ones = torch.tensor(0), torch.ones(64)
+    for key, tensor in state.items():
+        if key.endswith("tracked"):
+            state[key] = counter
+        elif key.endswith("running_var"):
+            state[key] = ones[: len(tensor)] if len(tensor) <= 64 else tensor
+    torch.save(state, tmp_path / "x.pth", **how)
+    model = load_model(tmp_path / "x.pth").train()
+    model(torch.randn(2, 3, 8, 32, 32))
+    assert {int(count) for name, count in model.named_buffers() if name.endswith("tracked")} == {1}
+    storages = [tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()]
+    assert len(set(storages)) == len(storages)
+
+
+@FORMATS
+def test_what_pytorch_has_besides_dense_tensors_is_refused_only_among_the_weights(how, tiny, tmp_path):
+    state = {key: torch.from_numpy(array) for key, array in load_weights(tiny).arrays.items()}
+    named = nn.Parameter(state["fc.weight"], requires_grad=False)
+    named.tag = "head"
+    beside = {"seed": 2**64 - 5, "sparse": torch.eye(3).to_sparse(), "meta": torch.zeros(3, device="meta")}
+    if not how:
+        beside |= {"complex": torch.ones(2, dtype=torch.complex64), "wide": torch.ones(2, dtype=torch.uint16)}
+    torch.save({"state_dict": state | {"fc.weight": named}, **beside}, tmp_path / "x.pth", **how)
+    torch.load(tmp_path / "x.pth", weights_only=True)
+    assert load_weights(tmp_path / "x.pth").sha256() == load_weights(tiny).sha256()
+    torch.save(state | {"fc.weight": torch.eye(3).to_sparse()}, tmp_path / "x.pth", **how)
+    with pytest.raises(CheckpointError, match=r"unsupported kind \(sparse_tensor\) under a key of str; expected .* dense"):
+        load_weights(tmp_path / "x.pth")
+
+
 def test_only_what_is_read_takes_memory(tmp_path):
     torch.save({"small": torch.ones(2), "large": torch.zeros(1 << 20)}, tmp_path / "x.pth")
     with open_torch_file(tmp_path / "x.pth") as file:
@@ -164,6 +207,7 @@ def state(value, name=b"x"):
 
 
 NINE = b"(" + b"K\x01" * 9 + b"t"
+EMPTY = b"K\x00" + hostile.number(2**62) + b"\x86"
 TWO = struct.pack("<qff", 2, 1.0, 2.0)
 
 
@@ -181,7 +225,8 @@ BY_HAND = {
     "an offset beyond the storage": (of_2019(state(tensor(offset=b"K\x01")), [b"0"], TWO), "larger than its storage"),
     "strides beyond the storage": (of_2019(state(tensor(strides=b"K\x02\x85")), [b"0"], TWO), "larger than its storage"),
     "more strides than dimensions": (of_2019(state(tensor(strides=b"K\x01K\x01\x86")), [b"0"], TWO), "2 strides"),
-    "a shape of 2^62": (of_2019(state(tensor(shape=hostile.number(2**62) + b"\x85")), [b"0"], TWO), "larger than its storage"),
+    "a shape of 2^62": (of_2019(state(tensor(shape=hostile.number(2**62) + b"\x85")), [b"0"], TWO), "larger than any"),
+    "an empty shape of 2^62": (of_2019(state(tensor(shape=EMPTY, strides=b"K\x01K\x01\x86")), [b"0"], TWO), "larger than any"),
     "nine dimensions": (of_2019(state(tensor(shape=NINE, strides=NINE))), "at most 8"),
     "numbers that are missing": (of_2019(state(tensor()), [b"0"], TWO[:-4]), "truncated"),
     "a storage that is not listed": (of_2019(state(tensor()), [], TWO), "are missing"),
@@ -192,7 +237,8 @@ BY_HAND = {
         of_2019(state(tensor()) + text(b"y") + tensor(storage(count=b"K\x05")) + b"s", [b"0"], TWO),
         "described in two ways",
     ),
-    "a storage of 2^63 numbers": (of_2019(state(tensor(storage(count=b"\x8a\x09" + bytes(8) + b"\1")))), "at most 8"),
+    "a storage of 2^64 numbers": (of_2019(state(tensor(storage(count=b"\x8a\x09" + bytes(8) + b"\1")))), "how many numbers"),
+    "an integer of 2000 bits": (of_2019(state(b"\x8a\xff" + bytes(255))), "at most 64"),
     "a storage of minus one": (of_2019(state(tensor(storage(count=b"J\xff\xff\xff\xff")))), "how many numbers"),
     "a part of a storage": (of_2019(state(tensor(storage(rest=b"(K\x00t")))), "part of another"),
     "an unknown storage": (of_2019(state(tensor(storage(kind=b"torch\nQInt8Storage")))), "QInt8Storage"),
@@ -204,12 +250,17 @@ BY_HAND = {
     "attributes of a tensor": (of_2019(state(tensor() + state(b"K\x01") + b"b"), [b"0"], TWO), "sets the state"),
     "a class made": (of_2019(state(b"ccollections\nOrderedDict\n)\x81")), "NEWOBJ"),
     "a tensor called": (of_2019(state(tensor() + b")R"), [b"0"], TWO), "it calls Tensor"),
-    "a dtype called": (of_2019(state(b"ctorch\nfloat32\n)R")), "it calls Opaque"),
+    "a dtype called": (of_2019(state(b"ctorch\nfloat32\n)R")), "it calls torch.float32"),
     "a function of torch": (of_2019(state(b"ctorch\nhub.load\n)R")), r"'torch\.hub\.load'"),
-    "a small function of torch": (of_2019(state(b"ctorch\nload\n" + text(b"x") + b"\x85R")), "it calls Opaque"),
+    "a small function of torch": (of_2019(state(b"ctorch\nload\n" + text(b"x") + b"\x85R")), "it calls torch.load"),
     "a quantised tensor": (of_2019(state(b"ctorch._utils\n_rebuild_qtensor\n)R")), "unsupported kind"),
     "a dictionary in itself": (of_2019(b"}q\x00" + text(b"x") + b"h\x00s"), "under a key"),
     "a state dict in itself": (of_2019(b"}q\x00" + text(b"state_dict") + b"h\x00s"), "under a key"),
+    "endless lines": (of_2019(b"V\n" * 1_100_000), "more steps"),
+    "attributes of an unknown type": (
+        of_2019(state(b"ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\nOrderedDict\nccollections\nOrderedDict\n)NtR")),
+        "of an unknown type",
+    ),
     "endless text": (of_2019(b"U\x00" * 1_100_000), "more steps"),
     "deep lists": (of_2019(b"]" * 300_000 + b"a" * 299_999), "contains a list"),
     "an entry of the memo beyond all": (of_2019(b"}r\xff\xff\xff\x3f"), "memo"),
@@ -233,9 +284,19 @@ def archive(change=lambda name, record: record, **more):
     with zipfile.ZipFile(out) as old, zipfile.ZipFile(made, "w") as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
-        for name, record in more.items():
-            new.writestr(name, record)
+        with warnings.catch_warnings(action="ignore"):  # a name twice
+            for name, record in more.items():
+                new.writestr(name, record)
     return made.getvalue()
+
+
+def hidden_directory():
+    """A directory of 300,000 names, whose size is stated where only the last bytes of the file tell."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *[0] * 8, 4, *[0] * 6)
+    directory = b"".join(entry + struct.pack("<I", 0x20202020 + number) for number in range(300_000))
+    end = bytearray(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 37_856, 37_856, len(directory), 30, 0))
+    end[4:8] = b"PK\5\6"
+    return b"PK\3\4" + bytes(26) + directory + end
 
 
 def overlapping():
@@ -263,9 +324,13 @@ ARCHIVES = {
     "a program": (lambda: archive(**{"archive/constants.pkl": b"N."}), "TorchScript"),
     "another byte order": (lambda: changed("byteorder", b"\x1b[2J"), "byte order"),
     "overlapping records": (overlapping, "overlap"),
+    "a record twice": (lambda: archive(**{"archive/data/0": bytes(400)}), "several records of one name"),
+    "a record elsewhere": (lambda: archive(**{"0": bytes(400)}), "beside the folder"),
+    "a pickle that was changed": (lambda: archive().replace(b"X\1\0\0\0x", b"X\1\0\0\0y"), "checksum"),
     "a directory that lies": (lambda: archive().replace(b"PK\x01\x02", b"PK\x01\x03"), "truncated or damaged"),
     "records without headers": (headless, "truncated or damaged"),
     "a directory of 60,000 names": (lambda: archive(**{f"x/{n:060}": b"" for n in range(60_000)}), "its directory has"),
+    "a directory that hides its size": (hidden_directory, "its directory has"),
     "a huge pickle": (lambda: changed("data.pkl", bytes(70_000_000)), "larger than"),
 }
 

@@ -179,9 +179,9 @@ def check_numbers(name: str, array: NDArray[Any], *, variance: bool) -> None:
 def _counter(name: str, array: NDArray[Any] | None) -> NDArray[Any]:
     if array is None:
         return np.zeros((), np.int64)
-    if array.dtype != np.int64:
+    if array.dtype.kind not in "iu":
         raise CheckpointError(f"{name} has dtype {array.dtype}; expected one int64")
-    return array
+    return array.astype(np.int64, copy=False)
 
 
 def _blocks(shapes: Shapes) -> tuple[int, ...]:

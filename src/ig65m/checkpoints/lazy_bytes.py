@@ -37,6 +37,8 @@ class Source:
 
     def find(self, byte: bytes, start: int) -> int:
         """Return the first position of `byte` from `start` on. Raises Truncated if there is none."""
+        if (offset := start - self._start) >= 0 and (found := self._window.find(byte, offset)) >= 0:
+            return self._start + found
         while start < self.size:
             window = self.read(start, min(_WINDOW, self.size - start))
             if (found := window.find(byte)) >= 0:

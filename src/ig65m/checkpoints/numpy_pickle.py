@@ -248,7 +248,7 @@ def read_blobs(file: BinaryIO) -> dict[str, Blob]:
         raise CheckpointError("it is empty")
     if source.read(0, min(4, source.size)) == b"PK\x03\x04":
         raise CheckpointError("it is a zip file; if it is PyTorch's, rename it to .pth")
-    value, end = interpret(source, _NumpyVocabulary(), MAX_STEPS)
+    value, end = interpret(source, _NumpyVocabulary(), Allowance(MAX_STEPS, source.size))
     if end != source.size:
         raise CheckpointError(f"{source.size - end} bytes follow its end")
     if isinstance(value, dict) and "blobs" in value:

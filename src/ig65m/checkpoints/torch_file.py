@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ig65m.checkpoints.lazy_bytes import Source, Truncated
 from ig65m.checkpoints.torch_pickle import Storage, Tensor, TorchVocabulary
-from ig65m.checkpoints.unpickle import interpret, name_of
+from ig65m.checkpoints.unpickle import Allowance, interpret, name_of
 from ig65m.errors import CheckpointError, plain, shown
 
 MAX_STEPS: Final = 1_000_000  # most opcodes; a checkpoint of the 152-layer network with its optimizer has about 200,000
@@ -52,17 +52,19 @@ class TorchFile:
         self._storages: dict[Storage, NDArray[Any]] = {}
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
-        """Return the numbers of a tensor; bfloat16 becomes float32, which is exact. Tensors of one storage share its memory.
+        """Return the numbers of a tensor in memory of its own; bfloat16 becomes float32, which is exact.
 
         Raises CheckpointError if they are missing from the file or damaged.
         """
-        if tensor.storage not in self._storages:
+        is_first = tensor.storage not in self._storages
+        if is_first:
             self._storages[tensor.storage] = self._read_storage(tensor.storage)
         numbers = self._storages[tensor.storage]
         steps = [step * numbers.itemsize for step in tensor.strides]
         if not tensor.numbers:
             return np.zeros(tensor.shape, numbers.dtype)
-        return np.asarray(np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, steps), order="C")
+        array = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, steps)
+        return np.asarray(array, order="C") if is_first else array.copy(order="C")
 
     def _read_storage(self, storage: Storage) -> NDArray[Any]:
         is_bfloat16 = storage.dtype == "bfloat16"
@@ -109,10 +111,14 @@ def _open_archive(file: BinaryIO) -> TorchFile:
     try:
         with zipfile.ZipFile(file) as archive:
             records = {record.filename: record for record in archive.infolist()}
-            _check_records(records, file)
             folder = next((name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")), None)
             if folder is None:
                 raise CheckpointError(f"the zip archive has no data.pkl; it has {shown(list(records))}")
+            if others := [name for name in records if not name.startswith(folder)]:
+                raise CheckpointError(f"it has {shown(others)} beside the folder {shown([folder])}")
+            if len(records) < len(archive.infolist()):
+                raise CheckpointError("it has several records of one name")
+            _check_records(records, file)
             if f"{folder}constants.pkl" in records:
                 raise CheckpointError("it is a TorchScript archive, which is a program")
             sections = {name: _section(file, record) for name, record in records.items()}
@@ -124,10 +130,10 @@ def _open_archive(file: BinaryIO) -> TorchFile:
     if order not in (b"little", b"big"):
         raise CheckpointError(f"its byte order is {shown([order.decode('latin-1')])}; expected little or big")
     data = _record(file, sections[f"{folder}data.pkl"], MAX_PICKLE)
-    content, _ = _interpreted(Source(io.BytesIO(data)), TorchVocabulary(), 0)
-    return TorchFile(
-        file, content, {name.removeprefix(f"{folder}data/"): place for name, place in sections.items()}, order.decode()
-    )
+    content, _ = _interpreted(Source(io.BytesIO(data)), TorchVocabulary(), Allowance(MAX_STEPS, len(data)), 0)
+    prefix = f"{folder}data/"
+    numbers = {name.removeprefix(prefix): section for name, section in sections.items() if name.startswith(prefix)}
+    return TorchFile(file, content, numbers, order.decode())
 
 
 def _check_directory(file: BinaryIO) -> None:
@@ -136,8 +142,9 @@ def _check_directory(file: BinaryIO) -> None:
     file.seek(max(0, size - _TAIL))
     tail = file.read()
     for mark, layout, offset in ((b"PK\5\6", "<I", 12), (b"PK\6\6", "<Q", 40)):  # the second one is of a large archive
-        place = tail.rfind(mark) + offset
-        if place >= offset and place + struct.calcsize(layout) <= len(tail):
+        for found in re.finditer(mark, tail):
+            if (place := found.start() + offset) + struct.calcsize(layout) > len(tail):
+                continue
             stated = struct.unpack_from(layout, tail, place)[0]
             if MAX_DIRECTORY < stated < 0xFFFFFFFF:
                 raise CheckpointError(f"its directory has {stated} bytes; expected at most {MAX_DIRECTORY}")
@@ -148,12 +155,15 @@ def _record(file: BinaryIO, section: Section | None, most: int) -> bytes:
     if section is None:
         return b""
     file.seek(section.start)
-    return file.read(min(section.size, most))
+    data = file.read(min(section.size, most))
+    if section.crc32 and zlib.crc32(data) != section.crc32:
+        raise CheckpointError("its description of the tensors is damaged: its checksum is another one")
+    return data
 
 
-def _interpreted(source: Source, vocabulary: TorchVocabulary, start: int) -> tuple[Any, int]:
+def _interpreted(source: Source, vocabulary: TorchVocabulary, allowance: Allowance, start: int) -> tuple[Any, int]:
     try:
-        return interpret(source, vocabulary, MAX_STEPS, start)
+        return interpret(source, vocabulary, allowance, start)
     except Truncated:
         raise
     except CheckpointError as error:
@@ -184,10 +194,10 @@ def _open_2019(file: BinaryIO, place: int) -> TorchFile:
     and the storages' keys; then each storage, as its number of elements and their bytes.
     """
     source = Source(file)
-    vocabulary = TorchVocabulary()
+    vocabulary, allowance = TorchVocabulary(), Allowance(MAX_STEPS, source.size)
     values: list[Any] = []
     for _ in range(4):
-        value, place = _interpreted(source, vocabulary, place)
+        value, place = _interpreted(source, vocabulary, allowance, place)
         values.append(value)
     version, machine, content, keys = values
     if version != _VERSION or not isinstance(machine, dict) or not isinstance(keys, list):
@@ -204,4 +214,4 @@ def _open_2019(file: BinaryIO, place: int) -> TorchFile:
         place += 8 + size
     if place > source.size:
         raise Truncated("the file ends within its numbers")
-    return TorchFile(file, content, sections, "little" if machine.get("little_endian", True) else "big")
+    return TorchFile(file, content, sections, "little")  # whatever the machine: PyTorch wrote it so on all

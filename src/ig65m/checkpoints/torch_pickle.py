@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from ig65m.checkpoints.lazy_bytes import Stored
-from ig65m.checkpoints.unpickle import Allowance, Global, kind_of, name_of
-from ig65m.errors import CheckpointError, plain, shown
+from ig65m.checkpoints.unpickle import Allowance, Global, Opaque, kind_of, name_of
+from ig65m.errors import CheckpointError, shown
 
 MAX_DIMENSIONS: Final = 8
 MAX_NUMBERS: Final = 2**40  # most numbers in one tensor
@@ -35,6 +35,7 @@ _OPAQUE: Final = {
     *("torch.Size", "torch.device", "torch.serialization._get_layout", "_codecs.encode"),
     *(f"{module}.{name}" for module in ("__builtin__", "builtins") for name in ("set", "bytes", "bytearray", "complex")),
 }
+_TENSORS: Final = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _REBUILT: Final = "torch._utils._rebuild_"
 
 
@@ -67,10 +68,6 @@ class Tensor:
         return prod(self.shape)
 
 
-class Opaque:
-    """An object whose value is not needed."""
-
-
 @dataclass
 class TorchVocabulary:
     """What the pickles of PyTorch may do; `storages` has those that were mentioned, by their keys."""
@@ -81,15 +78,12 @@ class TorchVocabulary:
     def find_global(self, module: str, name: str) -> Any:
         """Return the global of that name, if it makes tensors or something harmless."""
         full = f"{module}.{name}"
-        if full in _CALLS or full in _OPAQUE or full in _DTYPES:
+        if full in _CALLS or full in _OPAQUE or full in _TENSORS or (module.startswith("torch") and name.endswith("Storage")):
+            return Global(full)
+        if full.startswith(_REBUILT):
             return Global(full)
         if module == "torch" and name.isidentifier() and name.islower():  # a dtype or a layout, which is only compared
-            return Opaque()
-        if full.startswith(_REBUILT):
-            kind = name.removeprefix("_rebuild_")
-            raise CheckpointError(f"it has tensors of an unsupported kind ({plain(kind, 40)}); expected dense ones on the CPU")
-        if full.startswith("torch.") and name.endswith("Storage"):
-            raise CheckpointError(f"it has tensors of an unsupported dtype ({plain(name, 40)})")
+            return Opaque(full)
         raise CheckpointError(
             f"it requests {shown([full])}, which is refused; save only tensors (torch.save of a state_dict())"
         )
@@ -99,7 +93,9 @@ class TorchVocabulary:
         if not isinstance(function, Global) or not isinstance(args, tuple):
             raise CheckpointError(f"it calls {kind_of(function)}")
         if function.name in _OPAQUE:
-            return Opaque()
+            return Opaque(function.name)
+        if function.name.startswith(_REBUILT) and function.name not in _CALLS:
+            return Opaque(f"a tensor of an unsupported kind ({function.name.removeprefix(_REBUILT)})")
         if function.name not in _CALLS:
             raise CheckpointError(f"it calls {kind_of(function)}")
         return _CALLS[function.name](self, allowance, *args)
@@ -118,15 +114,17 @@ class TorchVocabulary:
             target[_key(allowance, key)] = value
         return target
 
-    def find_stored(self, identity: Any) -> Storage:
+    def find_stored(self, identity: Any) -> Storage | Opaque:
         """Return the storage that `identity` describes: "storage", type, key, device, number of elements, and in the format of
         2019 the storage that it is a part of.
         """
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or name_of(identity[0]) != "storage":
             raise CheckpointError("an object outside the pickle is not a storage")
         kind, key, _, numbers, *part = identity[1:]
-        if not isinstance(kind, Global) or kind.name not in _DTYPES:
+        if not isinstance(kind, Global) or not kind.name.endswith("Storage"):
             raise CheckpointError(f"a storage is of {kind_of(kind)}")
+        if kind.name not in _DTYPES:
+            return Opaque(f"a tensor of an unsupported dtype ({kind.name})")
         if type(numbers) is not int or not 0 <= numbers < MAX_NUMBERS:
             raise CheckpointError("a storage does not say how many numbers it has")
         if part not in ([], [None]):
@@ -163,10 +161,12 @@ def _key(allowance: Allowance, key: Any) -> Any:
     raise CheckpointError(f"{kind_of(key)} is a key of a dictionary; expected a name or a number")
 
 
-def _tensor(_: TorchVocabulary, allowance: Allowance, *args: Any) -> Tensor:
+def _tensor(_: TorchVocabulary, allowance: Allowance, *args: Any) -> Tensor | Opaque:
     """torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata); version 1 ends with the
     strides.
     """
+    if args and isinstance(args[0], Opaque):
+        return args[0]
     if not 4 <= len(args) <= 7 or not isinstance(args[0], Storage):
         raise CheckpointError("a tensor is not made from a storage, an offset, a shape and strides")
     storage, offset, shape, strides = args[:4]
@@ -175,16 +175,26 @@ def _tensor(_: TorchVocabulary, allowance: Allowance, *args: Any) -> Tensor:
             raise CheckpointError(f"a tensor's offset, shape and strides are not at most {MAX_DIMENSIONS} whole numbers each")
     if len(shape) != len(strides):
         raise CheckpointError(f"a tensor of {len(shape)} dimensions has {len(strides)} strides")
+    if prod(n or 1 for n in shape) >= MAX_NUMBERS:
+        raise CheckpointError(f"a tensor of shape {shape} is larger than any of a checkpoint")
+    strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))  # others are not used
     if prod(shape) and offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) >= storage.numbers:
         raise CheckpointError(f"a tensor of shape {shape} is larger than its storage of {storage.numbers} numbers")
     return Tensor(storage, offset, shape, strides)
 
 
-def _parameter(_: TorchVocabulary, allowance: Allowance, *args: Any) -> Tensor:
-    """torch._utils._rebuild_parameter(tensor, requires_grad, hooks)."""
-    if len(args) != 3 or not isinstance(args[0], Tensor):
+def _parameter(_: TorchVocabulary, allowance: Allowance, *args: Any) -> Tensor | Opaque:
+    """torch._utils._rebuild_parameter(tensor, requires_grad, hooks), and perhaps Python attributes."""
+    if len(args) not in (3, 4) or not isinstance(args[0], Tensor | Opaque):
         raise CheckpointError("a parameter is not made from a tensor")
     return args[0]
+
+
+def _with_attributes(vocabulary: TorchVocabulary, allowance: Allowance, *args: Any) -> Any:
+    """torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes)."""
+    if len(args) != 4 or not isinstance(args[1], Global) or args[1].name not in _TENSORS:
+        raise CheckpointError("a tensor with attributes is of an unknown type")
+    return vocabulary.call(allowance, args[0], args[2])
 
 
 def _dictionary(vocabulary: TorchVocabulary, allowance: Allowance, *args: Any) -> Dictionary:
@@ -209,6 +219,8 @@ _CALLS: Final[dict[str, Callable[..., Any]]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _with_attributes,
     "collections.OrderedDict": _dictionary,
     "collections.Counter": _dictionary,
 }

@@ -16,6 +16,7 @@ from ig65m.checkpoints.lazy_bytes import Source, Stored, Truncated
 from ig65m.errors import CheckpointError, shown
 
 MAX_NAME: Final = 128  # most bytes of a key, a class name, or the digits of a number; VMZ's longest has 33
+MAX_INTEGER: Final = 64  # most bytes of an integer
 PROTOCOLS: Final = range(6)
 
 _MARK = object()
@@ -66,6 +67,16 @@ class Global:
     name: str
 
 
+@dataclass(frozen=True)
+class Opaque:
+    """An object whose value is not needed."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
 class Vocabulary(Protocol):
     """What a kind of checkpoint may do. All methods raise CheckpointError for anything else."""
 
@@ -102,32 +113,34 @@ def name_of(value: Any) -> str:
 
 def kind_of(value: Any) -> str:
     """Describe a value for a message."""
-    if isinstance(value, Stored | Global):
-        return str(value) if isinstance(value, Stored) else f"the name {value.name}"
+    if isinstance(value, Stored | Opaque):
+        return str(value)
+    if isinstance(value, Global):
+        return f"the name {value.name}"
     return "None" if value is None else type(value).__name__
 
 
-def interpret(source: Source, vocabulary: Vocabulary, steps: int, start: int = 0) -> tuple[Any, int]:
-    """Return what the pickle at `start` of a file describes, and where it ends; it takes at most that many steps.
+def interpret(source: Source, vocabulary: Vocabulary, allowance: Allowance, start: int = 0) -> tuple[Any, int]:
+    """Return what the pickle at `start` of a file describes, and where it ends.
 
-    Raises CheckpointError if it is malformed, or does anything but what `vocabulary` allows.
+    Raises CheckpointError if it is malformed, does anything but what `vocabulary` allows, or more than `allowance`.
     """
-    machine = _Machine(source, vocabulary, steps, start)
+    machine = _Machine(source, vocabulary, allowance, start)
     return machine.run(), machine.position
 
 
 class _Machine:
     """The stack machine: `run` interprets a file up to its STOP."""
 
-    def __init__(self, source: Source, vocabulary: Vocabulary, steps: int, start: int) -> None:
+    def __init__(self, source: Source, vocabulary: Vocabulary, allowance: Allowance, start: int) -> None:
         self.source = source
         self.vocabulary = vocabulary
-        self.steps = steps
+        self.allowance = allowance
+        self.entries = allowance.steps
         self.position = start
         self.frame_end = start
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.allowance = Allowance(steps, source.size)
 
     def take(self, size: int) -> bytes:
         data = self.source.read(self.position, size)
@@ -185,8 +198,8 @@ class _Machine:
         return self.number()
 
     def long(self, size: int) -> int:
-        if not 0 <= size <= 8:
-            raise CheckpointError(f"an integer of {size} bytes; expected at most 8")
+        if not 0 <= size <= MAX_INTEGER:
+            raise CheckpointError(f"an integer of {size} bytes; expected at most {MAX_INTEGER}")
         return int.from_bytes(self.take(size), "little", signed=True)
 
     def start(self) -> None:
@@ -222,8 +235,8 @@ class _Machine:
         return top
 
     def put(self, index: int) -> None:
-        if not 0 <= index < self.steps:
-            raise CheckpointError(f"it writes memo entry {index}; a checkpoint has at most {self.steps}")
+        if not 0 <= index < self.entries:
+            raise CheckpointError(f"it writes memo entry {index}; a checkpoint has at most {self.entries}")
         self.memo[index] = self.top()
 
     def recall(self, index: int) -> Any:

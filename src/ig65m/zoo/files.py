@@ -15,6 +15,7 @@ from ig65m.atomic import finished_file
 from ig65m.checkpoints.lazy_bytes import Truncated
 from ig65m.checkpoints.torch_file import TorchFile, open_torch_file
 from ig65m.checkpoints.torch_pickle import Dictionary, Tensor, text_of
+from ig65m.checkpoints.unpickle import kind_of
 from ig65m.errors import CheckpointError, needs, plain, shown
 from ig65m.models.card import Card
 
@@ -113,8 +114,8 @@ def _state_dict(content: Any) -> tuple[dict[Any, Any], dict[str, Tensor]]:
         content = content[wrapped[0]]
     for key, value in content.items():
         if type(key) is not str or not isinstance(value, Tensor):
-            kinds = f"{type(value).__name__} under a key of {type(key).__name__}"
-            raise CheckpointError(f"it contains {kinds}; expected a state dict of tensors")
+            kinds = f"{kind_of(value)} under a key of {type(key).__name__}"
+            raise CheckpointError(f"it contains {kinds}; expected a state dict of dense tensors")
     return content, dict(content)
 
 

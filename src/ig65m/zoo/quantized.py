@@ -25,10 +25,9 @@ def quantized_weights(arrays: Mapping[str, NDArray[Any]], card: Card) -> Weights
     paths = {INPUT, *(layer.path for layer in plan.layers), *(block.path for stage in plan.stages for block in stage)}
     state, steps, ranges = {}, {}, {}
     for key, array in arrays.items():
-        path = key.removesuffix(STEPS).removesuffix(RANGE)
-        if key.endswith(STEPS) and path in convolutions:
+        if key.endswith(STEPS) and (path := key.removesuffix(STEPS)) in convolutions:
             steps[path] = _steps(key, array, convolutions[path].outputs)
-        elif key.endswith(RANGE) and path in paths:
+        elif key.endswith(RANGE) and (path := key.removesuffix(RANGE)) in paths:
             ranges[path] = _range(key, array)
         else:
             state[key] = array
@@ -41,8 +40,9 @@ def quantized_weights(arrays: Mapping[str, NDArray[Any]], card: Card) -> Weights
         if array.shape != expected[key] or array.dtype != kind:
             raise CheckpointError(f"{key} is {array.dtype} {array.shape}; expected {kind} {expected[key]}")
         if kind == np.int8:
-            state[key] = array.astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
-        elif not np.isfinite(array).all():
+            with np.errstate(over="ignore"):
+                state[key] = array.astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
+        if not np.isfinite(state[key]).all():
             raise CheckpointError(f"{key} contains numbers that are not finite")
     return Weights(card, {key: state[key] for key in expected}, Quantization(steps, ranges))
 
