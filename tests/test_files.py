@@ -62,7 +62,7 @@ def test_safetensors_describe_themselves(tiny, tmp_path):
     save_safetensors(weights_of(model).arrays, card, path)
     again = load_model(path)
     assert again.card == card
-    assert weights_of(again).sha256() == weights_of(model).sha256()
+    assert weights_of(again).sha256 == weights_of(model).sha256
     assert load_file(path).keys() == model.state_dict().keys()  # any reader of safetensors finds plain tensors
 
 
@@ -168,7 +168,7 @@ def test_what_training_wraps_is_unwrapped(wrapping, prefix, tiny, tmp_path):
     model = load_model(tiny)
     state = {prefix + key: tensor for key, tensor in model.state_dict().items()}
     torch.save({wrapping: state, "epoch": 5, "optimizer": {"state": {}}}, tmp_path / "wrapped.pth")
-    assert load_weights(tmp_path / "wrapped.pth").sha256() == weights_of(model).sha256()
+    assert load_weights(tmp_path / "wrapped.pth").sha256 == weights_of(model).sha256
 
 
 def test_what_is_wrapped_in_two_ways_is_refused(tiny, tmp_path):

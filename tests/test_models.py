@@ -13,6 +13,7 @@ from ig65m.models.reference import outputs_of
 from ig65m.models.resnet import ResNet
 from ig65m.models.spec import ARCHITECTURES, BLOCKS, C3DSpec, ResNetSpec
 from ig65m.models.weights import fold
+from tests.videoresnet import randomise_norms
 
 TINY = ResNetSpec(depth=10, classes=4, channel_multiplier=0.125)
 
@@ -100,13 +101,7 @@ def test_the_plan_is_that_of_the_modules(spec):
 def trained(spec):
     """A network with random weights, in which no batch norm is an identity."""
     torch.manual_seed(1)
-    model = network(spec).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            nn.init.uniform_(module.weight, 0.3, 0.7)
-            nn.init.normal_(module.bias, std=0.1)
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    model = randomise_norms(network(spec)).eval()
     model.card = Card(name="x", spec=spec)
     return model
 

@@ -22,12 +22,12 @@ from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_index import FrameIndex, read_index
 from ig65m.video.isolation import Decoder
+from ig65m.video.jobs import CLIP, FRAMES
 from ig65m.video.reader import read_frames
 from ig65m.video.sample import SeekError
 from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
 from ig65m.video.seeking import seek_clips
-from ig65m.video.worker import CLIP, FRAMES
 from tests import videos
 from tests.test_broken_videos import KINDS
 from tests.test_odd_videos import AV1, ODD, VP9, even

@@ -80,7 +80,7 @@ def test_whatever_training_saves_beside_the_network_is_passed_over(how, tiny, tm
     }
     torch.save(saved, tmp_path / "x.pth", **how)
     torch.load(tmp_path / "x.pth", weights_only=True)
-    assert load_weights(tmp_path / "x.pth").sha256() == weights.sha256()
+    assert load_weights(tmp_path / "x.pth").sha256 == weights.sha256
 
 
 def test_numbers_of_the_other_byte_order_are_read(tmp_path):
@@ -154,7 +154,7 @@ def test_what_pytorch_has_besides_dense_tensors_is_refused_only_among_the_weight
         beside |= {"complex": torch.ones(2, dtype=torch.complex64), "wide": torch.ones(2, dtype=torch.uint16)}
     torch.save({"state_dict": state | {"fc.weight": named}, **beside}, tmp_path / "x.pth", **how)
     torch.load(tmp_path / "x.pth", weights_only=True)
-    assert load_weights(tmp_path / "x.pth").sha256() == load_weights(tiny).sha256()
+    assert load_weights(tmp_path / "x.pth").sha256 == load_weights(tiny).sha256
     torch.save(state | {"fc.weight": torch.eye(3).to_sparse()}, tmp_path / "x.pth", **how)
     with pytest.raises(CheckpointError, match=r"unsupported kind \(sparse_tensor\) under a key of str; expected .* dense"):
         load_weights(tmp_path / "x.pth")
@@ -204,6 +204,12 @@ def tensor(of=None, offset=b"K\x00", shape=b"K\x02\x85", strides=b"K\x01\x85", r
 
 def state(value, name=b"x"):
     return b"}" + text(name) + value + b"s"
+
+
+def nested(depth):
+    """Arguments of the constructor of tensors with attributes, for itself, so many times."""
+    constructor, kind = b"ctorch._tensor\n_rebuild_from_type_v2\n", b"ctorch\nTensor\n"
+    return constructor + (b"(" + constructor + kind) * depth + b")" + b"Nt" * depth + b"R"
 
 
 NINE = b"(" + b"K\x01" * 9 + b"t"
@@ -261,6 +267,7 @@ BY_HAND = {
         of_2019(state(b"ctorch._tensor\n_rebuild_from_type_v2\n(ccollections\nOrderedDict\nccollections\nOrderedDict\n)NtR")),
         "of an unknown type",
     ),
+    "attributes within attributes": (of_2019(state(nested(5000))), "is made by the name torch._tensor._rebuild_from_type_v2"),
     "endless text": (of_2019(b"U\x00" * 1_100_000), "more steps"),
     "deep lists": (of_2019(b"]" * 300_000 + b"a" * 299_999), "contains a list"),
     "an entry of the memo beyond all": (of_2019(b"}r\xff\xff\xff\x3f"), "memo"),

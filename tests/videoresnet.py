@@ -66,11 +66,15 @@ class VideoResNet34(nn.Module):
 def random_model(classes, seed=0):
     """A reference network in eval mode whose batch norms are not identities."""
     torch.manual_seed(seed)
-    model = VideoResNet34(classes)
+    return randomise_norms(VideoResNet34(classes)).eval()
+
+
+def randomise_norms(model):
+    """Give the batch norms of a network random values; returns it."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm3d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.normal_(module.bias, std=0.1)
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return model.eval()
+    return model

@@ -3,7 +3,6 @@
 A pickle describes the tensors (`torch_pickle`); their numbers lie beside it, in records of the archive or after the pickle.
 """
 
-import io
 import os
 import re
 import struct
@@ -12,8 +11,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Section:
 class TorchFile:
     """A file of `torch.save`: `content` is what was saved, with a `Tensor` for each tensor, whose numbers `read` reads."""
 
-    def __init__(self, file: BinaryIO, content: Any, sections: Mapping[str, Section], byte_order: str) -> None:
+    def __init__(self, file: BufferedReader, content: Any, sections: Mapping[str, Section], byte_order: str) -> None:
         self.content = content
         self._file, self._sections, self._order = file, sections, byte_order
         self._storages: dict[Storage, NDArray[Any]] = {}
@@ -77,7 +77,7 @@ class TorchFile:
             raise CheckpointError(f"its storage {shown([storage.key])} has {section.size} bytes; expected {size}")
         raw = np.empty(section.size, np.uint8)
         self._file.seek(section.start)
-        if self._file.readinto(raw.data) < section.size:  # type: ignore[attr-defined]
+        if self._file.readinto(raw.data) < section.size:
             raise Truncated("the file ends within its numbers")
         if section.crc32 and zlib.crc32(raw.data) != section.crc32:
             raise CheckpointError(f"its storage {shown([storage.key])} is damaged: its checksum is another one")
@@ -106,7 +106,7 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
             raise CheckpointError("it begins neither as a zip archive nor as PyTorch's files of 2019")
 
 
-def _open_archive(file: BinaryIO) -> TorchFile:
+def _open_archive(file: BufferedReader) -> TorchFile:
     _check_directory(file)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -130,13 +130,13 @@ def _open_archive(file: BinaryIO) -> TorchFile:
     if order not in (b"little", b"big"):
         raise CheckpointError(f"its byte order is {shown([order.decode('latin-1')])}; expected little or big")
     data = _record(file, sections[f"{folder}data.pkl"], MAX_PICKLE)
-    content, _ = _interpreted(Source(io.BytesIO(data)), TorchVocabulary(), Allowance(MAX_STEPS, len(data)), 0)
+    content, _ = _interpreted(Source(BytesIO(data)), TorchVocabulary(), Allowance(MAX_STEPS, len(data)), 0)
     prefix = f"{folder}data/"
     numbers = {name.removeprefix(prefix): section for name, section in sections.items() if name.startswith(prefix)}
     return TorchFile(file, content, numbers, order.decode())
 
 
-def _check_directory(file: BinaryIO) -> None:
+def _check_directory(file: BufferedReader) -> None:
     """Raise CheckpointError if the archive's directory is larger than any of PyTorch's, since Python reads all of it."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL))
@@ -150,7 +150,7 @@ def _check_directory(file: BinaryIO) -> None:
                 raise CheckpointError(f"its directory has {stated} bytes; expected at most {MAX_DIRECTORY}")
 
 
-def _record(file: BinaryIO, section: Section | None, most: int) -> bytes:
+def _record(file: BufferedReader, section: Section | None, most: int) -> bytes:
     """Return at most `most` bytes of a record; none if there is no such record."""
     if section is None:
         return b""
@@ -170,7 +170,7 @@ def _interpreted(source: Source, vocabulary: TorchVocabulary, allowance: Allowan
         raise CheckpointError(f"it does not load without executing code: {error}") from None
 
 
-def _check_records(records: Mapping[str, zipfile.ZipInfo], file: BinaryIO) -> None:
+def _check_records(records: Mapping[str, zipfile.ZipInfo], file: BufferedReader) -> None:
     """Raise CheckpointError for records that are compressed, which could exhaust memory, or overlap."""
     if grown := [name for name, each in records.items() if each.compress_type or each.compress_size != each.file_size]:
         raise CheckpointError(f"its records {shown(grown)} are compressed, which PyTorch never writes")
@@ -180,7 +180,7 @@ def _check_records(records: Mapping[str, zipfile.ZipInfo], file: BinaryIO) -> No
         raise CheckpointError(f"its record {shown(large)} is larger than {MAX_PICKLE} bytes")
 
 
-def _section(file: BinaryIO, record: zipfile.ZipInfo) -> Section:
+def _section(file: BufferedReader, record: zipfile.ZipInfo) -> Section:
     """Return where the bytes of an uncompressed record are: after its own header, whose name and extra field vary in length."""
     file.seek(record.header_offset)
     mark, name, extra = struct.unpack("<4s22xHH", file.read(30))
@@ -189,7 +189,7 @@ def _section(file: BinaryIO, record: zipfile.ZipInfo) -> Section:
     return Section(record.header_offset + 30 + name + extra, record.file_size, record.CRC)
 
 
-def _open_2019(file: BinaryIO, place: int) -> TorchFile:
+def _open_2019(file: BufferedReader, place: int) -> TorchFile:
     """Open the format of 2019: from `place` on, after a magic number, pickles of a version, facts of the machine, the content,
     and the storages' keys; then each storage, as its number of elements and their bytes.
     """

@@ -78,9 +78,8 @@ class TorchVocabulary:
     def find_global(self, module: str, name: str) -> Any:
         """Return the global of that name, if it makes tensors or something harmless."""
         full = f"{module}.{name}"
-        if full in _CALLS or full in _OPAQUE or full in _TENSORS or (module.startswith("torch") and name.endswith("Storage")):
-            return Global(full)
-        if full.startswith(_REBUILT):
+        is_storage = full.startswith("torch.") and name.endswith("Storage")
+        if full in _CALLS or full in _OPAQUE or full in _TENSORS or full.startswith(_REBUILT) or is_storage:
             return Global(full)
         if module == "torch" and name.isidentifier() and name.islower():  # a dtype or a layout, which is only compared
             return Opaque(full)
@@ -194,6 +193,8 @@ def _with_attributes(vocabulary: TorchVocabulary, allowance: Allowance, *args: A
     """torch._tensor._rebuild_from_type_v2(function, type, arguments, attributes)."""
     if len(args) != 4 or not isinstance(args[1], Global) or args[1].name not in _TENSORS:
         raise CheckpointError("a tensor with attributes is of an unknown type")
+    if not isinstance(args[0], Global) or not args[0].name.startswith(_REBUILT):  # nor this one again, without end
+        raise CheckpointError(f"a tensor with attributes is made by {kind_of(args[0])}")
     return vocabulary.call(allowance, args[0], args[2])
 
 

@@ -84,7 +84,7 @@ class Vocabulary(Protocol):
     """Opcodes that it needs besides those of containers and numbers."""
 
     def find_global(self, module: str, name: str) -> Any:
-        """Return what stands for that global."""
+        """Return the description of the global with that name."""
 
     def call(self, allowance: Allowance, function: Any, args: Any) -> Any:
         """Return the description of `function(*args)`."""
@@ -96,7 +96,7 @@ class Vocabulary(Protocol):
         """Add alternating keys and values to `target`."""
 
     def find_stored(self, identity: Any) -> Any:
-        """Return what stands for an object outside the pickle."""
+        """Return the description of an object outside the pickle, by its identity."""
 
 
 def name_of(value: Any) -> str:

@@ -98,7 +98,7 @@ def _cached(
     """Return the compiled network, from the cache or stored there, and the object that must live as long as it."""
     core = core_for(precision)
     key = {
-        "weights": weights.sha256(),
+        "weights": weights.sha256,
         "work": asdict(work),
         "precision": precision,
         "engine": f"openvino {openvino.__version__}",

@@ -50,7 +50,7 @@ def precision_on(device: torch.device, weights: Weights, work: Work, wanted: Pre
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "network": str(weights.spec),
-        "weights": weights.sha256(),
+        "weights": weights.sha256,
         "shape": list(work.shape),
         "pixels": [work.preprocessing.mean, work.preprocessing.std],
     }

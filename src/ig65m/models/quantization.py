@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 INPUT: Final = "input"  # stands for the network's input among module paths
 LEVELS: Final = 255  # number of steps in a byte
+LARGEST: Final = 127  # of a weight, in steps
 
 
 @dataclass(frozen=True)

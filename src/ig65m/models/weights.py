@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -40,8 +41,12 @@ class Weights:
         """Free the memory of the weights, which must not be used any more."""
         self.arrays.clear()
 
+    @cached_property
     def sha256(self) -> str:
-        """Hexadecimal sha256 of all weights, names and values in order of the names, independent of the file."""
+        """Hexadecimal sha256 of all weights, names and values in order of the names, independent of the file.
+
+        Computed once: it stays that of the weights after `free`.
+        """
         digest = hashlib.sha256()
         for key, array in sorted(stored_arrays(self).items()):
             digest.update(key.encode())

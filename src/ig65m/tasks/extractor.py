@@ -93,7 +93,7 @@ class Extractor:
         options = Options.of({**locals(), "model": DEFAULT_EXTRACTOR if model is None else model})
         with release_memory():
             run = resolve(options, logits=bool(logits) or top_k is not None, maps=pooling != Pooling())
-            weights = run.weights.sha256()  # before the engine may free them
+            weights = run.weights.sha256
             self._run = Run(run, pooling)
         self.card = run.weights.card
         self.image_fps = run.image_fps

@@ -25,23 +25,8 @@ from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
-from ig65m.video.jobs import (
-    ALIVE,
-    CLIP,
-    END,
-    FRAMES,
-    HEAD,
-    LENGTH,
-    LOST,
-    PICTURE,
-    SAME,
-    SAMPLE,
-    SIZE,
-    TORN,
-    WORDS,
-    Job,
-    View,
-)
+from ig65m.video import jobs
+from ig65m.video.jobs import Job, View
 from ig65m.video.sample import Sample, SeekError
 from ig65m.video.sampling import Sampling
 
@@ -113,7 +98,7 @@ class _Worker:
 
     def _receive(self, seconds: float, most: int) -> tuple[bytes, float, float, bytes]:
         until = time.monotonic() + seconds
-        kind, start, end, size = HEAD.unpack(self._read(HEAD.size, until))
+        kind, start, end, size = jobs.HEAD.unpack(self._read(jobs.HEAD.size, until))
         if size > most:
             raise _WorkerLost
         return kind, start, end, self._read(size, until)
@@ -221,43 +206,43 @@ class Decoder:
         pixels, torn = None, False
         with closing(self._answers(job, math.prod(shape) * dtype.itemsize)) as answers:
             for kind, start, end, body in answers:
-                if kind == SAMPLE:
+                if kind == jobs.SAMPLE:
                     pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
-                if kind in (SAMPLE, SAME, LOST):
-                    yield Sample(start, end, None if kind == LOST else pixels, lost=kind == LOST, lost_before=torn)
-                torn = kind == TORN or (torn and kind == ALIVE)
+                if kind in (jobs.SAMPLE, jobs.SAME, jobs.LOST):
+                    yield Sample(start, end, None if kind == jobs.LOST else pixels, lost=kind == jobs.LOST, lost_before=torn)
+                torn = kind == jobs.TORN or (torn and kind == jobs.ALIVE)
 
     def seek_clips(
         self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, clips: int | None = None
     ) -> Generator[Clip, None, None]:
         """Read clips as `seeking.seek_clips`. Raises SeekError as that, and VideoError as `read_samples`."""
         shape, dtype = (sampling.frames, *preprocessing.crop, 3), _dtype(preprocessing)
-        size = FRAMES.size + math.prod(shape) * dtype.itemsize
+        size = jobs.FRAMES.size + math.prod(shape) * dtype.itemsize
         job = self._job(source, sampling, preprocessing, seek=True, clips=clips)
         with closing(self._answers(job, size)) as answers:
             for kind, start, end, body in answers:
-                if kind != CLIP:
+                if kind != jobs.CLIP:
                     continue
                 if len(body) != size or not -math.inf < start <= end < math.inf:
                     raise VideoError(f"{source}: its decoder returned an invalid clip")
-                pixels = np.frombuffer(body, dtype, offset=FRAMES.size).reshape(shape)
-                yield Clip(pixels, ClipSpan(start, end, *FRAMES.unpack_from(body)), sought=True)
+                pixels = np.frombuffer(body, dtype, offset=jobs.FRAMES.size).reshape(shape)
+                yield Clip(pixels, ClipSpan(start, end, *jobs.FRAMES.unpack_from(body)), sought=True)
 
     def read_duration(self, source: Path | str, *, image_fps: float) -> float:
         """Read the duration as `reader.read_duration`."""
         with closing(self._answers(self._job(source, image_fps=image_fps), 0)) as answers:
-            return sum(end for kind, _, end, _ in answers if kind == LENGTH)
+            return sum(end for kind, _, end, _ in answers if kind == jobs.LENGTH)
 
     def read_picture(self, source: Path | str, view: View, *, image_fps: float = 25.0) -> NDArray[np.uint8]:
         """Read a picture as `thumbnail.read_picture`, in at most `limits.seconds`. Raises as `read_samples`."""
         shown: NDArray[np.uint8] | None = None
-        most = view.edge * view.edge * 3 + SIZE.size
+        most = view.edge * view.edge * 3 + jobs.SIZE.size
         with closing(self._answers(self._job(source, image_fps=image_fps, view=view), most)) as answers:
             for kind, _, _, body in answers:
-                if kind == PICTURE:
-                    shape = (*SIZE.unpack_from(body), 3) if len(body) > SIZE.size else (0, 0, 3)
-                    if math.prod(shape) == len(body) - SIZE.size and max(shape[:2]) <= view.edge:
-                        shown = np.frombuffer(body, np.uint8, offset=SIZE.size).reshape(shape)
+                if kind == jobs.PICTURE:
+                    shape = (*jobs.SIZE.unpack_from(body), 3) if len(body) > jobs.SIZE.size else (0, 0, 3)
+                    if math.prod(shape) == len(body) - jobs.SIZE.size and max(shape[:2]) <= view.edge:
+                        shown = np.frombuffer(body, np.uint8, offset=jobs.SIZE.size).reshape(shape)
         if shown is None:
             raise VideoError(f"{source}: its decoder returned no picture")
         return shown
@@ -286,11 +271,11 @@ class Decoder:
         usable = False
         try:
             while True:
-                kind, start, end, body = worker.receive(limits.seconds, max(size, WORDS))
-                if kind == END:
+                kind, start, end, body = worker.receive(limits.seconds, max(size, jobs.WORDS))
+                if kind == jobs.END:
                     failure, usable = _verdict(body)
                     break
-                if kind not in (LOST, TORN) and end > -math.inf:
+                if kind not in (jobs.LOST, jobs.TORN) and end > -math.inf:
                     good_until = end
                 yield kind, start, end, body
         except TimeoutError:

@@ -23,24 +23,9 @@ import numpy as np
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip
+from ig65m.video import jobs
 from ig65m.video.frame import Frame, LostFrame
-from ig65m.video.jobs import (
-    ALIVE,
-    CLIP,
-    END,
-    FRAMES,
-    HEAD,
-    LENGTH,
-    LOST,
-    PICTURE,
-    READY,
-    SAME,
-    SAMPLE,
-    SIZE,
-    TORN,
-    WORDS,
-    Job,
-)
+from ig65m.video.jobs import Job
 from ig65m.video.reader import read_duration
 from ig65m.video.sample import Sample, SeekError
 from ig65m.video.sample_reader import read_samples
@@ -59,33 +44,32 @@ class _Answers:
         self.pixels: Any = None
 
     def send(self, kind: bytes, start: float = 0.0, end: float = 0.0, body: Any = b"") -> None:
-        self.file.write(HEAD.pack(kind, start, end, len(body)))
+        self.file.write(jobs.HEAD.pack(kind, start, end, len(body)))
         self.file.write(body)
         self.file.flush()
         self.said = time.monotonic()
 
     def sample(self, sample: Sample) -> None:
         if sample.lost_before:
-            self.send(TORN, sample.time, sample.time)
+            self.send(jobs.TORN, sample.time, sample.time)
         if sample.lost:
-            self.send(LOST, sample.time, sample.end)
+            self.send(jobs.LOST, sample.time, sample.end)
         elif sample.pixels is not None and sample.pixels is self.pixels:
-            self.send(SAME, sample.time, sample.end)
+            self.send(jobs.SAME, sample.time, sample.end)
         else:
-            self.send(
-                SAMPLE, sample.time, sample.end, b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
-            )
+            body = b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
+            self.send(jobs.SAMPLE, sample.time, sample.end, body)
             self.pixels = sample.pixels
 
     def clip(self, clip: Clip) -> None:
         span = clip.span
         pixels = np.ascontiguousarray(clip.pixels).tobytes()
-        self.send(CLIP, span.start, span.end, FRAMES.pack(span.first_frame, span.last_frame) + pixels)
+        self.send(jobs.CLIP, span.start, span.end, jobs.FRAMES.pack(span.first_frame, span.last_frame) + pixels)
 
     def alive(self, frame: Frame | LostFrame | None = None) -> None:
         """Say that decoding continues and has reached a frame; without one, that packets are being read."""
         if time.monotonic() - self.said > _ALIVE_EVERY:
-            self.send(ALIVE, *((-math.inf, -math.inf) if frame is None else (frame.time, frame.end)))
+            self.send(jobs.ALIVE, *((-math.inf, -math.inf) if frame is None else (frame.time, frame.end)))
 
     def end(
         self,
@@ -96,8 +80,8 @@ class _Answers:
         worn: bool = False,
     ) -> None:
         until, gaps = (None, ()) if error is None else (error.last_good_time, error.gaps)
-        said = {"message": message[: WORDS // 50], "kind": kind, "last_good_time": until, "gaps": gaps, "worn": worn}
-        self.send(END, body=json.dumps(said).encode())
+        said = {"message": message[: jobs.WORDS // 50], "kind": kind, "last_good_time": until, "gaps": gaps, "worn": worn}
+        self.send(jobs.END, body=json.dumps(said).encode())
 
 
 def _read(job: Job, answers: _Answers) -> None:
@@ -107,9 +91,9 @@ def _read(job: Job, answers: _Answers) -> None:
         os.chdir(folder)
     if view is not None:
         picture = read_picture(Path(name), view, image_fps=image_fps, limits=limits)
-        answers.send(PICTURE, body=SIZE.pack(*picture.shape[:2]) + picture.tobytes())
+        answers.send(jobs.PICTURE, body=jobs.SIZE.pack(*picture.shape[:2]) + picture.tobytes())
     elif sampling is None or preprocessing is None:
-        answers.send(LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
+        answers.send(jobs.LENGTH, end=read_duration(Path(name), image_fps=image_fps, limits=limits))
     elif seek:
         alive: Any = {"on_frame": answers.alive, "on_packet": answers.alive}
         for clip in seek_clips(name, sampling, preprocessing, clips=clips, limits=limits, **alive):
@@ -144,7 +128,7 @@ def _decode(job: Job, answers: _Answers) -> None:
         what = f"{type(error).__name__}: {error}"
         answers.end(f"{name}: a bug in ig65m, please report it ({what}); --debug --in-process shows its traceback", worn=True)
     else:
-        answers.send(END)
+        answers.send(jobs.END)
     gc.collect()  # PyAV's containers and streams form reference cycles that hold pictures
 
 
@@ -156,10 +140,10 @@ def _peak_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _listen(jobs: "queue.SimpleQueue[Job]") -> None:
+def _listen(waiting: "queue.SimpleQueue[Job]") -> None:
     with suppress(EOFError):
         while True:
-            jobs.put(pickle.load(sys.stdin.buffer))
+            waiting.put(pickle.load(sys.stdin.buffer))  # from the parent alone
     os._exit(0)  # the parent has finished or ended
 
 
@@ -173,17 +157,17 @@ def main() -> None:
     """The worker process: `worker.py ANSWERS MEMORY`, a file descriptor and the memory limit in bytes."""
     answers, memory = _Answers(int(sys.argv[1])), int(sys.argv[2])
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, WORDS)  # it writes no files except its log
+    _limit(resource.RLIMIT_FSIZE, jobs.WORDS)  # it writes no files except its log
     _limit(resource.RLIMIT_DATA, memory)
     with suppress(OSError):  # a smaller pipe is only slower
         fcntl.fcntl(answers.file, fcntl.F_SETPIPE_SZ, 1 << 20)
-    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(waiting,), daemon=True).start()
     gc.freeze()
     with suppress(BrokenPipeError):
-        answers.send(READY)
+        answers.send(jobs.READY)
         while True:
-            _decode(jobs.get(), answers)
+            _decode(waiting.get(), answers)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ig65m.errors import CheckpointError, shown
 from ig65m.models.card import Card
 from ig65m.models.plan import plan_of, shapes_of
-from ig65m.models.quantization import INPUT, LEVELS, Quantization
+from ig65m.models.quantization import INPUT, LARGEST, LEVELS, Quantization
 from ig65m.models.weights import RANGE, STEPS, Weights
 
 
@@ -40,10 +40,14 @@ def quantized_weights(arrays: Mapping[str, NDArray[Any]], card: Card) -> Weights
         if array.shape != expected[key] or array.dtype != kind:
             raise CheckpointError(f"{key} is {array.dtype} {array.shape}; expected {kind} {expected[key]}")
         if kind == np.int8:
+            if array.min() < -LARGEST:
+                raise CheckpointError(f"{key} has the number {array.min()}; expected -{LARGEST} to {LARGEST}")
             with np.errstate(over="ignore"):
                 state[key] = array.astype(np.float32) * steps[path].reshape(-1, 1, 1, 1, 1)
         if not np.isfinite(state[key]).all():
             raise CheckpointError(f"{key} contains numbers that are not finite")
+    if plan.stem[0].path in steps and INPUT not in ranges:
+        raise CheckpointError(f"{INPUT}{RANGE} is missing: an int8 network rounds its input")
     return Weights(card, {key: state[key] for key in expected}, Quantization(steps, ranges))
 
 
