@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from types import NoneType
@@ -43,10 +44,41 @@ _SPEC_TYPES: dict[str, tuple[type, ...]] = {
     "multi_label": (bool,),
 }
 
+_MAX_ENTRIES = 100  # settings or metrics of a learned network
+
+Scalar = str | int | float | bool | None
+
 
 def name_from(text: str) -> str:
     """Return a file's name as a card may contain it: without control characters, cut to MAX_TEXT."""
     return _CONTROL.sub("?", text)[:MAX_TEXT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """How a network was learned from labelled videos. Raises UsageError if a value is out of range."""
+
+    base: str  # name of the network that it was made from
+    base_sha256: str  # of the weights of that network
+    labels_sha256: str  # of the labelled videos
+    temperature: float  # the logits are divided by it already, so that scores are calibrated
+    settings: Mapping[str, Scalar]
+    metrics: Mapping[str, Scalar]  # on held-out videos
+
+    def __post_init__(self) -> None:
+        for name in ("base", "base_sha256", "labels_sha256"):
+            _check_text(name, getattr(self, name))
+        if type(self.temperature) not in (int, float) or not 0 < self.temperature < 1e6:
+            raise UsageError(f"a temperature must be a positive number, got {plain(repr(self.temperature), 40)}")
+        for name, those in (("settings", self.settings), ("metrics", self.metrics)):
+            if not isinstance(those, dict) or len(those) > _MAX_ENTRIES:
+                raise UsageError(f"the {name} of a learned network must be at most {_MAX_ENTRIES} names and values")
+            for key, value in those.items():
+                _check_text(name, key)
+                if type(value) is str:
+                    _check_text(key, value)
+                elif type(value) not in (int, float, bool, NoneType) or (type(value) is float and not isfinite(value)):
+                    raise UsageError(f"{shown([key])} of a learned network cannot be {plain(repr(value), 40)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +112,7 @@ class Card:
     licence: str | None = None
     paper: str | None = None
     origin: str | None = None  # who trained or converted the weights
+    learned: Learned | None = None  # from which labelled videos its last layer or all of it was learned
     left_out: tuple[str, ...] = ()  # blobs of the checkpoint that the network does not use, such as those for sound
 
     def __post_init__(self) -> None:
@@ -99,6 +132,8 @@ class Card:
         for name, share in (("top1", self.top1), ("top5", self.top5), ("clip_top1", self.clip_top1)):
             if share is not None and (type(share) not in (int, float) or not 0 <= share <= 100):
                 raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
+        if type(self.learned) not in (Learned, NoneType):
+            raise UsageError(f"learned must describe a learned network, got {plain(repr(self.learned), 40)}")
         for name, mark in (("embedded", self.embedded), ("audio_visual", self.audio_visual)):
             if type(mark) is not bool:
                 raise UsageError(f"{name} must be true or false")
@@ -134,6 +169,8 @@ class Card:
                 raise UsageError(f"a card has no field {shown(unknown)}")
             values["spec"] = _spec(values["spec"])
             values["preprocessing"] = Preprocessing(**values["preprocessing"])
+            if values.get("learned") is not None:
+                values["learned"] = Learned(**values["learned"])
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"the description of the model cannot be read: {plain(error)}") from None
