@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LINE_EVERY = 60.0  # seconds, if stderr is not a terminal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderOptions:
     """Options of a run into a folder."""
 
@@ -32,6 +32,8 @@ class FolderOptions:
     shard: str | None
     ray: str | None
     retry_failed: bool
+    videos_in: str | None = None
+    list_format: str | None = None
 
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
@@ -40,7 +42,7 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: Fol
     from ig65m.tasks.extractor import Extractor
 
     check_shard(how)
-    videos = shard_of(find_videos(inputs), options, how)
+    videos = shard_of(find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format), options, how)
     outcomes: list[Outcome] = []
     with json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)):
         process(videos, folder, Extractor, options, how, outcomes)
