@@ -8,13 +8,15 @@ import typer
 
 from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import (
-    ENGINE,
-    INPUT,
+    CROPS,
     OUTPUT,
     ClipOptions,
+    Clips,
     DecodingOptions,
     EngineOptions,
+    Full,
     Json,
+    Labels,
     Model,
     Videos,
     flattened,
@@ -32,17 +34,11 @@ WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are 
 def classify(
     inputs: Videos,
     clip_options: ClipOptions,
-    clips: Annotated[
-        int | None, option(INPUT, "Number of clips, spread evenly over the video; VMZ tested with 10. Default: all.")
-    ] = None,
-    crops: Annotated[int, option(INPUT, "Crops along the longer edge, whose scores are averaged; VMZ tested CSN with 3.")] = 1,
-    full: Annotated[
-        bool, option(INPUT, "Keep the full shorter edge and run fully convolutionally, as VMZ tested.", "--full")
-    ] = False,
+    clips: Clips = None,
+    crops: Annotated[int, CROPS] = 1,
+    full: Full = False,
     model: Model = None,
-    labels: Annotated[
-        str | None, option(ENGINE, "File of a JSON array with a name for each class, or kinetics400. Default: the model's.")
-    ] = None,
+    labels: Labels = None,
     *,
     engine_options: EngineOptions,
     top_k: Annotated[int, option(OUTPUT, "Number of labels, best first.")] = 5,

@@ -47,11 +47,16 @@ def clip_labels(logits: NDArray[np.float32], card: Card, top_k: int) -> tuple[La
 
 def predict(result: VideoResult, card: Card, top_k: int, crops: int) -> Prediction:
     """The prediction for a video: scores of a clip are the mean over its crops, those of the video the mean over its clips."""
-    by_clip = [result.clips[start : start + crops] for start in range(0, len(result.clips), crops)]
-    scores = [_mean_scores(each, card) for each in by_clip]
-    clips = tuple(_clip_prediction(each[0], row, card, top_k) for each, row in zip(by_clip, scores, strict=True))
-    labels = best_labels(np.mean(scores, axis=0), card, top_k) if scores else ()
+    scores = clip_scores(result, card, crops)
+    clips = tuple(_clip_prediction(each, row, card, top_k) for each, row in zip(result.clips[::crops], scores, strict=True))
+    labels = best_labels(np.mean(scores, axis=0), card, top_k) if len(scores) else ()
     return Prediction(card.name, path_of(result.source), result.status, labels, clips, result.error, result.sought)
+
+
+def clip_scores(result: VideoResult, card: Card, crops: int) -> NDArray[np.float64]:
+    """Scores of each clip, (clips, classes): the mean over its crops."""
+    by_clip = [result.clips[start : start + crops] for start in range(0, len(result.clips), crops)]
+    return np.array([_mean_scores(each, card) for each in by_clip], np.float64).reshape(len(by_clip), card.spec.classes)
 
 
 def predict_clip(crops: Sequence[ClipResult], card: Card, top_k: int) -> ClipPrediction:
