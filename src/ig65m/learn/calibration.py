@@ -34,17 +34,27 @@ def log_loss(logits: NDArray[np.float64], positives: NDArray[np.bool_], *, multi
     return cast("NDArray[np.float64]", scipy.special.logsumexp(logits, axis=1) - logits[positives])
 
 
-def best_temperature(logits: NDArray[np.float64], positives: NDArray[np.bool_], *, multi_label: bool) -> float:
+def best_temperature(logits: NDArray[np.float64], positives: NDArray[np.bool_], *, multi_label: bool, examples: int) -> float:
     """The temperature T with the least log loss of `logits / T`; clips whose class is UNKNOWN are left out.
 
-    Guo et al., "On Calibration of Modern Neural Networks", section 4.2.
+    Guo et al., "On Calibration of Modern Neural Networks", section 4.2. One correct and one wrong example count in addition to
+    the `examples`. Otherwise, clips that are all classified correctly would get scores of 1, however few they are. Platt,
+    "Probabilistic Outputs for Support Vector Machines", section 2.2.
     """
     if not multi_label:
-        known = logits[positives] > UNKNOWN / 2
-        logits, positives = logits[known], positives[known]
+        clips = logits[positives] > UNKNOWN / 2
+        logits, positives = logits[clips], positives[clips]
+    known = logits > UNKNOWN / 2
+    sure = (examples + 1) / (examples + 2)
 
     def loss(log_temperature: float) -> float:
-        return float(log_loss(logits / np.exp(log_temperature), positives, multi_label=multi_label).mean())
+        scaled = logits / np.exp(log_temperature)
+        if multi_label:
+            wrong = np.logaddexp(0, np.where(positives, scaled, -scaled))
+            return float((sure * np.logaddexp(0, np.where(positives, -scaled, scaled)) + (1 - sure) * wrong)[known].mean())
+        losses = scipy.special.logsumexp(scaled, axis=1, keepdims=True) - scaled
+        others = np.where(known & ~positives, losses, 0).sum(axis=1) / (logits.shape[1] - 1)
+        return float((sure * losses[positives] + (1 - sure) * others).mean())
 
     found = scipy.optimize.minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
     return float(np.exp(found.x))

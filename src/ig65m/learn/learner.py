@@ -70,7 +70,10 @@ def learn_from_features(
     head = learn_head(learned, strength)
     logits = held_out_logits(learned, strength, seed) if losses else None
     positives = learned.positives[learned.owners]
-    temperature = 1.0 if logits is None else best_temperature(logits, positives, multi_label=data.multi_label)
+    temperature = 1.0
+    if logits is not None:
+        videos = len(np.unique(learned.groups))
+        temperature = best_temperature(logits, positives, multi_label=data.multi_label, examples=videos)
     head = head.divided(temperature)
     held_out = None
     if len(others.examples):

@@ -59,7 +59,7 @@ def read_training_set(
     """Read the features of the labelled videos.
 
     A clip belongs to a labelled part of a video if at least half of it lies within the part; a part shorter than that has the
-    clip that covers most of it.
+    clip that covers most of it. A last clip that is short of frames is left out if the example has complete clips.
 
     Args:
         folder: Folder of features.
@@ -118,6 +118,8 @@ def _positives(examples: Sequence[Example], classes: Sequence[str]) -> NDArray[n
 
 def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256: str) -> None:
     """Raise UsageError unless the features of a folder are those that a last layer of the network takes."""
+    if "rows" in settings:
+        raise UsageError(f"{folder} has {settings['rows']}, not features; give a folder of `ig65m extract`")
     if settings.get("sha256") != sha256:
         raise UsageError(
             f"{folder} has features of {settings.get('name')}, whose weights are not those of {name}; extract them with it, "
@@ -142,19 +144,24 @@ def _read(folder: Path, entry: Entry, width: int) -> Features:
 def _clips(example: Example, there: Mapping[Segment, Features]) -> Iterator[NDArray[np.float32]]:
     """Yield the features of the clips that belong to an example."""
     part = example.video
-    if part in there:
-        yield from there[part].array
-        return
-    for segment, features in there.items():
-        if part.starts is not None:
-            chosen = [place for place, span in enumerate(features.spans) if span.first_frame in part.starts]
-        elif part.start is None and part.end is None:
+    own = {part: there[part]} if part in there else there
+    for segment, features in own.items():
+        if segment == part or part == Segment(part.path):
             chosen = list(range(len(features.spans)))
+        elif part.starts is not None:
+            chosen = [place for place, span in enumerate(features.spans) if span.first_frame in part.starts]
         elif segment.starts is None:
             chosen = _within(features.spans, part)
         else:
             continue
-        yield from features.array[chosen]
+        yield from features.array[_complete(features, chosen) or chosen]
+
+
+def _complete(features: Features, chosen: Sequence[int]) -> list[int]:
+    """Return those of the chosen clips that are not short of frames."""
+    sampling = features.model["sampling"]
+    span = (sampling["frames"] - 1) * sampling["frame_step"]
+    return [place for place in chosen if features.spans[place].last_frame - features.spans[place].first_frame >= span]
 
 
 def _within(spans: Sequence[ClipSpan], part: Segment) -> list[int]:
