@@ -137,6 +137,7 @@ def test_labels_below_the_threshold_are_left_out(learned, video, run):
 def test_it_is_converted_quantised_and_measured(learned, video, moves, tmp_path, run):
     model, _ = learned
     assert run("convert", model, tmp_path / "out")[0] == 0
+    assert run("bench", "--model", model, "--engine", "openvino", "--precision", "fp32", "--json")[0] == 0
     session = onnxruntime.InferenceSession(tmp_path / "out.onnx")
     ours = ig65m.extract(video, model=model, logits=True)
     clip = next(iter(ig65m.read_clips(video, ig65m.Sampling(frames=8, frame_step=2), load_weights(model).card.preprocessing)))
@@ -150,7 +151,6 @@ def test_it_is_converted_quantised_and_measured(learned, video, moves, tmp_path,
     quantised = ig65m.classify(video, model=tmp_path / "int8.safetensors")
     assert quantised.labels[0].label == "hoch"
     assert load_weights(tmp_path / "int8.safetensors").card.learned.base == EMBEDDED
-    assert run("bench", model, "--seconds", 1, "--json")[0] == 0
 
 
 def test_a_last_layer_is_learned_on_int8_features(learned, moves, features, listed, tmp_path, run):
@@ -161,9 +161,11 @@ def test_a_last_layer_is_learned_on_int8_features(learned, moves, features, list
     assert all(each.labels[0].label == Path(each.path).parent.name for each in found)
 
 
-def test_the_service_shows_the_new_labels(learned, video, tmp_path):
-    with serving("--model", learned[0]) as served, served.client() as client:
-        answer = client.post("/api/classify", files={"video": (video.name, video.read_bytes())})
+def test_the_service_shows_the_new_labels(learned, features, video, tmp_path, run):
+    """Beside an index of the base network's features, which are its own."""
+    assert run("index", "build", features, tmp_path / "index")[0] == 0
+    with serving(tmp_path / "index", tmp_path / "served", "--model", learned[0]) as served, served.client() as client:
+        answer = client.post("/api/classify", files={"file": (video.name, video.read_bytes())})
         assert answer.status_code == 200, answer.text
         assert answer.json()["labels"][0]["label"] == "hoch"
 

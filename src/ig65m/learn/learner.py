@@ -13,7 +13,7 @@ from ig65m.learn.calibration import best_temperature
 from ig65m.learn.linear import FOLDS, choose_strength, fold_of, held_out_logits, learn_head
 from ig65m.learn.report import FEW, ClassCount, HeldOut, count_classes, measure_held_out
 from ig65m.learn.training_set import TrainingSet
-from ig65m.models.card import Learned, Scalar
+from ig65m.models.card import LINEAR, Learned, Scalar
 from ig65m.models.head import with_head
 from ig65m.models.weights import Weights
 from ig65m.types import Preprocessing
@@ -89,7 +89,7 @@ def learn_from_features(
     if not head.converged:
         warnings.append("the optimiser stopped before it converged; the result may be improved by fewer classes or more videos")
     facts: dict[str, Scalar] = {
-        "method": "linear",
+        "method": LINEAR,
         "strength": strength,
         "folds": FOLDS,
         "seed": seed,
