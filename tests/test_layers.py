@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "ig65m"
 LAYERS = [
     {"errors"},
     {"types", "atomic", "memory", "cache"},
-    {"video", "store"},
+    {"video", "store", "metrics"},
     {"models", "pipeline"},
     {"checkpoints", "onnx_graph"},
     {"zoo"},

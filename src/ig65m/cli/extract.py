@@ -15,9 +15,11 @@ from ig65m.cli.options import (
     DecodingOptions,
     EngineOptions,
     Json,
+    ListFormat,
     Model,
     Overwrite,
     Videos,
+    VideosIn,
     flattened,
     option,
     video_options,
@@ -52,6 +54,8 @@ def extract(
         Literal["float32", "float16"] | None, option(OUTPUT, "Type of the features in a folder. Default: float32.")
     ] = None,
     as_json: Json = False,
+    videos_in: VideosIn = None,
+    list_format: ListFormat = None,
     shard: Annotated[
         str | None, option(INPUT, "K/N: the K-th of N shares of the videos, equal in playing time. Example: 3/16.")
     ] = None,
@@ -79,7 +83,10 @@ def extract(
     from ig65m.store.names import is_file_name
 
     to_file = is_file_name(output)
-    of_folder = {"--dtype": dtype, "--shard": shard, "--ray": ray, "--retry-failed": retry_failed, "--full-hash": full_hash}
+    of_folder = {
+        **{"--dtype": dtype, "--shard": shard, "--ray": ray, "--retry-failed": retry_failed, "--full-hash": full_hash},
+        **{"--videos": videos_in, "--list-format": list_format},
+    }
     if to_file and (given := [name for name, value in of_folder.items() if value]):
         raise UsageError(f"{given[0]} is for a folder of features, but {output} is a file")
     if to_file and top_k is not None and not output.endswith(".parquet"):
@@ -96,7 +103,15 @@ def extract(
     else:
         from ig65m.cli.folder import FolderOptions, to_folder
 
-        folder_options = FolderOptions(dtype or "float32", "full" if full_hash else "sampled", shard, ray, retry_failed)
+        folder_options = FolderOptions(
+            dtype=dtype or "float32",
+            content="full" if full_hash else "sampled",
+            shard=shard,
+            ray=ray,
+            retry_failed=retry_failed,
+            videos_in=videos_in,
+            list_format=list_format,
+        )
         all_ok = to_folder(inputs, Path(output), options, folder_options, as_json=as_json)
     if not all_ok:
         raise typer.Exit(3)

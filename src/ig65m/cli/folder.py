@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LINE_EVERY = 60.0  # seconds, if stderr is not a terminal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderOptions:
     """Options of `ig65m extract` that are for a folder only."""
 
@@ -32,6 +32,8 @@ class FolderOptions:
     shard: str | None
     ray: str | None
     retry_failed: bool
+    videos_in: str | None
+    list_format: str | None
 
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
@@ -40,7 +42,7 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: Fol
     from ig65m.collection.shards import parse_shard, share
 
     part = None if how.shard is None else parse_shard(how.shard)
-    videos = find_videos(inputs)
+    videos = find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format)
     if part is not None:
         videos = share(videos, *part, image_fps=options["image_fps"], limits=options["limits"])
         say(f"ig65m: {len(videos)} videos are in shard {how.shard}")

@@ -40,6 +40,15 @@ FeaturesFolder = Annotated[
     Path, typer.Argument(metavar="FEATURES", help="Folder of features that `ig65m extract` made.", show_default=False)
 ]
 
+VideosIn = Annotated[
+    str | None,
+    option(INPUT, "Folder of the videos that a list names. Default: beside the list, or the working folder.", "--videos"),
+]
+ListFormat = Annotated[
+    Literal["paths", "pairs", "table", "kinetics", "ucf101", "hmdb51", "activitynet"] | None,
+    option(INPUT, "Format of a list. Default: recognised from its contents."),
+]
+
 Model = Annotated[str | None, option(ENGINE, "Name (see `ig65m models`) or file (.safetensors, .pth, .pkl) of a model.")]
 Engine = Annotated[
     Literal["openvino", "onnxruntime", "pytorch"] | None,

@@ -2,19 +2,27 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
 
+from ig65m.collection.list_formats import LISTS, ListFormat, Split, class_index
+from ig65m.collection.listing import in_folder
+from ig65m.collection.video_lookup import Placed, Videos, absolute, place_rows
+from ig65m.errors import UsageError, check_choice, shown
 from ig65m.types import Segment
 
-Split = Literal["train", "val", "test"]
+FOLDERS = "folders"  # format of a folder with a folder for each class
+SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Example:
     """A labelled video, or a labelled part of one."""
 
-    video: Segment  # with the path of a file that exists
+    video: Segment  # with an absolute path
     labels: tuple[str, ...]  # one, or any number in a multi-label list
     group: str  # examples of one group, such as parts of one video, are never on both sides of a split
     split: Split | None = None
@@ -33,10 +41,165 @@ class LabelList:
     classes: tuple[str, ...]
     examples: tuple[Example, ...]
     missing: tuple[str, ...] = ()
-    multi_label: bool = False  # whether an example has several labels, or none
+    multi_label: bool = False  # whether an example may have several labels, or none
 
     @property
     def sha256(self) -> str:
-        """Digest of all examples, in any order."""
-        rows = sorted(json.dumps({**asdict(each), "line": None}, sort_keys=True) for each in self.examples)
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        """Digest of the examples: file names without folders, parts, labels and splits, in any order."""
+        rows = []
+        for each in self.examples:
+            video = each.video
+            rows.append([Path(video.path).name, video.start, video.end, video.starts, sorted(each.labels), each.split])
+        return hashlib.sha256("\n".join(sorted(map(json.dumps, rows))).encode()).hexdigest()
+
+
+def read_label_list(
+    source: str | os.PathLike[str],
+    *,
+    videos: Videos | None = None,
+    list_format: str | None = None,
+    split: Split | None = None,
+    multi_label: bool = False,
+) -> LabelList:
+    """Read labelled videos from a list, or from a folder with a folder of videos for each class.
+
+    Args:
+        source: A list, in a format of `list_formats.read_list`; or a folder, which may have the folders train, val and test
+            above those of the classes.
+        videos: Folder of the videos of a list, or the paths of all videos that there are. Default: see `place_rows`.
+        list_format: A format of `read_list`. Default: recognised from the contents.
+        split: Only examples of this split. Default: all.
+        multi_label: Whether an example may have several labels, or none. Default: if one has several.
+
+    Raises:
+        UsageError: A line is wrong, has no label, or contradicts another one; two labels differ in spelling only; or no video
+            was found.
+    """
+    if split is not None:
+        check_choice("split", split, get_args(Split))
+    path = Path(source)
+    classes: tuple[str, ...] = ()
+    missing: list[str] = []
+    if path.is_dir():
+        if list_format not in (None, FOLDERS):
+            raise UsageError(f"{path} is a folder, not a list in the format {list_format}")
+        kind = FOLDERS
+        examples = list(_in_folders(path))
+    else:
+        if not path.is_file():
+            raise UsageError(f"{path}: no such list of labels; expected a file ({', '.join(LISTS)}) or a folder for each class")
+        if list_format == FOLDERS:
+            raise UsageError(f"{path} is a file; the format {FOLDERS} is a folder with a folder for each class")
+        found, placed = place_rows(path, videos, list_format)
+        kind = str(found)
+        index = path.with_name("classInd.txt")
+        if found == "ucf101" and index.is_file():
+            classes = class_index(index)
+        rows = [each for each in placed if split in (None, each.row.split)]
+        missing = list(dict.fromkeys(each.row.trimmed or each.row.name for each in rows if each.path is None))
+        multi_label = multi_label or any(len(each.row.labels) > 1 for each in rows)
+        _check_labels(path, found, rows, multi_label=multi_label)
+        examples = [_example(each, each.path) for each in rows if each.path is not None and _is_example(found, each)]
+    examples = [each for each in examples if split in (None, each.split)]
+    if not examples:
+        raise UsageError(_nothing(path, split, missing))
+    merged = _merged(path, examples, may_merge=multi_label or kind == "activitynet")
+    multi_label = multi_label or any(len(each.labels) > 1 for each in merged)
+    used = {label for each in merged for label in each.labels}
+    _check_spelling(path, merged)
+    ordered = tuple(label for label in classes if label in used) if classes else tuple(sorted(used, key=_in_order))
+    return LabelList(kind, ordered, tuple(merged), tuple(missing), multi_label)
+
+
+def _in_folders(root: Path) -> Iterator[Example]:
+    names = _folders(root)
+    if names and all(name.lower() in SPLITS for name in names):
+        for name in names:
+            yield from (replace(each, split=SPLITS[name.lower()]) for each in _in_folders(root / name))
+        return
+    if len(names) < 1:
+        raise UsageError(f"{root} has no folders; expected one for each class, with its videos")
+    for name in names:
+        for video in in_folder(str(root / name)):
+            path = absolute(video)
+            yield Example(Segment(path), (name,), path)
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+
+
+def _example(placed: Placed, path: str) -> Example:
+    row, path = placed.row, absolute(path)
+    if row.first_frame is not None:
+        video = Segment(path, starts=(row.first_frame,))
+    else:
+        video = Segment(path) if placed.whole else Segment(path, row.start, row.end)
+    return Example(video, row.labels, row.group or path, row.split, row.line)
+
+
+def _is_example(kind: ListFormat, placed: Placed) -> bool:
+    """Whether a row is an example; ActivityNet lists videos without annotations too."""
+    return kind != "activitynet" or bool(placed.row.labels)
+
+
+def _check_labels(path: Path, kind: ListFormat, rows: Iterable[Placed], *, multi_label: bool) -> None:
+    if kind == "activitynet":
+        return
+    if kind == "paths":
+        raise UsageError(f"{path} lists videos without labels; expected a table with the columns path and label")
+    rows = list(rows)
+    if rows and not any(each.row.labels for each in rows):
+        raise UsageError(f"{path} has no labels; expected a column `label`")
+    for each in rows:
+        if not each.row.labels and not multi_label:
+            raise UsageError(f"{path}, line {each.row.line}: {shown([each.row.name])} has no label")
+
+
+def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list[Example]:
+    """Return each video or part once. Raises UsageError if it has two labels, unless they may be merged."""
+    found: dict[Segment, Example] = {}
+    for each in examples:
+        first = found.setdefault(each.video, each)
+        if first is each or set(first.labels) == set(each.labels):
+            continue
+        if not may_merge:
+            raise UsageError(
+                f"{path}: {each.video} has the label {shown(first.labels)} in line {first.line} and {shown(each.labels)} in "
+                f"line {each.line}; correct one, or write both in one line, separated by ;, if both are right"
+            )
+        found[each.video] = replace(first, labels=tuple(dict.fromkeys((*first.labels, *each.labels))))
+    return list(found.values())
+
+
+def _check_spelling(path: Path, examples: Iterable[Example]) -> None:
+    """Raise UsageError if two labels differ only in case, spaces and punctuation."""
+    found: dict[str, tuple[str, int | None]] = {}
+    for each in examples:
+        for label in each.labels:
+            other, line = found.setdefault(spelling(label), (label, each.line))
+            if other != label:
+                where = "" if line is None else f" (line {line}), (line {each.line})"
+                raise UsageError(f"{path}: the labels {shown([other, label])} differ in spelling only{where}; make them one")
+
+
+def spelling(label: str) -> str:
+    """Return a label without what its spelling in another list may differ in: case, spaces, punctuation.
+
+    A label of nothing else stays as it is.
+    """
+    return "".join(c for c in label.casefold() if c.isalnum()) or label
+
+
+def _in_order(label: str) -> tuple[int, str]:
+    """Numbers in the order of numbers, other labels in that of the alphabet."""
+    return (int(label), "") if label.isascii() and label.isdigit() and len(label) < 10 else (0, label)
+
+
+def _nothing(path: Path, split: Split | None, missing: list[str]) -> str:
+    if missing:
+        return (
+            f"{path}: none of its {len(missing):,} videos was found, such as {shown(missing, 2)}; name their folder with "
+            "--videos (in Python: videos=)"
+        )
+    return f"{path} has no examples" + ("" if split is None else f" of the split {split!r}")

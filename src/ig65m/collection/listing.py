@@ -1,24 +1,19 @@
 """Inputs that a user names -> videos: files, folders, lists."""
 
-import csv
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ig65m.errors import UsageError, shown
+from ig65m.collection.list_formats import LISTS, VIDEOS
+from ig65m.collection.video_lookup import absolute as to_absolute
+from ig65m.collection.video_lookup import place_rows
+from ig65m.errors import UsageError
 from ig65m.types import Segment
 from ig65m.video.image_files import PHOTOGRAPHS, is_photograph
 from ig65m.video.image_files import SUFFIXES as IMAGES
 
-LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv")
-_SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
-mpg mts mxf nut ogm ogv rm rmvb vob webm wmv y4m"""
-VIDEOS: Final = frozenset(f".{name}" for name in _SUFFIXES.split())
-MAX_LIST: Final = 1 << 28  # bytes
-_PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in lists
 _HEAD: Final = 400  # bytes that are read to recognise a file without a known suffix
 # Offsets and magic bytes of video containers.
 _MAGIC: Final = (
@@ -36,17 +31,26 @@ _MAGIC: Final = (
 )
 
 
-def find_videos(inputs: Sequence[str], *, absolute: bool = True) -> list[Segment]:
+def find_videos(
+    inputs: Sequence[str],
+    *,
+    absolute: bool = True,
+    videos_in: str | os.PathLike[str] | None = None,
+    list_format: str | None = None,
+) -> list[Segment]:
     """Return the videos that inputs name, each once, in order.
 
-    - A file is a video, whether it exists or not, unless it is a list (LISTS).
-    - A .txt, .lst or .list has a path on each line. A .csv or .tsv is a table with a column `path` (or `video`, `org_video`,
-      `filename`, `file`), and optionally `start` and `end` in seconds. In VMZ's lists, `start_frm` is the frame at which a clip
-      starts, and all rows of a video are its clips. Relative paths are looked up beside the list, then in the working folder.
+    - A file is a video, whether it exists or not, unless it is a list (LISTS; formats as in `read_list`). A video of a list
+      stands for itself even if it is not found. All rows of a video in VMZ's lists are its clips; a video of ActivityNet is
+      taken as a whole.
     - A folder stands for all videos in it and in its subfolders: files with a video's suffix, and files without a known suffix
       that begin like a video. A folder without videos stands for the folders of images in it.
 
-    `absolute` makes paths absolute; otherwise they stay as they were given.
+    Args:
+        inputs: Files and folders.
+        absolute: Whether to make paths absolute; otherwise they stay as they were given.
+        videos_in: Folder of the videos in lists. Default: see `VideoLookup`.
+        list_format: Format of lists. Default: recognised from their contents.
 
     Raises UsageError for a list that cannot be read, and for a folder without videos and images.
     """
@@ -54,18 +58,19 @@ def find_videos(inputs: Sequence[str], *, absolute: bool = True) -> list[Segment
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            videos: Iterable[Segment] = (Segment(video) for video in _in_folder(name))
+            videos: Iterable[Segment] = (Segment(video) for video in in_folder(name))
         elif path.suffix.lower() in LISTS and path.is_file():
-            videos = _in_list(path)
+            videos = _in_list(path, videos_in, list_format)
         else:
             videos = [Segment(name)]
         if absolute:
-            videos = (replace(video, path=os.path.abspath(video.path)) for video in videos)  # noqa: PTH100 - keeps links
+            videos = (replace(video, path=to_absolute(video.path)) for video in videos)
         found |= dict.fromkeys(videos)
     return list(found)
 
 
-def _in_folder(folder: str) -> list[str]:
+def in_folder(folder: str) -> list[str]:
+    """Return the videos in a folder, or the folders of images. Raises UsageError if there are none."""
     videos, images = [], []
     photographs = 0
 
@@ -102,75 +107,15 @@ def _is_video(path: Path) -> bool:
     return in_packets or any(head.startswith(magic, place) for place, magic in _MAGIC)
 
 
-def _in_list(path: Path) -> Iterator[Segment]:
-    size = path.stat().st_size
-    if size > MAX_LIST:
-        raise UsageError(f"{path} has {size:,} bytes; a list of videos has at most {MAX_LIST:,}")
-    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    if "\0" in text:
-        raise UsageError(f"{path}: expected a text file with a list of videos, found binary data")
-    lines = [
-        line for line in re.split(r"\r\n|\r|\n", text) if line.strip()
-    ]  # str.splitlines also splits at characters that names may contain
-    if not lines:
-        raise UsageError(f"{path}: the list is empty; expected a video on each line")
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        yield from (Segment(_beside(path, line.strip())) for line in lines)
-        return
-    try:
-        yield from _in_table(path, lines)
-    except csv.Error as error:
-        raise UsageError(f"{path}: {error}; expected a table with commas (.csv) or tabs (.tsv)") from None
-
-
-def _in_table(path: Path, lines: Sequence[str]) -> Iterator[Segment]:
-    rows = csv.DictReader(
-        [f"{line}\n" for line in lines], delimiter="\t" if path.suffix.lower() == ".tsv" else ",", skipinitialspace=True
-    )
-    names = [name.strip() for name in rows.fieldnames or []]
-    rows.fieldnames = names
-    column = next((name for name in _PATHS if name in names), None)
-    if column is None:
-        raise UsageError(f"{path} has columns {shown(names)}; expected one of {', '.join(_PATHS)} in its first line")
-    clips: dict[str, list[int]] = {}
-    for number, row in enumerate(rows, 2):
-        where = f"{path}, row {number}"
-        if not (row[column] or "").strip():
-            raise UsageError(f"{where}: no {column}")
-        video = _beside(path, row[column].strip())
-        if "start_frm" in names:
-            clips.setdefault(video, []).append(_frame(row["start_frm"], where))
+def _in_list(path: Path, videos_in: str | os.PathLike[str] | None, list_format: str | None) -> Iterator[Segment]:
+    kind, placed = place_rows(path, videos_in, list_format)
+    clips: dict[str, set[int]] = {}
+    for each in placed:
+        row, video = each.row, each.path or each.expected
+        if row.first_frame is not None:
+            clips.setdefault(video, set()).add(row.first_frame)
+        elif each.whole or kind == "activitynet":
+            yield Segment(video)
         else:
-            yield _segment(video, row, where)
-    yield from (Segment(video, starts=tuple(sorted(set(starts)))) for video, starts in clips.items())
-
-
-def _beside(listed_in: Path, name: str) -> str:
-    beside = listed_in.parent / name
-    return str(beside) if beside.exists() or not Path(name).exists() else name
-
-
-def _segment(video: str, row: Mapping[str, str | None], where: str) -> Segment:
-    start, end = (_seconds(row.get(key), key, where) for key in ("start", "end"))
-    if start is not None and end is not None and start >= end:
-        raise UsageError(f"{where}: start must be before end, got {start:g} s and {end:g} s")
-    return Segment(video, start, end)
-
-
-def _seconds(text: str | None, key: str, where: str) -> float | None:
-    if not (text or "").strip():
-        return None
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        seconds = float("nan")
-    if not -1e9 < seconds < 1e9:
-        raise UsageError(f"{where}: {key} must be a number of seconds, got {shown([text or ''])}")
-    return seconds
-
-
-def _frame(text: str | None, where: str) -> int:
-    digits = (text or "").strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-        raise UsageError(f"{where}: start_frm must be the number of a frame, got {shown([digits])}")
-    return int(digits)
+            yield Segment(video, row.start, row.end)
+    yield from (Segment(video, starts=tuple(sorted(starts))) for video, starts in clips.items())

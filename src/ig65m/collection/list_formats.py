@@ -1,0 +1,323 @@
+"""Formats of lists of videos and labels: a list file -> its rows."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from ig65m.errors import UsageError, check_choice, plain, shown
+
+Split = Literal["train", "val", "test"]
+ListFormat = Literal["paths", "pairs", "table", "kinetics", "ucf101", "hmdb51", "activitynet"]
+
+LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv", ".json")
+_SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
+mpg mts mxf nut ogm ogv rm rmvb vob webm wmv y4m"""
+VIDEOS: Final = frozenset(f".{name}" for name in _SUFFIXES.split())
+MAX_LIST: Final = 1 << 28  # bytes
+LABEL_SEPARATOR: Final = ";"
+
+_PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in tables
+_LABELS: Final = ("label", "labels", "class")
+_SPLITS: Final[dict[str, Split]] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_PAIR = re.compile(r"(\S.*?)\s+(\S+)")
+_UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]+))?")
+_HMDB51 = re.compile(r"(.+)_test_split([0-9]+)\.txt")
+_HMDB51_LINE = re.compile(r"(\S.*?\.\w+)\s+([012])")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a list."""
+
+    line: int  # number, from 1
+    name: str  # of the video: a path, or an identifier without folder and suffix
+    labels: tuple[str, ...] = ()
+    start: float | None = None  # seconds
+    end: float | None = None  # seconds
+    first_frame: int | None = None  # frame at which a clip starts, in VMZ's lists
+    split: Split | None = None
+    group: str | None = None  # examples of one group show the same scene; None: the video itself
+    trimmed: str | None = None  # name of a file that holds just the part from `start` to `end`
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """The text of a list: its lines that are not blank, with their numbers."""
+
+    path: Path
+    text: str
+    lines: tuple[tuple[int, str], ...]
+
+    def error(self, line: int, problem: str) -> UsageError:
+        """An error in a line."""
+        return UsageError(f"{self.path}, line {line}: {problem}")
+
+    @property
+    def header(self) -> list[str]:
+        """The names in the first line of a table."""
+        return [name.strip() for name in next(_fields(self, self.text.split("\n", 1)[0]), (0, []))[1]]
+
+
+def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, Iterator[Row]]:
+    """Return the format of a list and its rows.
+
+    - "paths": a path on each line. "pairs": a path and a label, with white space between, on each line.
+    - "table": a table with a column `path` (or `video`, `org_video`, `filename`, `file`), and optionally `label` (several
+      separated by ;), `start` and `end` in seconds, `split`, `group`, or `start_frm`: VMZ's number of a clip's first frame.
+    - "kinetics": a table with `label`, `youtube_id`, `time_start`, `time_end`, `split`.
+    - "ucf101": trainlist01.txt or testlist01.txt. "hmdb51": any NAME_test_split1.txt, which stands for all of that split in its
+      folder.
+    - "activitynet": JSON with segments of each video, as for ActivityNet and THUMOS14.
+
+    list_format: the format; by default it is recognised from the contents.
+
+    Raises UsageError for anything else, naming the line.
+    """
+    if list_format is not None:
+        check_choice("list format", list_format, get_args(ListFormat))
+    source = _open(path)
+    found = next(name for name, fits in _RECOGNISERS if (name == list_format if list_format else fits(source)))
+    return found, _READERS[found](source)
+
+
+def class_index(path: Path) -> tuple[str, ...]:
+    """Return the classes in UCF101's classInd.txt, in order. Raises UsageError, naming the line, if it is something else."""
+    source = _open(path)
+    classes: list[str] = []
+    for line, text in source.lines:
+        match = re.fullmatch(r"([0-9]+)\s+(\S.*)", text.strip())
+        if match is None or int(match[1]) != len(classes) + 1:
+            raise source.error(line, f"expected {len(classes) + 1} and the name of a class, got {shown([text])}")
+        classes.append(match[2])
+    return tuple(classes)
+
+
+def _open(path: Path) -> ListFile:
+    size = path.stat().st_size
+    if size > MAX_LIST:
+        raise UsageError(f"{path} has {size:,} bytes; a list of videos has at most {MAX_LIST:,}")
+    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise UsageError(f"{path}: expected a text file with a list of videos, found binary data")
+    text = re.sub(r"\r\n|\r", "\n", text)  # str.splitlines also splits at characters that names may contain
+    lines = tuple((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    if not lines:
+        raise UsageError(f"{path}: the list is empty; expected a video on each line")
+    return ListFile(path, text, lines)
+
+
+def _fields(source: ListFile, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each row of a table that is not blank, and the number of its last line."""
+    delimiter = "\t" if source.path.suffix.lower() == ".tsv" else ","
+    rows = csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for fields in rows:
+            if any(field.strip() for field in fields):
+                yield rows.line_num, fields
+    except csv.Error as error:
+        raise source.error(rows.line_num, f"{error}; expected a table with commas (.csv) or tabs (.tsv)") from None
+
+
+def _cells(source: ListFile) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of each row's line, and its cells by the names in the first line."""
+    names: list[str] | None = None
+    for line, fields in _fields(source, source.text):
+        if names is None:
+            names = [name.strip() for name in fields]
+            continue
+        if any(field.strip() for field in fields[len(names) :]):
+            raise source.error(line, f"{len(fields)} fields, but the first line names {len(names)} columns")
+        yield line, dict(zip(names, (field.strip() for field in fields), strict=False))
+
+
+def _paths(source: ListFile) -> Iterator[Row]:
+    yield from (Row(line, text.strip()) for line, text in source.lines)
+
+
+def _pairs(source: ListFile) -> Iterator[Row]:
+    for line, text in source.lines:
+        match = _PAIR.fullmatch(text.strip())
+        if match is None:
+            raise source.error(line, f"expected a path and a label, got {shown([text])}")
+        yield Row(line, match[1], _labels(match[2]))
+
+
+def _table(source: ListFile) -> Iterator[Row]:
+    names = source.header
+    column = next((name for name in _PATHS if name in names), None)
+    if column is None:
+        raise UsageError(f"{source.path} has columns {shown(names)}; expected one of {', '.join(_PATHS)} in its first line")
+    for line, cells in _cells(source):
+        if not cells.get(column):
+            raise source.error(line, f"no {column}")
+        start, end = (_seconds(source, line, key, cells.get(key)) for key in ("start", "end"))
+        yield Row(
+            line,
+            cells[column],
+            _labels(next((cells[name] for name in _LABELS if name in cells), "")),
+            *_part(source, line, start, end),
+            first_frame=_frame(source, line, cells["start_frm"]) if "start_frm" in cells else None,
+            split=_split(source, line, cells.get("split")),
+            group=cells.get("group") or None,
+        )
+
+
+def _kinetics(source: ListFile) -> Iterator[Row]:
+    if missing := [name for name in ("youtube_id", "time_start", "time_end") if name not in source.header]:
+        raise UsageError(f"{source.path} has columns {shown(source.header)}; a list of Kinetics has {shown(missing)} too")
+    for line, cells in _cells(source):
+        if not (name := cells.get("youtube_id")):
+            raise source.error(line, "no youtube_id")
+        start, end = (_seconds(source, line, key, cells.get(key)) for key in ("time_start", "time_end"))
+        trimmed = None if start is None or end is None else f"{name}_{int(start):06d}_{int(end):06d}"
+        labels = (label,) if (label := cells.get("label")) else ()
+        split = _split(source, line, cells.get("split"))
+        yield Row(line, name, labels, *_part(source, line, start, end), split=split, group=name, trimmed=trimmed)
+
+
+def _ucf101(source: ListFile) -> Iterator[Row]:
+    split = _SPLITS.get(source.path.name.partition("list")[0])
+    index = source.path.with_name("classInd.txt")
+    classes = class_index(index) if index.is_file() else None
+    for line, text in source.lines:
+        match = _UCF101.fullmatch(text.strip())
+        if match is None:
+            raise source.error(line, f"expected a name such as Archery/v_Archery_g08_c01.avi, got {shown([text])}")
+        label, number = match[1], match[4]
+        if classes is not None and (
+            label not in classes or (number is not None and classes[int(number) - 1 : int(number)] != (label,))
+        ):
+            raise source.error(line, f"class {shown([label])} with number {number} is not that of {index}")
+        yield Row(line, text.split()[0], (label,), split=split, group=match[2].lower())
+
+
+def _hmdb51(source: ListFile) -> Iterator[Row]:
+    own = _HMDB51.fullmatch(source.path.name)
+    if own is None:
+        raise UsageError(f"{source.path}: a list of HMDB51 is named such as brush_hair_test_split1.txt")
+    for path in sorted(source.path.parent.glob(f"*_test_split{own[2]}.txt")):
+        label = path.name.removesuffix(f"_test_split{own[2]}.txt")
+        part = _open(path)
+        for line, text in part.lines:
+            match = _HMDB51_LINE.fullmatch(text.strip())
+            if match is None:
+                raise part.error(line, f"expected a file and 0, 1 or 2, got {shown([text])}")
+            if match[2] != "0":
+                split: Split = "train" if match[2] == "1" else "test"
+                scene = match[1].partition(f"_{label}_")[0]  # NAME_label_..._0.avi: all parts of NAME show the same scene
+                yield Row(line, f"{label}/{match[1]}", (label,), split=split, group=f"{label}/{scene}")
+
+
+def _activitynet(source: ListFile) -> Iterator[Row]:
+    try:
+        contents: Any = json.loads(source.text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source.path} is not JSON ({plain(error)})") from None
+    database = contents.get("database") if isinstance(contents, dict) else None
+    if not isinstance(database, dict):
+        raise UsageError(f"{source.path}: expected JSON with an object `database` of videos and their annotations")
+    for name, video in database.items():
+        where = f"{source.path}, {shown([name])}"
+        try:
+            split = _SPLITS.get(str(video.get("subset", "")).lower())
+            segments = [
+                (str(each["label"]), float(each["segment"][0]), float(each["segment"][1]))
+                for each in video.get("annotations", ())
+            ]
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise UsageError(f"{where}: expected `annotations` with `label` and `segment` [start, end] in seconds") from None
+        for label, start, end in segments:
+            if not (isfinite(start) and isfinite(end)):
+                raise UsageError(f"{where}: a segment must be [start, end] in seconds, got {start} and {end}")
+            if end > start:  # annotators left some empty ones
+                yield Row(1, name, (label,), start, end, split=split, group=name)
+        if not segments:
+            yield Row(1, name, split=split, group=name)
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for each in text.split(LABEL_SEPARATOR) if (label := each.strip())))
+
+
+def _split(source: ListFile, line: int, text: str | None) -> Split | None:
+    if not text:
+        return None
+    if text.lower() not in _SPLITS:
+        raise source.error(line, f"split must be one of {', '.join(_SPLITS)}, got {shown([text])}")
+    return _SPLITS[text.lower()]
+
+
+def _part(source: ListFile, line: int, start: float | None, end: float | None) -> tuple[float | None, float | None]:
+    if start is not None and end is not None and start >= end:
+        raise source.error(line, f"start must be before end, got {start:g} s and {end:g} s")
+    return start, end
+
+
+def _seconds(source: ListFile, line: int, key: str, text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = float("nan")
+    if not -1e9 < seconds < 1e9:
+        raise source.error(line, f"{key} must be a number of seconds, got {shown([text])}")
+    return seconds
+
+
+def _frame(source: ListFile, line: int, digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+        raise source.error(line, f"start_frm must be the number of a frame, got {shown([digits])}")
+    return int(digits)
+
+
+def _all_lines(pattern: "re.Pattern[str]") -> Callable[[ListFile], bool]:
+    return lambda source: all(pattern.fullmatch(text.strip()) for _, text in source.lines)
+
+
+def _is_pairs(source: ListFile) -> bool:
+    """Whether each line is the name of a video, white space, and something without a video's suffix."""
+
+    def is_pair(text: str) -> bool:
+        match = _PAIR.fullmatch(text.strip())
+        return match is not None and _is_video(match[1]) and not _is_video(match[2])
+
+    return all(is_pair(text) for _, text in source.lines)
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEOS
+
+
+def _is_table(source: ListFile) -> bool:
+    return source.path.suffix.lower() in (".csv", ".tsv")
+
+
+# Formats and whether a list has one, in the order in which they are tried.
+_RECOGNISERS: Final[Sequence[tuple[ListFormat, Callable[[ListFile], bool]]]] = (
+    ("activitynet", lambda source: source.path.suffix.lower() == ".json" or source.text.lstrip().startswith("{")),
+    ("hmdb51", lambda source: bool(_HMDB51.fullmatch(source.path.name)) and _all_lines(_HMDB51_LINE)(source)),
+    ("ucf101", _all_lines(_UCF101)),
+    ("kinetics", lambda source: _is_table(source) and "youtube_id" in source.header),
+    ("pairs", lambda source: not (_is_table(source) and {*_PATHS} & {*source.header}) and _is_pairs(source)),
+    ("table", _is_table),
+    ("paths", lambda source: True),
+)
+_READERS: Final[dict[ListFormat, Callable[[ListFile], Iterator[Row]]]] = {
+    "paths": _paths,
+    "pairs": _pairs,
+    "table": _table,
+    "kinetics": _kinetics,
+    "ucf101": _ucf101,
+    "hmdb51": _hmdb51,
+    "activitynet": _activitynet,
+}
