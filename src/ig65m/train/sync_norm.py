@@ -13,7 +13,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = x.float()
+        wide = _precise(x)
         total = add_up(torch.cat([wide.sum(_OTHERS), wide.new_tensor([wide.numel() / wide.shape[1]])]))
         number = total[-1]
         mean = total[:-1] / number
@@ -27,8 +27,8 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, inverse, number = ctx.saved_tensors
-        upstream = gradients[0].float()
-        normalised = (x.float() - _wide(mean)) * _wide(inverse)
+        upstream = _precise(gradients[0])
+        normalised = (_precise(x) - _wide(mean)) * _wide(inverse)
         to_bias, to_weight = upstream.sum(_OTHERS), (upstream * normalised).sum(_OTHERS)
         sums = add_up(torch.stack([to_bias, to_weight])) / number
         to_x = (upstream - _wide(sums[0]) - normalised * _wide(sums[1])) * _wide(inverse * weight)
@@ -36,6 +36,11 @@ class _Normalise(torch.autograd.Function):
 
 
 _OTHERS = (0, 2, 3, 4)  # axes of clips (N, C, T, H, W) besides the channels
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Return bfloat16 and float16 in float32, other values as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _wide(values: Tensor) -> Tensor:
