@@ -20,7 +20,8 @@ LAYERS = [
     {"engines", "onnx_export"},
     {"tasks", "convert"},
     {"collection"},
-    {"bench", "quantize", "train", "search", "explain", "learn"},
+    {"train"},
+    {"bench", "quantize", "search", "explain", "camera_motion", "learn"},
     {"server"},
     {"cli"},
 ]

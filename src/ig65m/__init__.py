@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ig65m.tasks.classify import classify, classify_clips, classify_many
     from ig65m.tasks.extract import extract, extract_many
     from ig65m.tasks.extractor import Extractor
+    from ig65m.train.dataset import ClipDataset
     from ig65m.types import (
         Clip,
         ClipPrediction,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ig65m.zoo.cards import CARDS as cards
     from ig65m.zoo.cards import list_models
     from ig65m.zoo.load import load_model
+    from ig65m.zoo.save import save_model
 
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ _MODULES = {
     "tasks.extract": ["extract", "extract_many"],
     "tasks.extractor": ["Extractor", "load_extractor"],
     "models.card": ["Card"],
+    "train.dataset": ["ClipDataset"],
     "types": [
         *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label"),
         *("Limits", "Prediction", "Preprocessing", "Segment"),
@@ -68,6 +71,7 @@ _MODULES = {
     "video.sampling": ["Sampling"],
     "zoo.cards": ["cards", "list_models"],
     "zoo.load": ["load_model"],
+    "zoo.save": ["save_model"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS", "load_extractor": "Extractor"}
@@ -76,6 +80,7 @@ __all__ = [
     "Card",
     "CheckpointError",
     "Clip",
+    "ClipDataset",
     "ClipPrediction",
     "ClipSpan",
     "DownloadError",
@@ -107,6 +112,7 @@ __all__ = [
     "load_model",
     "read_clips",
     "save_features",
+    "save_model",
 ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import ModelError
+from ig65m.models.card import Card
 from ig65m.models.plan import head_shapes
 from ig65m.models.spec import C3DSpec
 from ig65m.models.weights import Weights
@@ -44,20 +45,11 @@ def with_head(
         if array.shape != shapes[key]:
             raise ModelError(f"{key} has the shape {array.shape}; {spec} takes {shapes[key]}")
     kept = {key: array for key, array in weights.arrays.items() if key.split(".")[0] not in ("fc", "pred_logit")}
-    card = replace(
-        weights.card,
-        spec=spec,
-        labels=None if labels is None else tuple(labels),
-        top1=None,
-        top5=None,
-        clip_top1=None,
-        audio_visual=False,
-        embedded=False,
-        url=None,
-        sha256=None,
-        onnx=None,
-        caffe2=None,
-        page=None,
-        learned=None,
-    )
+    card = derived_card(weights.card, spec=spec, labels=None if labels is None else tuple(labels))
     return replace(weights, card=card, arrays=kept | arrays)
+
+
+def derived_card(card: Card, **changes: Any) -> Card:
+    """Return the card of a network made from another one, without what holds for that one's last layer and file only."""
+    dropped = dict.fromkeys(("top1", "top5", "clip_top1", "url", "sha256", "onnx", "caffe2", "page", "learned"))
+    return replace(card, **dropped, audio_visual=False, embedded=False, **changes)  # type: ignore[arg-type]

@@ -1,9 +1,14 @@
 """Builds PyTorch networks of both families, from their specs or with weights."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
+from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
+from ig65m.models.head import with_head
 from ig65m.models.plan import plan_of
 from ig65m.models.quantization import INPUT, LEVELS, Quantization
 from ig65m.models.resnet import ResNet
@@ -42,6 +47,26 @@ def weights_of(model: Network) -> Weights:
     """Return the weights of a network, which share its memory on a CPU."""
     arrays = {key: tensor.detach().cpu().numpy() for key, tensor in model.state_dict().items()}
     return Weights(model.card, arrays, model.quantization)
+
+
+def with_new_head(
+    weights: Weights,
+    classes: int,
+    *,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+    generator: torch.Generator | None = None,
+) -> Weights:
+    """Return the network with a new last layer to be trained: weights N(0, 0.01), bias 0, as VMZ starts; C3D keeps its fc7.
+
+    `generator` decides the weights. Default: PyTorch's own. Raises UsageError for an int8 network.
+    """
+    if weights.quantization is not None:
+        raise UsageError(f"{weights.card.name} is in int8 and cannot be trained; use the float32 network that it was made from")
+    weight = torch.empty(classes, weights.spec.feature_width).normal_(0, 0.01, generator=generator)
+    bias = torch.zeros(classes)
+    options: dict[str, Any] = {"labels": labels, "multi_label": multi_label}
+    return with_head(weights, weight.numpy(), bias.numpy(), on_features=False, **options)
 
 
 def drop_norms(model: Network) -> None:

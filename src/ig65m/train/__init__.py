@@ -1,1 +1,1 @@
-"""Training of the embedded camera-motion network on photographs seen by a virtual camera."""
+"""Training of networks: data sets of clips, one training loop, fine-tuning on labelled videos."""

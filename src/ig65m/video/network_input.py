@@ -47,11 +47,7 @@ class Preprocess:
             UsageError: `frames` has another shape or dtype.
             VideoError: The frames are too long and thin to be resized with their aspect ratio.
         """
-        import torch
-
-        pixels = torch.from_numpy(self.pixels(cast(Any, frames)))
-        mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (self.preprocessing.mean, self.preprocessing.std))
-        return ((pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - mean) / std).contiguous()
+        return normalised(self.pixels(cast(Any, frames)), self.preprocessing)
 
     def pixels(self, frames: Any) -> Pixels:
         """Resized and cropped RGB pixels (crops, T, height, width, 3) on 0..255, uint8 or float32, as engines take them."""
@@ -60,6 +56,15 @@ class Preprocess:
         pictures = (av.VideoFrame.from_ndarray(each, format="rgb24") for each in Frames(array, fps=1.0).array)
         rows = np.stack([to_pixels(Frame(0.0, 0.0, picture), self.preprocessing, scaler) for picture in pictures])
         return cast(Pixels, np.ascontiguousarray(np.moveaxis(rows, 1, 0)) if rows.ndim == 5 else rows[None])
+
+
+def normalised(pixels: Pixels, preprocessing: Preprocessing) -> "Tensor":
+    """Pixels (N, T, H, W, 3) on 0..255 -> network input (N, 3, T, H, W) float32."""
+    import torch
+
+    mean, std = (torch.tensor(values).view(3, 1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    values = torch.from_numpy(np.array(pixels, np.float32))  # a copy: what a worker process sent is read-only
+    return ((values.permute(0, 4, 1, 2, 3) - mean) / std).contiguous()
 
 
 def _from_tensor(frames: Any) -> NDArray[np.uint8]:

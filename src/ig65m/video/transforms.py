@@ -1,6 +1,7 @@
 """Resizes and crops frames to the input size of a network."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
@@ -17,6 +18,13 @@ from ig65m.video.sample import Pixels
 
 LONGEST = 32
 """Largest ratio of longer to shorter edge, if the aspect ratio is kept."""
+
+
+@dataclass(frozen=True)
+class PlacedCrop(Preprocessing):
+    """Preprocessing for training, whose one crop is not in the centre."""
+
+    place: tuple[float, float] = (0.5, 0.5)  # of the crop, down and right: from 0 (top, left) to 1 (bottom, right)
 
 
 def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
@@ -40,6 +48,9 @@ def crop_corners(preprocessing: Preprocessing, height: int, width: int) -> list[
     crops are at columns 0, 29 and 59. Source: VMZ's reader, Caffe2's video_input_op.
     """
     down, right = height - preprocessing.crop[0], width - preprocessing.crop[1]
+    if isinstance(preprocessing, PlacedCrop):
+        top, left = (min(int(share * (room + 1)), room) for share, room in zip(preprocessing.place, (down, right), strict=True))
+        return [(top, left)]
     corner = round if preprocessing.resampling == "float_bilinear" else int
     top, left, last = corner(down / 2), corner(right / 2), preprocessing.crops - 1
     if last == 0:

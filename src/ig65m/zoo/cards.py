@@ -106,7 +106,7 @@ def _cards() -> dict[str, Card]:
         embedded=True,
         licence="MIT",
         paper="https://arxiv.org/abs/1711.11248",
-        origin="trained by ig65m.train",
+        origin="trained by ig65m.camera_motion",
     )
     pages = ((MODEL_ZOO, MODEL_ZOO_MD), (MODELS, MODELS_MD))
     cards = [camera_motion, *(_published(row, page) for rows, page in pages for row in rows)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ig65m.checkpoints.identify import identify
 from ig65m.checkpoints.mmaction import is_mmaction, state_dict_keys, their_name
 from ig65m.checkpoints.vmz import read_vmz
-from ig65m.errors import CheckpointError, ModelError, check_choice, needs
+from ig65m.errors import CheckpointError, ModelError, UsageError, check_choice, needs
 from ig65m.models.card import MMACTION2, Card, name_from
 from ig65m.models.spec import BUILDERS, POOLED, Builder, C3DSpec, ResNetSpec, Spec
 from ig65m.models.weights import Weights
@@ -65,7 +65,12 @@ _READERS: dict[str, Callable[[Path], _Contents]] = {
 
 
 def load_model(
-    model: str | Path, *, progress: bool | None = None, pool1: bool | None = None, origin: Builder | None = None
+    model: str | Path,
+    *,
+    num_classes: int | None = None,
+    progress: bool | None = None,
+    pool1: bool | None = None,
+    origin: Builder | None = None,
 ) -> "Network":
     """Load a network with its weights, in eval mode; `model.card` describes it.
 
@@ -73,6 +78,8 @@ def load_model(
         model: A name of `ig65m.list_models()`, or a file: .safetensors or .pth of ig65m; .pth with the names of torchvision's
             VideoResNet or of mmaction2's CSN; .pkl of VMZ. A file without a card gets one from its tensors; clip length and
             labels stay unknown, unless it is a published file.
+        num_classes: Replace the last layer by a new one with this number of classes, to be trained. Its weights are random, as
+            `torch.manual_seed` says; scores are the softmax of its logits. Default: the network's own last layer.
         progress: Whether to show a download bar on stderr. Default: if stderr is a terminal.
         pool1: Whether the network of a file without a card has a max pooling after the stem. Default: only CSN has.
         origin: Who trained the weights of an ambiguous file without a card: "vmz" or "torchvision" for an 18-layer VideoResNet,
@@ -86,7 +93,7 @@ def load_model(
         CheckpointError: The file is damaged, unsafe, not a network, or ambiguous.
         DownloadError: The weights cannot be downloaded.
         FileNotFoundError: The file does not exist.
-        UsageError: PyTorch is not installed.
+        UsageError: PyTorch is not installed; or `num_classes` is below 1, or asked of an int8 network, which cannot be trained.
 
     Example:
         >>> model = ig65m.load_model("r2plus1d_10_camera_motion")
@@ -96,8 +103,11 @@ def load_model(
         'static'
     """
     with needs("torch", "ig65m.load_model"):
-        from ig65m.models.network import network_of
-    return network_of(load_weights(model, progress=progress, pool1=pool1, origin=origin))
+        from ig65m.models.network import network_of, with_new_head
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
+        raise UsageError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
+    weights = load_weights(model, progress=progress, pool1=pool1, origin=origin)
+    return network_of(weights if num_classes is None else with_new_head(weights, num_classes))
 
 
 def load_weights(

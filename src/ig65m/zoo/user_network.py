@@ -23,15 +23,26 @@ def checked_weights(model: object) -> Weights:
     Raises ModelError if it is not a network of `ig65m.load_model`, its last layer is not a plain Linear of the right width,
     its weights are not float32 or are on the meta device, or it is in training mode.
     """
+    network = unwrapped(model)
+    if network.training:
+        name = network.card.name
+        raise ModelError(f"{name} is in training mode, in which results depend on the batch; call its eval() first")
+    return trained_weights(network)
+
+
+def unwrapped(model: object) -> Network:
+    """Return the network without wrappers. Raises ModelError if it is not a network of `ig65m.load_model`."""
     module = model
     while isinstance(module, nn.Module) and type(module).__name__ in _WRAPPERS:
         module = module.get_submodule(_WRAPPERS[type(module).__name__])
     if not isinstance(module, ResNet | C3D):
         raise ModelError(f"expected a model's name, a model file or a network of ig65m.load_model, got {type(module).__name__}")
-    network: Network = module
+    return module
+
+
+def trained_weights(network: Network) -> Weights:
+    """Return the weights of a network as `checked_weights`, also if it is in training mode."""
     card = network.card
-    if network.training:
-        raise ModelError(f"{card.name} is in training mode, in which results depend on the batch; call its eval() first")
     _check_weights(network, card)
     weights = weights_of(network)
     if network.quantization is not None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ig65m.train.camera_motion import (
+from ig65m.camera_motion.degrade import degrade, halve, reduce
+from ig65m.camera_motion.paths import (
     FRAME_STEP,
     FRAMES,
     LABELS,
@@ -22,8 +23,7 @@ from ig65m.train.camera_motion import (
     shift,
     similarity,
 )
-from ig65m.train.degrade import degrade, halve, reduce
-from ig65m.train.sources import Source, smooth_noise
+from ig65m.camera_motion.sources import Source, smooth_noise
 
 Matrices = NDArray[np.float64]
 

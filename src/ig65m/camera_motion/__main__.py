@@ -1,4 +1,4 @@
-"""Trains the camera-motion network: `python -m ig65m.train IMAGES... --output OUT.safetensors`."""
+"""Trains the camera-motion network: `python -m ig65m.camera_motion IMAGES... --output OUT.safetensors`."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-from ig65m.train.loop import Plan, Run, make_library, train
+from ig65m.camera_motion.training import Plan, make_library, new_run, train
 
 
 def main(
@@ -21,15 +21,16 @@ def main(
 ) -> None:
     """Train the camera-motion network, or go on with an interrupted training.
 
-    Example: python -m ig65m.train wallpapers/ --output camera_motion.safetensors --seed 1
+    Example: python -m ig65m.camera_motion wallpapers/ --output camera_motion.safetensors --seed 1
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(threads)
     state = checkpoint or output.with_suffix(".checkpoint")
-    run = Run(Plan(seed=seed, steps=steps))
+    plan = Plan(seed=seed, steps=steps)
+    run = new_run(plan)
     if state.exists():
         run.restore(state)
-    train(run, make_library(images, seed), output=output, checkpoint=state, workers=workers)
+    train(run, plan, make_library(images, seed), output=output, checkpoint=state, workers=workers)
 
 
 typer.run(main)

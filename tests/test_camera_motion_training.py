@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ig65m.errors import CheckpointError, UsageError
-from ig65m.models.spec import ResNetSpec
-from ig65m.train.camera_motion import (
+from ig65m.camera_motion.degrade import SIZE
+from ig65m.camera_motion.paths import (
     EDGE_SHARE,
     FRAME_STEP,
     FRAMES,
@@ -23,10 +22,12 @@ from ig65m.train.camera_motion import (
     random_path,
     steady_path,
 )
-from ig65m.train.degrade import SIZE
-from ig65m.train.loop import CARD, Clips, Plan, Run, batches, learning_rate
-from ig65m.train.scenes import Disturbed, Library, make_masks, mirror, random_clip, render
-from ig65m.train.sources import Source, load_sources, source, textures
+from ig65m.camera_motion.scenes import Disturbed, Library, make_masks, mirror, random_clip, render
+from ig65m.camera_motion.sources import Source, load_sources, source, textures
+from ig65m.camera_motion.training import CARD, Clips, Plan, batches, new_run, published_weights
+from ig65m.errors import CheckpointError, UsageError
+from ig65m.models.spec import ResNetSpec
+from ig65m.train.loop import Run
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +145,8 @@ def test_clips_depend_on_their_seed_alone(library: Library) -> None:
 
 def test_the_rate_rises_to_the_peak_and_falls_to_nothing() -> None:
     plan = Plan(seed=0, steps=100, warmup=0.1)
-    rates = [learning_rate(plan, step) for step in range(100)]
+    run = new_run(plan, SPEC)
+    rates = [run.rate(step) for step in range(100)]
     assert max(rates) == plan.peak_rate
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -155,27 +157,27 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(library: Library, tmp_pat
     plan = Plan(seed=5, steps=2, batch_size=2)
 
     def advance(run: Run, steps: int) -> Run:
-        for clips, labels in batches(library, run, workers=0):
+        for clips, labels in batches(library, plan, run.step, workers=0):
             run.update(clips, labels)
             if run.step == steps:
                 break
         return run
 
-    unbroken = advance(Run(plan, SPEC), 2)
-    advance(Run(plan, SPEC), 1).save_checkpoint(tmp_path / "state")
-    resumed = Run(plan, SPEC)
+    unbroken = advance(new_run(plan, SPEC), 2)
+    advance(new_run(plan, SPEC), 1).save_checkpoint(tmp_path / "state")
+    resumed = new_run(plan, SPEC)
     resumed.restore(tmp_path / "state")
     assert resumed.step == 1
     advance(resumed, 2)
-    for name, value in unbroken.weights().items():
-        assert torch.equal(value, resumed.weights()[name]), name
+    for name, value in published_weights(unbroken).items():
+        assert torch.equal(value, published_weights(resumed)[name]), name
     with pytest.raises(CheckpointError, match="another run"):
-        Run(Plan(seed=6, steps=2, batch_size=2), SPEC).restore(tmp_path / "state")
+        new_run(Plan(seed=6, steps=2, batch_size=2), SPEC).restore(tmp_path / "state")
 
 
 def test_batches_come_in_the_same_order_from_a_worker(library: Library) -> None:
     plan = Plan(seed=5, steps=2, batch_size=2)
-    clips, labels = next(iter(batches(library, Run(plan, SPEC), workers=0)))
+    clips, labels = next(iter(batches(library, plan, 0, workers=0)))
     expected, targets = Clips(library, plan)[0]
     assert torch.equal(clips, expected)
     assert torch.equal(labels, targets)
