@@ -85,16 +85,16 @@ def confusion_chart(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> s
         opening += (
             f' class="confusion" style="max-width:{width:.0f}px" viewBox="{-room:.0f} {-top:.0f} {width:.0f} {height:.0f}"'
         )
-        squares = _squares(levels, _CELL) + _names(labels) + _numbers(counts, levels)
+        squares = _squares(levels, _CELL, 0.12) + _names(labels) + _numbers(counts, levels)
     else:
         side = len(labels)
         opening += f' class="confusion many" viewBox="0 0 {side} {side}" shape-rendering="crispEdges"'
-        squares = _squares(levels, 1)
+        squares = _squares(levels, 1, 0.45)  # single pixels, which would be too faint
     return f'{opening}><rect class="ground" width="{side}" height="{side}"/>{squares}</svg>'
 
 
-def _squares(levels: NDArray[np.int64], cell: int) -> str:
-    """A path for each level on and beside the diagonal."""
+def _squares(levels: NDArray[np.int64], cell: int, least: float) -> str:
+    """A path for each level on and beside the diagonal; `least` is the opacity just above level 0."""
     correct = np.eye(len(levels), dtype=bool)
     paths = []
     for level in range(1, _LEVELS + 1):
@@ -102,7 +102,7 @@ def _squares(levels: NDArray[np.int64], cell: int) -> str:
             places = np.argwhere((levels == level) & cells)
             squares = "".join(f"M{column * cell} {row * cell}h{cell}v{cell}h-{cell}z" for row, column in places)
             if squares:
-                paths.append(f'<path class="{kind}" fill-opacity="{0.12 + 0.88 * level / _LEVELS:.2f}" d="{squares}"/>')
+                paths.append(f'<path class="{kind}" fill-opacity="{least + (1 - least) * level / _LEVELS:.2f}" d="{squares}"/>')
     return "".join(paths)
 
 

@@ -1,6 +1,6 @@
 """report.html: an evaluation as one page without scripts, which loads nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -119,15 +119,16 @@ def _mistakes(results: Results, mistakes: Sequence[Mistake]) -> str:
         result, labels = mistake.result, results.labels
         video, span = result.example.video, mistake.span
         name = text(Path(video.path).name)
+        score = percent(float(result.scores[result.predicted])).replace(" ", "&nbsp;")
         picture = (
             '<div class="absent">no picture can be read</div>'
             if mistake.picture is None
-            else f'<img src="{mistake.picture}" alt="{name}" loading="lazy">'
+            else f'<img src="{mistake.picture}" alt="{name}">'
         )
         true = ", ".join(text(labels[number]) for number in result.targets) or "no label"
         figures.append(
             f'<figure>{picture}<figcaption><b class="wrong">{text(labels[result.predicted])}</b> '
-            f"{percent(float(result.scores[result.predicted]))}<br><b>{true}</b> is true<br>"
+            f"{score}<br><b>{true}</b> is true<br>"
             f"{name}, {span.start:.2f} to {span.end:.2f} s</figcaption></figure>"
         )
     return f'<section><h2>Surest mistakes</h2><div class="mistakes">{"".join(figures)}</div></section>'
@@ -135,20 +136,14 @@ def _mistakes(results: Results, mistakes: Sequence[Mistake]) -> str:
 
 def _not_evaluated(record: Mapping[str, Any]) -> str:
     parts = []
-    for kind, names in (
-        ("failed", [(row["path"], row["error"]) for row in record["failed_videos"]]),
-        ("missing", [(name, None) for name in record["missing_videos"]]),
-    ):
-        if names:
-            parts.append(f"<h2>{len(names):,} {kind}</h2>{_named(names[:MOST_NAMED])}")
-        if len(names) > MOST_NAMED:
-            parts.append(f'<p class="soft">and {len(names) - MOST_NAMED:,} more, see metrics.json</p>')
+    failed = [row["error"] or row["path"] for row in record["failed_videos"]]
+    for kind, lines in (("failed", failed), ("missing", record["missing_videos"])):
+        if lines:
+            rows = "".join(f"<tr><td>{text(line, 400)}</td></tr>" for line in lines[:MOST_NAMED])
+            parts.append(f"<h2>{len(lines):,} {kind}</h2><table>{rows}</table>")
+        if len(lines) > MOST_NAMED:
+            parts.append(f'<p class="soft">and {len(lines) - MOST_NAMED:,} more, see metrics.json</p>')
     return f"<section>{''.join(parts)}</section>" if parts else ""
-
-
-def _named(names: Iterable[tuple[str, str | None]]) -> str:
-    rows = (f"<tr><td>{text(path)}</td><td>{text(error or '', 400)}</td></tr>" for path, error in names)
-    return f"<table>{''.join(rows)}</table>"
 
 
 def _details(record: Mapping[str, Any]) -> str:
