@@ -80,8 +80,9 @@ def _columns(results: Results, record: Mapping[str, Any]) -> str:
         for row in there
     ]
     head = f'<tr><th>class</th><th class="number">videos</th><th class="number">{key.replace("_", " ")}</th><th></th></tr>'
-    absent = len(record["classes"]) - len(there)
-    note = f'<p class="soft">{absent:,} classes of the model have no video in the list.</p>' if absent else ""
+    count, note = len(record["classes"]), ""
+    if absent := count - len(there):
+        note = f'<p class="soft">{absent:,} of the {count:,} classes of the model have no video in the list.</p>'
     which = "Each score of each class" if results.multi_label else "The highest score of each video"
     reliability = (
         f'<section><h2>Calibration</h2><p class="soft">{which}, in bins: how many of them are correct. The orange part is the '
@@ -128,7 +129,7 @@ def _mistakes(results: Results, mistakes: Sequence[Mistake]) -> str:
         true = ", ".join(text(labels[number]) for number in result.targets) or "no label"
         figures.append(
             f'<figure>{picture}<figcaption><b class="wrong">{text(labels[result.predicted])}</b> '
-            f"{score}<br><b>{true}</b> is true<br>"
+            f"{score}<br>true: <b>{true}</b><br>"
             f"{name}, {span.start:.2f} to {span.end:.2f} s</figcaption></figure>"
         )
     return f'<section><h2>Surest mistakes</h2><div class="mistakes">{"".join(figures)}</div></section>'
