@@ -88,12 +88,13 @@ def test_a_network_without_labels_says_what_to_give():
         labels_of(CARDS["r2plus1d_34_32_ig65m"], None)
 
 
-def results(*, multi_label=False, count=40, labels=LABELS):
+def results(*, multi_label=False, count=40, labels=LABELS, path=None):
     """Random results; the second one failed, and its message is markup too."""
     rng, classes = np.random.default_rng(0), len(labels)
     found = []
     for number in range(count):
-        video = Segment(f"/none/{HOSTILE.replace('/', '')}{number}\udcff.mp4", start=1.0)
+        name = path or f"/none/{HOSTILE.replace('/', '')}{number}\udcff.mp4"
+        video = Segment(name, start=1.0)
         failed = number == 1
         target = int(rng.integers(classes))
         scores = rng.dirichlet(np.ones(classes), 0 if failed else 2).astype(np.float32)

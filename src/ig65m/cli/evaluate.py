@@ -214,17 +214,21 @@ def _print_table(record: Mapping[str, Any], folder: Path) -> None:
     counts = [f"{record['videos']:,} videos, {record['clips']['count']:,} clips"]
     counts += [f"{record[kind]:,} {kind}" for kind in ("partial", "failed", "missing") if record[kind]]
     console.print(printable(f"{record['model']['name']}: {', '.join(counts)}"), style="bold", markup=False)
-    published = record["published"]
+    published = record["published"] or {}
+    columns = {"videos": record, "clips": record["clips"]}
+    if published:
+        columns["published"] = published
+    if published.get("clip_top1") is not None:
+        columns["published, clips"] = {"top1": published["clip_top1"]}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in ("videos", "clips", *([] if published is None else ["published"])):
+    for name in columns:
         table.add_column(name, justify="right")
     for key, name in NAMES.items():
         if record[key] is not None:
-            beside = [] if published is None else [percent(published.get(key))]
-            table.add_row(name, percent(record[key]), percent(record["clips"][key]), *beside)
+            table.add_row(name, *(percent(figures.get(key)) for figures in columns.values()))
     console.print(table)
-    if published is not None:
-        sound = ", with sound, which this network does not hear" if published["with_sound"] else ""
-        console.print(f"published by VMZ for {published['data_set']}{sound}", markup=False)
+    if published:
+        sound = "; they include sound, and this is the visual branch alone" if published["with_sound"] else ""
+        console.print(f"published accuracies are VMZ's for {published['data_set']}{sound}", markup=False)
     console.print(printable(folder / "report.html"), markup=False)

@@ -65,6 +65,8 @@ def _figures(record: Mapping[str, Any]) -> str:
         if published.get(key) is not None:
             sound = ", with sound" if published["with_sound"] else ""
             beside += f"<span>published {percent(published[key])} on {text(published['data_set'])}{sound}</span>"
+        if published.get(f"clip_{key}") is not None:
+            beside += f"<span>published for clips {percent(published[f'clip_{key}'])}</span>"
         cards.append(f'<div class="figure"><span class="name">{name}</span><b>{percent(record[key])}</b>{beside}</div>')
     return f'<div class="figures">{"".join(cards)}</div>'
 
