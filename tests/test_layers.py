@@ -20,7 +20,7 @@ LAYERS = [
     {"engines", "onnx_export"},
     {"tasks", "convert"},
     {"collection"},
-    {"bench", "quantize", "train", "search", "explain", "evaluate"},
+    {"bench", "quantize", "train", "search", "explain", "learn", "evaluate"},
     {"server"},
     {"cli"},
 ]

@@ -10,6 +10,7 @@ from ig65m.cli.explain import app as explain
 from ig65m.cli.extract import extract
 from ig65m.cli.features import app as features
 from ig65m.cli.index import app as index
+from ig65m.cli.learn import learn
 from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
 from ig65m.cli.search import search
@@ -31,6 +32,7 @@ app.add_typer(features, name="features")
 app.add_typer(index, name="index")
 app.command()(search)
 app.add_typer(explain, name="explain")
+app.command()(learn)
 app.command()(quantize)
 app.command()(bench)
 app.command()(serve)

@@ -145,7 +145,13 @@ def _evaluate(
         protocol, figures = vmz_protocol(card), published(card)
     check_use(card, frames=options["frames"], logits=True, maps=protocol.full, labels=labels, classes_known=True)
     names = labels_of(card, labels)
-    found = read_label_list(source.path, videos=source.videos, list_format=source.list_format, split=source.split)
+    found = read_label_list(
+        source.path,
+        videos=source.videos,
+        list_format=source.list_format,
+        split=source.split,
+        multi_label=card.spec.multi_label,
+    )
     classes = match_labels(found.examples, names, where=source.path)
     check_starts(found.examples, protocol, where=source.path)
     scores = open_folder(folder, source=source.path, split=source.split)
@@ -154,8 +160,7 @@ def _evaluate(
     outcomes: list[Outcome] = []
     videos = shard_of([example.video for example in found.examples], options, how)
     process(videos, scores, Scorer, {**options, **asdict(protocol)}, how, outcomes)
-    multi_label = found.multi_label or card.spec.multi_label
-    results, undone = read_results(scores, found.examples, classes, names, multi_label=multi_label)
+    results, undone = read_results(scores, found, classes, names)
     if undone:
         _say_undone(undone, len(found.examples), how.shard, as_json=as_json)
         return not found.missing and all(outcome.entry is None or outcome.entry.status == "ok" for outcome in outcomes)

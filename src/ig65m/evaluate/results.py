@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m import metrics
-from ig65m.collection.label_list import Example
+from ig65m.collection.label_list import Example, LabelList
 from ig65m.store.features import read_parquet
 from ig65m.store.folder import read_journal, result_name
 from ig65m.store.journal import Entry
@@ -106,9 +106,7 @@ class Results:
         return Table(scores, np.repeat(targets, counts), np.repeat(positives, counts, axis=0), self.multi_label)
 
 
-def read_results(
-    folder: Path, examples: Sequence[Example], classes: Mapping[str, int], labels: tuple[str, ...], *, multi_label: bool
-) -> tuple[Results, int]:
+def read_results(folder: Path, examples: LabelList, classes: Mapping[str, int], labels: tuple[str, ...]) -> tuple[Results, int]:
     """Read the scores of the examples from a folder of scores; return also how many examples are not in it yet.
 
     `classes` are those of the list's labels, `labels` those of the network.
@@ -116,7 +114,7 @@ def read_results(
     entries = {entry.name: entry for entry in read_journal(folder)}
     found: list[Result] = []
     undone = 0
-    for example in examples:
+    for example in examples.examples:
         name = result_name(example.video)
         entry, file = entries.get(name), folder / "features" / f"{name}.parquet"
         if entry is None or (entry.size is not None and (not file.exists() or file.stat().st_size != entry.size)):
@@ -129,4 +127,4 @@ def read_results(
             features, _ = read_parquet(file)
             spans, clips = features.spans, features.array
         found.append(Result(example, targets, entry, spans, clips))
-    return Results(labels, multi_label, tuple(found)), undone
+    return Results(labels, examples.multi_label, tuple(found)), undone

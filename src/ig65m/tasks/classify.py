@@ -15,7 +15,7 @@ from ig65m.tasks.classifier import Classifier
 from ig65m.tasks.extractor import OnClip
 from ig65m.tasks.failures import raise_failure, raise_if_failed
 from ig65m.tasks.options import Options, Resizing
-from ig65m.tasks.scoring import check_top_k, predict, predict_clip
+from ig65m.tasks.scoring import check_threshold, check_top_k, predict, predict_clip
 from ig65m.tasks.sources import as_source, check_several
 from ig65m.types import ClipPrediction, Limits, Prediction
 from ig65m.video.clips import Source, check_spread
@@ -33,6 +33,7 @@ def classify(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -62,6 +63,7 @@ def classify(
         model: A name of `ig65m.list_models()`, a model file, or a network of `ig65m.load_model`.
             Default: "r2plus1d_34_32_kinetics".
         top_k: Number of labels for the video and for each clip, best first.
+        threshold: Leave out labels with a lower score. Default: none is left out.
         labels: File of a JSON array with a name for each class, or "kinetics400". Default: the card's labels.
         clips: Number of clips, spread evenly over the video instead of one after the other; VMZ tested with 10.
         crops: Number of crops along the longer edge of the picture, whose scores are averaged; VMZ tested CSN with 3.
@@ -113,6 +115,7 @@ def classify_many(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -161,6 +164,7 @@ def classify_clips(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -209,7 +213,9 @@ class _Predictor:
         """Load what the arguments of a `classify` function ask for."""
         model, top_k = arguments["model"], arguments["top_k"]
         self.top_k = 5 if top_k is None else top_k
+        self.threshold = 0.0 if arguments["threshold"] is None else arguments["threshold"]
         check_top_k(self.top_k)
+        check_threshold(self.threshold)
         labels = None if arguments["labels"] is None else read_labels(os.fspath(arguments["labels"]))
         options = Options.of({**arguments, "model": DEFAULT_CLASSIFIER if model is None else model})
         how = {name: arguments[name] for name in ("clips", "crops", "full")}
@@ -219,7 +225,7 @@ class _Predictor:
     def videos(self, sources: Iterable[Source], on_clip: OnClip | None) -> Iterator[Prediction]:
         """Yield the prediction for each video; `on_clip` is called after the last crop of each clip."""
         results = self.classifier.videos(sources, on_clip)
-        return (predict(result, self.card, self.top_k, self.classifier.crops) for result in results)
+        return (predict(result, self.card, self.top_k, self.classifier.crops, self.threshold) for result in results)
 
     def clips(self, source: Source) -> Iterator[ClipPrediction]:
         """Yield the prediction for each clip. Raises VideoError after the last one if the video breaks off."""
@@ -231,5 +237,5 @@ class _Predictor:
                     return
                 crops.append(result)
                 if len(crops) == self.classifier.crops:
-                    yield predict_clip(crops, self.card, self.top_k)
+                    yield predict_clip(crops, self.card, self.top_k, self.threshold)
                     crops = []
