@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.slow
 
 NAMES = [f"class {number}" for number in range(11)]
-RESULTS = ("metrics.json", "predictions.parquet", "report.html", "evaluation.json")
+RESULTS = ("metrics.json", "predictions.parquet", "report.html")
 
 
 def write_list(path, rows):
@@ -173,6 +173,7 @@ def test_killed_and_resumed_it_is_as_if_it_had_not_been(evaluated, model, labell
     evaluate(model, labelled, "--output", folder, code=3)
     equal(folder, evaluated)
     before = journal.read_bytes()
+    (folder / "metrics.json").unlink()  # as if it had been killed before that
     evaluate(model, labelled, "--output", folder, code=3)
     assert journal.read_bytes() == before
     equal(folder, evaluated)
@@ -207,6 +208,8 @@ def test_vmzs_protocol_is_named_and_not_contradicted(model, labelled, videos, tm
     for options in (["--clips", "5"], ["--full"], ["--crops", "3"], ["--stride", "4"], ["--tail", "drop"]):
         done = evaluate(model, one, "--output", tmp_path / "other", "--vmz", *options, code=2)
         assert f"--vmz chooses clips, crops and preprocessing itself; leave {options[0]} out" in done.stderr
+    done = evaluate(model, one, "--output", tmp_path / "other", "--vmz", "--frames", "16", code=2)
+    assert "VMZ tested named with clips of 8 frames; leave --frames or --vmz out" in done.stderr
     assert not (tmp_path / "other").exists()
 
 

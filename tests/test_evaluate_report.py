@@ -2,7 +2,6 @@
 
 import json
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from ig65m.collection.label_list import Example, LabelList
 from ig65m.errors import UsageError
 from ig65m.evaluate.charts import reliability_diagram
-from ig65m.evaluate.folder import open_folder, write_results
+from ig65m.evaluate.folder import check_folder, write_results
 from ig65m.evaluate.matching import labels_of, match_labels, respelt
 from ig65m.evaluate.mistakes import confused_pairs
 from ig65m.evaluate.protocol import Protocol, check_starts, published, vmz_protocol
@@ -191,17 +190,21 @@ def test_certain_scores_are_in_the_last_bar_of_the_diagram():
 
 
 def test_folders_of_something_else_are_refused(tmp_path):
-    assert open_folder(tmp_path / "new", source="l.csv", split="val") == tmp_path / "new" / "scores"
-    assert open_folder(tmp_path / "new", source="l.csv", split="val").name == "scores"
-    (tmp_path / "empty").mkdir()
-    open_folder(tmp_path / "empty", source="l.csv", split=None)
-    for source, split in (("m.csv", "val"), ("l.csv", None)):
-        with pytest.raises(UsageError, match=rf"holds an evaluation of {Path('l.csv').absolute()} \(split: val\)"):
-            open_folder(tmp_path / "new", source=source, split=split)
-    (tmp_path / "new" / "evaluation.json").write_text("{")
-    with pytest.raises(UsageError, match="is damaged"):
-        open_folder(tmp_path / "new", source="l.csv", split="val")
+    scores = tmp_path / "new" / "scores"
+    assert check_folder(tmp_path / "new", source="l.csv", split="val") == scores
+    assert not scores.parent.exists()
+    scores.mkdir(parents=True)
+    assert check_folder(tmp_path / "new", source="l.csv", split="val") == scores
+    source = written(tmp_path / "new", results())["list"]["path"]
+    assert check_folder(tmp_path / "new", source=source, split=None) == scores
+    for other, split in ((source, "val"), ("l.csv", None)):
+        with pytest.raises(UsageError, match=r"holds an evaluation of /lists/.* \(split: all\), not of"):
+            check_folder(tmp_path / "new", source=other, split=split)
+    for text in ("{", "[]", "{}", '{"list": 1}'):
+        (tmp_path / "new" / "metrics.json").write_text(text)
+        with pytest.raises(UsageError, match="is damaged, or not of an evaluation"):
+            check_folder(tmp_path / "new", source=source, split=None)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="not the folder of an evaluation"):
-        open_folder(tmp_path / "full", source="l.csv", split=None)
+        check_folder(tmp_path / "full", source="l.csv", split=None)

@@ -84,10 +84,15 @@ def evaluate(
     Example: ig65m evaluate r2plus1d_34_32_kinetics val.csv --videos kinetics/ --output evaluation/ --vmz
     """
     chosen = {
-        **{"--clips": clips, "--crops": crops, "--full": full or None, "--frames": clip_options.frames},
-        **{"--frame-step": clip_options.frame_step, "--stride": clip_options.stride, "--fps": clip_options.fps},
-        **{"--start": clip_options.start, "--end": clip_options.end, "--preprocessing": clip_options.preprocessing},
+        **{"--clips": clips, "--crops": crops, "--full": full or None, "--frame-step": clip_options.frame_step},
+        **{
+            "--stride": clip_options.stride,
+            "--fps": clip_options.fps,
+            "--start": clip_options.start,
+            "--end": clip_options.end,
+        },
         "--tail": None if clip_options.tail == "pad" else clip_options.tail,
+        "--preprocessing": clip_options.preprocessing,
     }
     if vmz and (given := [name for name, value in chosen.items() if value is not None]):
         raise UsageError(f"--vmz chooses clips, crops and preprocessing itself; leave {given[0]} out")
@@ -128,7 +133,7 @@ def _evaluate(
     """Evaluate into a folder, by VMZ's protocol if there is no other; return whether every video is there and complete."""
     from ig65m.cli.folder import process, shard_of
     from ig65m.collection.label_list import read_label_list
-    from ig65m.evaluate.folder import open_folder, write_results
+    from ig65m.evaluate.folder import check_folder, write_results
     from ig65m.evaluate.matching import labels_of, match_labels, respelt
     from ig65m.evaluate.protocol import check_starts, published, vmz_protocol
     from ig65m.evaluate.results import read_results
@@ -142,6 +147,8 @@ def _evaluate(
     labels = None if source.labels is None else read_labels(source.labels)
     vmz, figures = protocol is None, None
     if protocol is None:
+        if None not in (card.frames, options["frames"]) and card.frames != options["frames"]:
+            raise UsageError(f"VMZ tested {card.name} with clips of {card.frames} frames; leave --frames or --vmz out")
         protocol, figures = vmz_protocol(card), published(card)
     check_use(card, frames=options["frames"], logits=True, maps=protocol.full, labels=labels, classes_known=True)
     names = labels_of(card, labels)
@@ -154,7 +161,7 @@ def _evaluate(
     )
     classes = match_labels(found.examples, names, where=source.path)
     check_starts(found.examples, protocol, where=source.path)
-    scores = open_folder(folder, source=source.path, split=source.split)
+    scores = check_folder(folder, source=source.path, split=source.split)
     _say_facts(found, respelt(classes, names), None if not vmz or figures else card.name)
 
     outcomes: list[Outcome] = []
@@ -163,7 +170,7 @@ def _evaluate(
     results, undone = read_results(scores, found, classes, names)
     if undone:
         _say_undone(undone, len(found.examples), how.shard, as_json=as_json)
-        return not found.missing and all(outcome.entry is None or outcome.entry.status == "ok" for outcome in outcomes)
+        return not found.missing and all(outcome.entry is not None and outcome.entry.status == "ok" for outcome in outcomes)
     context = Context(source.path, source.split, found, read_settings(scores), vmz, figures)
     reading = {name: options[name] for name in ("image_fps", "limits", "in_process")}
     record = write_results(folder, results, context, **reading)

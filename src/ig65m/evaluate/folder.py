@@ -8,11 +8,11 @@ metrics.json         all figures; written last
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
-from ig65m.atomic import check_place, finished_file
+from ig65m.atomic import check_place
+from ig65m.collection.video_lookup import absolute
 from ig65m.errors import UsageError, plain
 from ig65m.evaluate.mistakes import surest_mistakes
 from ig65m.evaluate.predictions import write_predictions
@@ -22,32 +22,30 @@ from ig65m.evaluate.summary import Context, Record, summarise, write_metrics
 from ig65m.types import Limits
 
 SCORES: Final = "scores"
-_MARK: Final = "evaluation.json"
+METRICS: Final = "metrics.json"
 
 
-def open_folder(folder: Path, *, source: str, split: str | None) -> Path:
-    """Create or continue the folder of an evaluation, and return its folder of scores.
+def check_folder(folder: Path, *, source: str, split: str | None) -> Path:
+    """Return the folder of scores in the folder of an evaluation; nothing is created.
 
-    Raises UsageError if it is the folder of another list or of something else.
+    Raises UsageError if it is the folder of an evaluation of another list, or of something else.
     """
-    check_place(folder / _MARK)
-    mark = folder / _MARK
-    wanted = {"format": 1, "list": os.path.abspath(source), "split": split}  # noqa: PTH100 - keeps links
-    if not mark.exists():
-        if folder.exists() and any(not name.name.startswith(".") for name in folder.iterdir()):
+    file = folder / METRICS
+    check_place(file)
+    if not file.exists():
+        names = [each.name for each in folder.iterdir() if not each.name.startswith(".")] if folder.exists() else []
+        if names and SCORES not in names:
             raise UsageError(f"{folder} is not empty, and not the folder of an evaluation; choose another place")
-        with finished_file(mark) as temporary:
-            temporary.write_text(json.dumps(wanted) + "\n", "utf-8")
         return folder / SCORES
     try:
-        there: Any = json.loads(mark.read_text("utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{mark} is damaged ({plain(error)}); choose another folder") from None
-    if there != wanted:
-        other = there if isinstance(there, dict) else {}
+        there: Any = json.loads(file.read_text("utf-8"))["list"]
+        path, its_split = there["path"], there["split"]
+    except (ValueError, LookupError, TypeError):
+        raise UsageError(f"{file} is damaged, or not of an evaluation; choose another folder") from None
+    if (path, its_split) != (absolute(source), split):
         raise UsageError(
-            f"{folder} holds an evaluation of {plain(other.get('list'))} (split: {plain(other.get('split') or 'all')}), not of "
-            f"{source} (split: {split or 'all'}); choose another folder"
+            f"{folder} holds an evaluation of {plain(path)} (split: {plain(its_split or 'all')}), not of {source} "
+            f"(split: {split or 'all'}); choose another folder"
         )
     return folder / SCORES
 
@@ -60,5 +58,5 @@ def write_results(
     mistakes = surest_mistakes(results, image_fps=image_fps, limits=limits, in_process=in_process)
     write_predictions(folder / "predictions.parquet", results)
     write_report(folder / "report.html", results, record, mistakes)
-    write_metrics(folder / "metrics.json", record)
+    write_metrics(folder / METRICS, record)
     return record

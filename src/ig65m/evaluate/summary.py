@@ -10,6 +10,7 @@ from typing import Any
 from ig65m import metrics
 from ig65m.atomic import finished_file
 from ig65m.collection.label_list import LabelList
+from ig65m.collection.video_lookup import absolute
 from ig65m.evaluate.results import Results
 
 Record = dict[str, Any]
@@ -36,7 +37,7 @@ def summarise(results: Results, context: Context) -> Record:
     record = {
         "model": {key: context.settings[key] for key in ("name", "sha256")},
         "list": {
-            "path": context.source,
+            "path": absolute(context.source),
             "format": context.examples.format,
             "split": context.split,
             "sha256": context.examples.sha256,
