@@ -5,6 +5,7 @@ import typer
 from ig65m.cli.bench import bench
 from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
+from ig65m.cli.evaluate import evaluate
 from ig65m.cli.explain import app as explain
 from ig65m.cli.extract import extract
 from ig65m.cli.features import app as features
@@ -26,6 +27,7 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.command()(evaluate)
 app.add_typer(features, name="features")
 app.add_typer(index, name="index")
 app.command()(search)
