@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from ig65m.cli.evaluate import _print_table
 from ig65m.collection.label_list import Example, LabelList
 from ig65m.errors import UsageError
 from ig65m.evaluate.charts import reliability_diagram
@@ -106,7 +107,7 @@ def results(*, multi_label=False, count=40, labels=LABELS, path=None):
     return Results(labels, multi_label, tuple(found))
 
 
-def written(folder, found):
+def written(folder, found, figures=None):
     settings = {
         "name": f"model {HOSTILE}",
         "sha256": "0" * 64,
@@ -118,7 +119,7 @@ def written(folder, found):
         "format": 1,
     }
     examples = LabelList("table", found.labels, tuple(each.example for each in found.all), (f"{HOSTILE}.mp4",))
-    context = Context(f"/lists/{HOSTILE.replace('/', '')}.csv", None, examples, settings, vmz=True, published=None)
+    context = Context(f"/lists/{HOSTILE.replace('/', '')}.csv", None, examples, settings, vmz=True, published=figures)
     return write_results(folder, found, context, image_fps=25.0, limits=Limits(), in_process=True)
 
 
@@ -169,6 +170,31 @@ def test_metrics_json_has_strict_json_and_parquet_takes_any_name(tmp_path):
     assert table["path"][0].as_py().endswith("0\\udcff.mp4")
     assert table["start"].to_pylist() == [1.0] * 40
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet", "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "shown"),
+    [
+        ("r2plus1d_34_32_kinetics", ["published", "80.0 %", "94.2 %"], ["published 80.0 % on Kinetics-400"]),
+        (
+            "r2plus1d_18_8_kinetics",
+            ["published, clips", "65.3 %", "53.2 %"],
+            ["published 65.3 % on Kinetics-400", "published for clips 53.2 %"],
+        ),
+        (
+            "ip_csn_152_32_kinetics_av",
+            ["79.1 %", "they include sound, and this is the visual branch alone"],
+            ["published 79.1 % on Kinetics-400, with sound"],
+        ),
+    ],
+)
+def test_published_accuracies_are_beside_the_measured_ones(tmp_path, capsys, name, printed, shown):
+    record = written(tmp_path, results(), published(CARDS[name]))
+    _print_table(record, tmp_path)
+    out = capsys.readouterr().out
+    assert [words for words in printed if words not in out] == []
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert [words for words in shown if words not in text] == []
 
 
 def test_mistakes_are_sorted_by_score_and_pairs_by_count(tmp_path):

@@ -220,12 +220,10 @@ def _print_table(record: Mapping[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ig65m.evaluate.report import NAMES, percent
+    from ig65m.evaluate.report import NAMES, counts, percent
 
     console = Console(highlight=False, soft_wrap=True)
-    counts = [f"{record['videos']:,} videos, {record['clips']['count']:,} clips"]
-    counts += [f"{record[kind]:,} {kind}" for kind in ("partial", "failed", "missing") if record[kind]]
-    console.print(printable(f"{record['model']['name']}: {', '.join(counts)}"), style="bold", markup=False)
+    console.print(printable(f"{record['model']['name']}: {counts(record)}"), style="bold", markup=False)
     published = record["published"] or {}
     columns = {"videos": record, "clips": record["clips"]}
     if published:

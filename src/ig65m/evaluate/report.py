@@ -31,7 +31,7 @@ def write_report(path: Path, results: Results, record: Mapping[str, Any], mistak
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{css}</style></head><body><main>',
         f"<h1>{model} on {source}</h1>",
-        f'<p class="soft">{_counts(record)}</p>',
+        f'<p class="soft">{counts(record)}</p>',
         _figures(record),
         _columns(results, record),
         _confusion(results, record),
@@ -44,15 +44,16 @@ def write_report(path: Path, results: Results, record: Mapping[str, Any], mistak
         temporary.write_text("\n".join(part for part in parts if part) + "\n", "utf-8")
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as a percentage; a dash if there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"  # noqa: RUF001
-
-
-def _counts(record: Mapping[str, Any]) -> str:
+def counts(record: Mapping[str, Any]) -> str:
+    """How many videos and clips there are, and what is wrong with others."""
     words = [f"{record['videos']:,} videos, {record['clips']['count']:,} clips"]
     words += [f"{record[kind]:,} {kind}" for kind in ("partial", "failed", "missing") if record[kind]]
     return ", ".join(words)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as a percentage; a dash if there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"  # noqa: RUF001
 
 
 def _figures(record: Mapping[str, Any]) -> str:
