@@ -64,7 +64,7 @@ def finetune(
         workers: Processes that read clips in advance, for each process that trains; 0: none.
         save_every: Seconds from one checkpoint to the next.
         on_step: Called in process 0 with the number of steps done, that of all steps, and the loss.
-        on_epoch: Called in process 0 after each epoch.
+        on_epoch: Called in process 0 after each epoch; if the run is resumed, for the epochs so far first.
 
     Returns:
         The best weights, with the labels in the order of `train.classes`; in each process.
@@ -110,12 +110,16 @@ def _finetune(
         forward=_mixed(network) if recipe.precision == "bf16" else network,
         frozen=parts_before(network, recipe.first),
     )
-    run.notes = {"losses": 0.0, "best_loss": math.inf, "worse": 0, "best": {}}
+    run.notes = {"losses": 0.0, "epochs": [], "best": {}}
     if checkpoint.exists():
         run.restore(checkpoint)
     else:
         check_videos([train, held_out], workers)
     notes, wanted = run.notes, targets(held_out)
+
+    def report(epoch: Epoch) -> None:
+        if on_epoch is not None and processes.rank() == 0:
+            on_epoch(epoch)
 
     def after_step(value: float, logits: Tensor, _: Tensor) -> bool:
         notes["losses"] += value
@@ -127,19 +131,20 @@ def _finetune(
         held_out_loss = loss_of(multi_label=held_out.multi_label)(shown, wanted).item()
         if not math.isfinite(held_out_loss):
             raise UsageError(f"the held-out loss after step {run.step} is {held_out_loss}; lower the learning rate")
-        best = held_out_loss < notes["best_loss"]
+        right = ((shown > 0) == (wanted > 0)) if held_out.multi_label else shown.argmax(1) == wanted
+        best = all(held_out_loss < each["held_out_loss"] for each in notes["epochs"])
         if best:
-            notes["best_loss"] = held_out_loss
             notes["best"] = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        notes["worse"] = 0 if best else notes["worse"] + 1
-        if on_epoch is not None and processes.rank() == 0:
-            right = ((shown > 0) == (wanted > 0)) if held_out.multi_label else shown.argmax(1) == wanted
-            number = run.step // epoch_steps
-            on_epoch(Epoch(number, notes["losses"] / epoch_steps, held_out_loss, right.float().mean().item(), best))
+        number, accuracy = run.step // epoch_steps, right.float().mean().item()
+        epoch = Epoch(number, notes["losses"] / epoch_steps, held_out_loss, accuracy, best)
+        notes["epochs"].append(asdict(epoch))
         notes["losses"] = 0.0
-        return _is_over(notes, recipe)
+        report(epoch)
+        return _is_over(notes["epochs"], recipe)
 
-    todo = range(run.step, run.step if _is_over(notes, recipe) else steps)
+    for each in notes["epochs"]:
+        report(Epoch(**each))
+    todo = range(run.step, run.step if _is_over(notes["epochs"], recipe) else steps)
     if todo:
         on_gpu = device.type == "cuda"
         part, parts = processes.rank(), processes.count()
@@ -150,8 +155,9 @@ def _finetune(
     return weights_of(network)
 
 
-def _is_over(notes: dict[str, Any], recipe: Recipe) -> bool:
-    return recipe.patience is not None and notes["worse"] >= recipe.patience
+def _is_over(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
+    """Whether the last `patience` epochs were not better than those before."""
+    return recipe.patience is not None and bool(epochs) and not any(each["best"] for each in epochs[-recipe.patience :])
 
 
 def start_network(base: Weights, train: ClipDataset, recipe: Recipe) -> Network:
