@@ -24,7 +24,7 @@ PROGRAM = Path(sys.executable).parent / "ig65m"
 def test_every_command_has_help_with_an_example(run):
     code, out, _ = run("--help")
     assert code == 0
-    commands = ["models", "convert", "classify", "extract", "search", "quantize", "bench", "serve"]
+    commands = ["models", "convert", "classify", "extract", "evaluate", "search", "quantize", "bench", "serve"]
     commands += [f"features {each}" for each in ("info", "verify", "export")]
     commands += [f"index {each}" for each in ("build", "add", "remove", "info", "recall")]
     for command in (*commands, "explain semcode"):
@@ -34,7 +34,7 @@ def test_every_command_has_help_with_an_example(run):
     assert run("--version")[1].strip() == ig65m.__version__
 
 
-@pytest.mark.parametrize("command", ["classify", "extract", "serve", "bench", "search"])
+@pytest.mark.parametrize("command", ["classify", "extract", "evaluate", "serve", "bench", "search"])
 def test_help_shows_choices_in_groups(run, command):
     out = run(command, "--help")[1]
     assert "fp32|bf16|fp16|int8" in out
@@ -46,7 +46,7 @@ def test_an_option_is_the_same_in_every_command():
     from ig65m.cli.commands import app
 
     found = {}
-    for command in ("classify", "extract", "serve", "search", "quantize", "convert"):
+    for command in ("classify", "extract", "evaluate", "serve", "search", "quantize", "convert"):
         for parameter in typer.main.get_command(app).commands[command].params:
             if parameter.name not in ("model", "labels", "frames", "batch_size", "top_k", "output", "count", "clips"):
                 facts = (parameter.help, parameter.rich_help_panel)

@@ -58,7 +58,7 @@ def headings(page):
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
     every = ("models", "convert", "classify", "extract", "bench", "quantize", "features", "index", "search", "explain", "serve")
-    for command in every:
+    for command in (*every, "evaluate"):
         assert f"ig65m {command}" in readme
 
 
@@ -134,3 +134,16 @@ def test_the_page_of_searching_is_true(monkeypatch, tmp_path):
 def test_no_placeholder_is_left_in_a_page():
     word = re.compile(r"@@\w*|\b(?:FIGURES\w*|TODO|TBD|FIXME)\b")
     assert not [page.name for page in [*PAGES, ROOT / "CHANGELOG.md"] if word.search(page.read_text("utf-8"))]
+
+
+def test_the_published_accuracies_and_their_protocols_are_those_of_the_cards():
+    from ig65m.evaluate.protocol import vmz_protocol
+    from ig65m.zoo.cards import CARDS
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "evaluation.md").read_text("utf-8"), re.MULTILINE)
+    cells = {name: [cell.strip() for cell in row.split("|")] for name, row in rows if name in CARDS}
+    assert list(cells) == [name for name, card in CARDS.items() if card.top1 is not None]
+    for name, row in cells.items():
+        card, protocol = CARDS[name], vmz_protocol(CARDS[name])
+        clips, full = str(protocol.clips or "all"), "yes" if protocol.full else "no"
+        assert row == [str(card.top1), str(card.top5), str(card.clip_top1 or ""), clips, str(protocol.crops), full]

@@ -21,7 +21,7 @@ LAYERS = [
     {"tasks", "convert"},
     {"collection"},
     {"train"},
-    {"bench", "quantize", "search", "explain", "camera_motion"},
+    {"bench", "quantize", "search", "explain", "camera_motion", "learn", "evaluate"},
     {"server"},
     {"cli"},
 ]

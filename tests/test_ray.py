@@ -10,7 +10,9 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
+from ig65m.collection.ray_cluster import _anywhere
 from ig65m.store.folder import read_journal
+from ig65m.zoo.cards import EMBEDDED
 from tests.conftest import PROGRAM
 from tests.test_collection import same
 from tests.waiting import wait_for
@@ -94,6 +96,23 @@ def test_without_an_address_it_runs_on_this_machine_alone(cluster, videos, tiny_
     _, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert "deprecated" not in err
+
+
+def test_an_evaluation_on_ray_is_that_on_one_machine(cluster, videos, tmp_path):
+    rows = [f"{path},{(number % 2 and 'static') or 'pan_left'}" for number, path in enumerate(sorted(videos.rglob("*.mp4")))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+    for folder, where in (("here", []), ("there", ["--ray", cluster.address])):
+        command = [PROGRAM, "evaluate", EMBEDDED, tmp_path / "list.csv", "--output", tmp_path / folder, "--clips", "3", *where]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, done.stderr
+    same(tmp_path / "there" / "scores", tmp_path / "here" / "scores")
+    for name in ("metrics.json", "predictions.parquet", "report.html"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+
+
+def test_without_a_model_workers_load_the_default_one():
+    assert _anywhere({"model": None, "device": "cpu"}) == {"model": None, "device": "cpu"}
+    assert _anywhere({"model": EMBEDDED}) == {"model": EMBEDDED}
 
 
 def test_a_killed_worker_and_a_killed_node_lose_nothing(cluster, undisturbed, videos, tiny_model, tmp_path):

@@ -130,6 +130,13 @@ def test_a_folder_is_extracted_and_resumed(small, bikes, tmp_path):
     assert "2 of 2 results are sound" in small.run(small.program, "features", "verify", tmp_path / "features").stdout
 
 
+def test_an_evaluation_needs_no_extra(small, bikes, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,label\n{CLIP},static\n{bikes},pan_left\n")
+    args = ("evaluate", EMBEDDED, tmp_path / "list.csv", "--output", tmp_path / "evaluation", "--json")
+    assert json.loads(small.run(small.program, *args).stdout)["videos"] == 2
+    assert b"data:image/jpeg" in (tmp_path / "evaluation" / "report.html").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("args", "extra"),
     [

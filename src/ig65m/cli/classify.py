@@ -8,13 +8,15 @@ import typer
 
 from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import (
-    ENGINE,
-    INPUT,
+    CROPS,
     OUTPUT,
     ClipOptions,
+    Clips,
     DecodingOptions,
     EngineOptions,
+    Full,
     Json,
+    Labels,
     Model,
     Videos,
     flattened,
@@ -27,25 +29,24 @@ from ig65m.types import Prediction
 
 WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are part of the table
 
+NONE = "no label reaches the threshold"
+
 
 @flattened
 def classify(
     inputs: Videos,
     clip_options: ClipOptions,
-    clips: Annotated[
-        int | None, option(INPUT, "Number of clips, spread evenly over the video; VMZ tested with 10. Default: all.")
-    ] = None,
-    crops: Annotated[int, option(INPUT, "Crops along the longer edge, whose scores are averaged; VMZ tested CSN with 3.")] = 1,
-    full: Annotated[
-        bool, option(INPUT, "Keep the full shorter edge and run fully convolutionally, as VMZ tested.", "--full")
-    ] = False,
+    clips: Clips = None,
+    crops: Annotated[int, CROPS] = 1,
+    full: Full = False,
     model: Model = None,
-    labels: Annotated[
-        str | None, option(ENGINE, "File of a JSON array with a name for each class, or kinetics400. Default: the model's.")
-    ] = None,
+    labels: Labels = None,
     *,
     engine_options: EngineOptions,
     top_k: Annotated[int, option(OUTPUT, "Number of labels, best first.")] = 5,
+    threshold: Annotated[
+        float | None, option(OUTPUT, "Leave out labels with a lower score, from 0 to 1. Default: none is left out.")
+    ] = None,
     as_json: Json = False,
     decoding: DecodingOptions,
 ) -> None:
@@ -69,6 +70,7 @@ def classify(
             model=model,
             labels=labels,
             top_k=top_k,
+            threshold=threshold,
             clips=clips,
             crops=crops,
             full=full,
@@ -108,17 +110,20 @@ def _print_table(prediction: Prediction) -> None:
     console = Console(highlight=False, soft_wrap=True)
     status = "" if prediction.status == "ok" else f": {prediction.status}"
     console.print(Text(printable(prediction.path), "bold"), status, sep="", markup=False)
-    if prediction.labels:
-        console.print(
-            "whole video: " + ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels), markup=False
-        )
+    if prediction.clips:
+        whole = ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels) or NONE
+        console.print(f"whole video: {whole}", markup=False)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("from (s)", "to (s)", "score"):
             table.add_column(name, justify="right")
         table.add_column("label")
         table.add_column("others")
         for clip in prediction.clips:
+            times = f"{clip.start:.2f}", f"{clip.end:.2f}"
+            if not clip.labels:
+                table.add_row(*times, "", Text(NONE, "dim"))
+                continue
             best, *others = clip.labels
             beside = ", ".join(f"{label.label} {label.score:.2f}" for label in others if label.score >= WORTH_PRINTING)
-            table.add_row(f"{clip.start:.2f}", f"{clip.end:.2f}", f"{best.score:.2f}", Text(best.label), Text(beside, "dim"))
+            table.add_row(*times, f"{best.score:.2f}", Text(best.label), Text(beside, "dim"))
         console.print(table)

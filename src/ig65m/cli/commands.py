@@ -5,10 +5,12 @@ import typer
 from ig65m.cli.bench import bench
 from ig65m.cli.classify import classify
 from ig65m.cli.convert import convert
+from ig65m.cli.evaluate import evaluate
 from ig65m.cli.explain import app as explain
 from ig65m.cli.extract import extract
 from ig65m.cli.features import app as features
 from ig65m.cli.index import app as index
+from ig65m.cli.learn import learn
 from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
 from ig65m.cli.search import search
@@ -25,10 +27,12 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.command()(evaluate)
 app.add_typer(features, name="features")
 app.add_typer(index, name="index")
 app.command()(search)
 app.add_typer(explain, name="explain")
+app.command()(learn)
 app.command()(quantize)
 app.command()(bench)
 app.command()(serve)

@@ -9,15 +9,18 @@ import typer
 from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import (
     ENGINE,
-    INPUT,
     OUTPUT,
     ClipOptions,
     DecodingOptions,
     EngineOptions,
+    FullHash,
     Json,
     ListFormat,
     Model,
     Overwrite,
+    Ray,
+    RetryFailed,
+    Shard,
     Videos,
     VideosIn,
     flattened,
@@ -56,19 +59,10 @@ def extract(
     as_json: Json = False,
     videos_in: VideosIn = None,
     list_format: ListFormat = None,
-    shard: Annotated[
-        str | None, option(INPUT, "K/N: the K-th of N shares of the videos, equal in playing time. Example: 3/16.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, option(INPUT, "Extract videos again that were partial or failed in this folder.", "--retry-failed")
-    ] = False,
-    full_hash: Annotated[
-        bool, option(INPUT, "Recognise a video by all its bytes, not by its size and samples of them.", "--full-hash")
-    ] = False,
-    ray: Annotated[
-        str | None,
-        option(ENGINE, "Run on the Ray cluster at this address (HOST:PORT, auto), or on this machine.", metavar="[ADDRESS]"),
-    ] = None,
+    shard: Shard = None,
+    retry_failed: RetryFailed = False,
+    full_hash: FullHash = False,
+    ray: Ray = None,
     decoding: DecodingOptions,
 ) -> None:
     """Extract features of videos: a row for each clip, with its times.

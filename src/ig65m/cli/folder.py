@@ -1,4 +1,4 @@
-"""ig65m extract --output FOLDER: progress and summary of a long run."""
+"""Runs over many videos into a folder: progress, and the summary of `ig65m extract --output FOLDER`."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ from ig65m.errors import needs
 from ig65m.types import ClipSpan, Segment
 
 if TYPE_CHECKING:
-    from ig65m.collection.extraction import Outcome
+    from ig65m.collection.extraction import ClipNetwork, Outcome
     from ig65m.store.digest import Hash
     from ig65m.store.features import Dtype
 
@@ -25,35 +25,69 @@ LINE_EVERY = 60.0  # seconds, if stderr is not a terminal
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """Options of `ig65m extract` that are for a folder only."""
+    """Options of a run into a folder."""
 
     dtype: "Dtype"
     content: "Hash"
     shard: str | None
     ray: str | None
     retry_failed: bool
-    videos_in: str | None
-    list_format: str | None
+    videos_in: str | None = None
+    list_format: str | None = None
 
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
     """Extract into a folder; return whether every video is complete: none partial, failed or busy elsewhere."""
     from ig65m.collection.listing import find_videos
+    from ig65m.tasks.extractor import Extractor
+
+    check_shard(how)
+    videos = shard_of(find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format), options, how)
+    outcomes: list[Outcome] = []
+    with json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)):
+        process(videos, folder, Extractor, options, how, outcomes)
+    if not as_json:
+        print(printable(_summary(folder, outcomes)))
+    return all(outcome.entry is not None and outcome.entry.status == "ok" for outcome in outcomes)
+
+
+def check_shard(how: FolderOptions) -> None:
+    """Raise UsageError if the shard is not K/N."""
+    from ig65m.collection.shards import parse_shard
+
+    if how.shard is not None:
+        parse_shard(how.shard)
+
+
+def shard_of(videos: "list[Segment]", options: dict[str, Any], how: FolderOptions) -> "list[Segment]":
+    """Return the videos of the shard; all of them if there is none."""
     from ig65m.collection.shards import parse_shard, share
 
-    part = None if how.shard is None else parse_shard(how.shard)
-    videos = find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format)
-    if part is not None:
-        videos = share(videos, *part, image_fps=options["image_fps"], limits=options["limits"])
-        say(f"ig65m: {len(videos)} videos are in shard {how.shard}")
-    outcomes: list[Outcome] = []
+    if how.shard is None:
+        return videos
+    mine = share(videos, *parse_shard(how.shard), image_fps=options["image_fps"], limits=options["limits"])
+    say(f"ig65m: {len(mine)} videos are in shard {how.shard}")
+    return mine
+
+
+def process(
+    videos: "list[Segment]",
+    folder: Path,
+    load: "Callable[..., ClipNetwork]",
+    options: dict[str, Any],
+    how: FolderOptions,
+    outcomes: "list[Outcome]",
+) -> None:
+    """Put rows of `load(**options)` into a folder, and append what became of each video to `outcomes`.
+
+    Progress and failures are printed on stderr. The first signal ends the run once no clip is in the network.
+    """
     local = how.ray is None  # a Ray worker finishes its clips itself
     with (
         _errors_at_end(folder),
-        json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)),
         finishing() if local else nullcontext(lambda: False) as stopping,
         Progress(len(videos)) as progress,
-        closing(_run(videos, folder, options, how, progress, stopping)) as run,
+        closing(_run(videos, folder, load, options, how, progress, stopping)) as run,
     ):
         for outcome in run:
             outcomes.append(outcome)
@@ -61,9 +95,6 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: Fol
             entry = outcome.entry
             if outcome.made and entry is not None and entry.error is not None:
                 say_failure(entry.status, entry.error)
-    if not as_json:
-        print(printable(_summary(folder, outcomes)))
-    return all(outcome.entry is not None and outcome.entry.status == "ok" for outcome in outcomes)
 
 
 @contextmanager
@@ -80,24 +111,24 @@ def _errors_at_end(folder: Path) -> Iterator[None]:
 def _run(
     videos: "list[Segment]",
     folder: Path,
+    load: "Callable[..., ClipNetwork]",
     options: dict[str, Any],
     how: FolderOptions,
     progress: "Progress",
     stopping: Callable[[], bool],
 ) -> "Generator[Outcome, None, None]":
     from ig65m.collection.extraction import extract_collection, open_store
-    from ig65m.tasks.extractor import Extractor
 
     kind: dict[str, Any] = {"dtype": how.dtype, "content": how.content}
     if how.ray is not None:
         with needs("ray", "--ray"):
             from ig65m.collection.ray_cluster import extract_on_ray
         address = None if how.ray == "local" else how.ray
-        run = extract_on_ray(videos, folder, options, address=address, retry_failed=how.retry_failed, **kind)
+        run = extract_on_ray(videos, folder, options, load=load, address=address, retry_failed=how.retry_failed, **kind)
         with redirect_stdout(sys.stderr), closing(run):  # Ray prints messages on stdout, which is for results
             yield from run
         return
-    extractor = Extractor(**options, on_engine=say_engine)
+    extractor = load(**options, on_engine=say_engine)
     with open_store(folder, extractor, **kind) as store:
         yield from extract_collection(
             videos, extractor, store, retry_failed=how.retry_failed, on_clip=progress.on_clip, stopping=stopping

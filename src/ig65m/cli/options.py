@@ -50,6 +50,9 @@ ListFormat = Annotated[
 ]
 
 Model = Annotated[str | None, option(ENGINE, "Name (see `ig65m models`) or file (.safetensors, .pth, .pkl) of a model.")]
+Labels = Annotated[
+    str | None, option(ENGINE, "File of a JSON array with a name for each class, or kinetics400. Default: the model's.")
+]
 Engine = Annotated[
     Literal["openvino", "onnxruntime", "pytorch"] | None,
     option(ENGINE, "Library that runs the network. Default: openvino on a CPU, pytorch on a GPU."),
@@ -74,6 +77,20 @@ FrameStep = Annotated[
 Stride = Annotated[int | None, option(INPUT, "Frames from one clip's start to the next. Default: the length of a clip.")]
 Start = Annotated[float | None, option(INPUT, "Where to start, in seconds.")]
 End = Annotated[float | None, option(INPUT, "Where to end, in seconds.")]
+Clips = Annotated[
+    int | None, option(INPUT, "Number of clips, spread evenly over the video; VMZ tested with 10. Default: all.", "--clips")
+]
+CROPS = option(INPUT, "Crops along the longer edge, whose scores are averaged; VMZ tested CSN with 3.")
+Full = Annotated[bool, option(INPUT, "Keep the full shorter edge and run fully convolutionally, as VMZ tested.", "--full")]
+Shard = Annotated[str | None, option(INPUT, "K/N: the K-th of N shares of the videos, equal in playing time. Example: 3/16.")]
+RetryFailed = Annotated[bool, option(INPUT, "Try videos again that were partial or failed in this folder.", "--retry-failed")]
+FullHash = Annotated[
+    bool, option(INPUT, "Recognise a video by all its bytes, not by its size and samples of them.", "--full-hash")
+]
+Ray = Annotated[
+    str | None,
+    option(ENGINE, "Run on the Ray cluster at this address (HOST:PORT, auto), or on this machine.", metavar="[ADDRESS]"),
+]
 MaxFrames = Annotated[int, option(LIMITS, "Most frames to read from one video.")]
 MaxMemory = Annotated[float, option(LIMITS, "Most memory for decoding one video, in GiB.")]
 Timeout = Annotated[float, option(LIMITS, "Seconds without a new frame after which a video is given up.")]

@@ -1,17 +1,43 @@
 """Extracts many videos into a folder of features; an interrupted run is resumed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from ig65m.store.digest import Hash, content_digest
 from ig65m.store.features import Dtype, Features
 from ig65m.store.folder import Store, result_name
 from ig65m.store.journal import Entry
-from ig65m.tasks.extractor import Extractor
-from ig65m.types import ClipSpan, Segment
+from ig65m.tasks.extractor import OnClip, Stopping
+from ig65m.types import Segment
 from ig65m.video.clips import Source
+
+
+class ClipNetwork(Protocol):
+    """A loaded network that gives rows for the clips of videos: `ig65m.Extractor` or `Scorer`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that the rows depend on besides the video."""
+
+    @property
+    def image_fps(self) -> float:
+        """Frame rate of folders of images."""
+
+    @property
+    def logits(self) -> bool:
+        """Whether there are logits beside the rows."""
+
+    @property
+    def top_k(self) -> int | None:
+        """Number of best labels beside each row; None if none."""
+
+    def extract_many(
+        self, videos: Iterable[Source], *, on_clip: OnClip | None = None, stopping: Stopping | None = None
+    ) -> Iterator[Features]:
+        """Yield the rows of each video, in order."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +49,7 @@ class Outcome:
     made: bool  # by this run, not by an earlier one
 
 
-def open_store(folder: Path, extractor: Extractor, *, dtype: Dtype = "float32", content: Hash = "sampled") -> Store:
+def open_store(folder: Path, extractor: ClipNetwork, *, dtype: Dtype = "float32", content: Hash = "sampled") -> Store:
     """Open the folder for the extractor's features; `content` is how a video is recognised. Raises UsageError as `Store`."""
     columns = {"features": dtype, "logits": extractor.logits, "top_k": extractor.top_k}
     return Store(folder, {**extractor.settings, "image_fps": extractor.image_fps, **columns, "content": content})
@@ -31,12 +57,12 @@ def open_store(folder: Path, extractor: Extractor, *, dtype: Dtype = "float32", 
 
 def extract_collection(
     videos: Sequence[Segment],
-    extractor: Extractor,
+    extractor: ClipNetwork,
     store: Store,
     *,
     retry_failed: bool = False,
-    on_clip: Callable[[Source, ClipSpan], None] | None = None,
-    stopping: Callable[[], bool] | None = None,
+    on_clip: OnClip | None = None,
+    stopping: Stopping | None = None,
 ) -> Iterator[Outcome]:
     """Extract the videos that the store lacks, and yield what became of each video, nearly in order.
 

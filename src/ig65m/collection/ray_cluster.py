@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import ray
 import ray.data
 
-from ig65m.collection.extraction import Outcome, extract_collection, open_store
+from ig65m.collection.extraction import ClipNetwork, Outcome, extract_collection, open_store
 from ig65m.errors import UsageError, plain
 from ig65m.store.digest import Hash
 from ig65m.store.features import Dtype
@@ -28,8 +28,17 @@ from ig65m.types import Segment
 class _Worker:
     """An actor: a loaded network, and the folder of features, which must have the same path on every node."""
 
-    def __init__(self, folder: Path, options: Mapping[str, Any], dtype: Dtype, content: Hash, *, retry_failed: bool) -> None:
-        self.extractor = Extractor(**options)
+    def __init__(
+        self,
+        load: Callable[..., ClipNetwork],
+        folder: Path,
+        options: Mapping[str, Any],
+        dtype: Dtype,
+        content: Hash,
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self.extractor = load(**options)
         self.store = open_store(folder, self.extractor, dtype=dtype, content=content)
         self.retry_failed = retry_failed
 
@@ -48,17 +57,17 @@ def extract_on_ray(
     folder: Path,
     options: Mapping[str, Any],
     *,
+    load: Callable[..., ClipNetwork] = Extractor,
     address: str | None = None,
     dtype: Dtype = "float32",
     content: Hash = "sampled",
     retry_failed: bool = False,
 ) -> Generator[Outcome, None, None]:
-    """Run `extract_collection` with `Extractor(**options)` on the Ray cluster at `address`; None is this machine.
+    """Run `extract_collection` with `load(**options)` on the Ray cluster at `address`; None is this machine.
 
     There is an actor for each node with a CPU, or with `options["device"]` "cuda" for each GPU. Each decodes in a worker
     process beside its network. Ray restarts a killed actor, on another node if necessary, with the same videos; those that it
-    had
-    finished are in the folder.
+    had finished are in the folder.
 
     Raises UsageError if there is no such cluster, or no GPU in it if one is asked for.
     """
@@ -83,7 +92,7 @@ def extract_on_ray(
             _Worker,
             batch_size=together,
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
-            fn_constructor_args=(folder.absolute(), _anywhere(options), dtype, content),
+            fn_constructor_args=(load, folder.absolute(), _anywhere(options), dtype, content),
             fn_constructor_kwargs={"retry_failed": retry_failed},
             **needs,
         )
@@ -120,9 +129,9 @@ def _pool(*, on_gpu: bool) -> tuple[int, dict[str, Any]]:
 
 
 def _anywhere(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with absolute paths."""
-    model = Path(options["model"])
-    return {**options, "model": str(model.absolute()) if model.exists() else options["model"]}
+    """Return the options with absolute paths; a model is a file, a name, or None for the default."""
+    model = options["model"]
+    return {**options, "model": str(Path(model).absolute()) if model is not None and Path(model).exists() else model}
 
 
 def _text(video: Segment) -> str:

@@ -46,6 +46,8 @@ _SPEC_TYPES: dict[str, tuple[type, ...]] = {
 
 _MAX_ENTRIES = 100  # settings or metrics of a learned network
 
+LINEAR = "linear"  # `method` in the settings of a network whose features are those of its base
+
 Scalar = str | int | float | bool | None
 
 

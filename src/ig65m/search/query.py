@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import UsageError, VideoError, shown
+from ig65m.models.card import LINEAR
 from ig65m.search.hits import TOUCHING, Moment
 from ig65m.search.index import Index
 from ig65m.types import ClipSpan, Failure, Segment
@@ -164,7 +165,8 @@ def file_query(index: Index, extractor: "Extractor", path: str, time: float | No
 def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **options: Any) -> "Extractor":
     """Load the extractor whose features are comparable with the index: its model, clips and preprocessing.
 
-    `model` replaces the name of the index's model. `options` are engine, precision, device, threads and others of `Extractor`.
+    `model` replaces the name of the index's model. It may be a model whose last layer was learned on that one's features, since
+    its features are the same. `options` are engine, precision, device, threads and others of `Extractor`.
 
     Raises UsageError, naming the differences, if the model is another one, and as `Extractor`.
     """
@@ -185,5 +187,7 @@ def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **o
         raise UsageError(f"{index.folder} lacks the settings of its features ({error}); build it again") from None
     preprocessing = next((name for name, value in RESAMPLINGS.items() if value == resampling), None)
     extractor = Extractor(model=model or index.model_name, pooling=pooling, preprocessing=preprocessing, **sampling, **options)
-    index.check(extractor.settings, f"the model {model or index.model_name}")
+    learned = extractor.card.learned
+    same_features = {"sha256": learned.base_sha256} if learned is not None and learned.settings.get("method") == LINEAR else {}
+    index.check({**extractor.settings, **same_features}, f"the model {model or index.model_name}")
     return extractor

@@ -3,25 +3,21 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.engines.base import Pooling, Precision
+from ig65m.engines.base import Precision
 from ig65m.engines.choice import EngineName
-from ig65m.errors import UsageError
-from ig65m.memory import release_memory
-from ig65m.models.spec import ResNetSpec
 from ig65m.pipeline import ClipResult, VideoEnd
-from ig65m.tasks.extractor import OnClip, Run
+from ig65m.tasks.classifier import Classifier
+from ig65m.tasks.extractor import OnClip
 from ig65m.tasks.failures import raise_failure, raise_if_failed
-from ig65m.tasks.options import Options, Resizing, Resolved, resolve
-from ig65m.tasks.scoring import check_top_k, predict, predict_clip
+from ig65m.tasks.options import Options, Resizing
+from ig65m.tasks.scoring import check_threshold, check_top_k, predict, predict_clip
 from ig65m.tasks.sources import as_source, check_several
-from ig65m.types import MAX_CLIPS, ClipPrediction, ClipSpan, Limits, Prediction
+from ig65m.types import ClipPrediction, Limits, Prediction
 from ig65m.video.clips import Source, check_spread
 from ig65m.video.sampling import Tail
 from ig65m.zoo.labels import read_labels
@@ -37,6 +33,7 @@ def classify(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -66,6 +63,7 @@ def classify(
         model: A name of `ig65m.list_models()`, a model file, or a network of `ig65m.load_model`.
             Default: "r2plus1d_34_32_kinetics".
         top_k: Number of labels for the video and for each clip, best first.
+        threshold: Leave out labels with a lower score. Default: none is left out.
         labels: File of a JSON array with a name for each class, or "kinetics400". Default: the card's labels.
         clips: Number of clips, spread evenly over the video instead of one after the other; VMZ tested with 10.
         crops: Number of crops along the longer edge of the picture, whose scores are averaged; VMZ tested CSN with 3.
@@ -109,7 +107,7 @@ def classify(
     source, fps = as_source(video, fps)
     if clips is not None:
         check_spread(source, clips)
-    return raise_if_failed(next(_Classifier(locals()).videos([source], None)))
+    return raise_if_failed(next(_Predictor(locals()).videos([source], None)))
 
 
 def classify_many(
@@ -117,6 +115,7 @@ def classify_many(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -157,7 +156,7 @@ def classify_many(
         missing.mp4 failed 0
     """
     check_several(videos)
-    return _Classifier(locals()).videos(videos, on_clip)
+    return _Predictor(locals()).videos(videos, on_clip)
 
 
 def classify_clips(
@@ -165,6 +164,7 @@ def classify_clips(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     top_k: int | None = 5,
+    threshold: float | None = None,
     labels: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     crops: int | None = 1,
@@ -203,75 +203,39 @@ def classify_clips(
     source, fps = as_source(video, fps)
     if clips is not None:
         check_spread(source, clips)
-    return _Classifier(locals()).clips(source)
+    return _Predictor(locals()).clips(source)
 
 
-class _Classifier:
-    """A loaded network, and how its logits become labels."""
+class _Predictor:
+    """A loaded network whose class scores become labels."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Load what the arguments of a `classify` function ask for."""
-        model, top_k, crops = (arguments[name] for name in ("model", "top_k", "crops"))
+        model, top_k = arguments["model"], arguments["top_k"]
         self.top_k = 5 if top_k is None else top_k
-        self.crops = 1 if crops is None else crops
+        self.threshold = 0.0 if arguments["threshold"] is None else arguments["threshold"]
         check_top_k(self.top_k)
-        options = Options.of({**arguments, "model": DEFAULT_CLASSIFIER if model is None else model})
-        if (clips := arguments["clips"]) is not None:
-            _check_clips(clips, options)
-        full = bool(arguments["full"])
+        check_threshold(self.threshold)
         labels = None if arguments["labels"] is None else read_labels(os.fspath(arguments["labels"]))
-        with release_memory():
-            resolved = resolve(options, logits=True, maps=full, labels=labels)
-            resolved = replace(resolved, clips=clips, preprocessing=replace(resolved.preprocessing, crops=self.crops))
-            self.run = Run(_full_edge(resolved) if full else resolved, Pooling())
-        card = resolved.weights.card
-        self.card = card if labels is None else replace(card, labels=labels)
+        options = Options.of({**arguments, "model": DEFAULT_CLASSIFIER if model is None else model})
+        how = {name: arguments[name] for name in ("clips", "crops", "full")}
+        self.classifier = Classifier(options, labels=labels, **how)
+        self.card = self.classifier.card
 
     def videos(self, sources: Iterable[Source], on_clip: OnClip | None) -> Iterator[Prediction]:
         """Yield the prediction for each video; `on_clip` is called after the last crop of each clip."""
-        if on_clip is not None and self.crops > 1:
-            on_clip = _after_each(self.crops, on_clip)
-        return (predict(result, self.card, self.top_k, self.crops) for result in self.run.videos(sources, on_clip, None))
+        results = self.classifier.videos(sources, on_clip)
+        return (predict(result, self.card, self.top_k, self.classifier.crops, self.threshold) for result in results)
 
     def clips(self, source: Source) -> Iterator[ClipPrediction]:
         """Yield the prediction for each clip. Raises VideoError after the last one if the video breaks off."""
         crops: list[ClipResult] = []
-        with closing(self.run.clips(source)) as results:
+        with closing(self.classifier.run.clips(source)) as results:
             for result in results:
                 if isinstance(result, VideoEnd):
                     raise_failure(result.error)
                     return
                 crops.append(result)
-                if len(crops) == self.crops:
-                    yield predict_clip(crops, self.card, self.top_k)
+                if len(crops) == self.classifier.crops:
+                    yield predict_clip(crops, self.card, self.top_k, self.threshold)
                     crops = []
-
-
-def _check_clips(clips: int, options: Options) -> None:
-    """Raise UsageError if so many clips cannot be spread over a video, or not with these options."""
-    if type(clips) is not int or not 1 <= clips <= MAX_CLIPS:
-        raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips!r}")
-    if options.stride is not None:
-        raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
-    if options.tail == "drop":
-        raise UsageError("clips spread over the video leave no short last clip to drop; leave --clips or --tail out")
-
-
-def _full_edge(resolved: Resolved) -> Resolved:
-    """The same run on pictures of the full shorter edge; a window of the usual crop's size slides over their feature maps."""
-    spec, preprocessing = resolved.weights.spec, resolved.preprocessing
-    if not isinstance(spec, ResNetSpec):
-        return resolved
-    edge = preprocessing.resize if isinstance(preprocessing.resize, int) else min(preprocessing.resize)
-    return replace(resolved, window=spec.map_size(*preprocessing.crop), preprocessing=replace(preprocessing, crop=(edge, edge)))
-
-
-def _after_each(crops: int, on_clip: OnClip) -> OnClip:
-    """Return a callback that passes on every `crops`-th call."""
-    calls = count(1)
-
-    def call(source: Source, span: ClipSpan) -> None:
-        if next(calls) % crops == 0:
-            on_clip(source, span)
-
-    return call

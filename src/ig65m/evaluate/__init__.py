@@ -1,0 +1,1 @@
+"""How good a network is on labelled videos: metrics, predictions, and a report to look at."""
