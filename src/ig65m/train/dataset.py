@@ -142,7 +142,7 @@ class ClipDataset(Dataset[Item]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the items, as plain values: what differs here, differs there."""
+        """Everything that determines the items, as plain values; two data sets with other items have other settings."""
         labelled = LabelList("", self.classes, self.examples, multi_label=self.multi_label)
         return {
             "videos": labelled.sha256,

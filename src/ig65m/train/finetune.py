@@ -27,7 +27,7 @@ from ig65m.train.sync_norm import synchronise_norms
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to."""
+    """Result of an epoch."""
 
     number: int  # from 1
     loss: float  # mean over its steps
@@ -192,7 +192,7 @@ def _check(base: Weights, train: ClipDataset, held_out: ClipDataset, recipe: Rec
         raise UsageError(f"{name} takes {base.spec.in_channels} channels of optical flow; fine-tuning needs a network for RGB")
     used = {label for each in train.examples for label in each.labels}
     if len(used) < (1 if train.multi_label else 2):
-        raise UsageError(f"the videos to train on have {len(used)} classes; expected at least two")
+        raise UsageError(f"expected videos of at least two classes to train on, got those of {len(used)}")
     if (held_out.classes, held_out.multi_label) != (train.classes, train.multi_label):
         raise UsageError("the held-out videos have other classes than those to train on; take both from one list")
     if held_out.augment:

@@ -76,7 +76,8 @@ def check_videos(datasets: list[ClipDataset], workers: int) -> None:
     if errors:
         more = "" if len(errors) <= 10 else f"\nand {len(errors) - 10} more"
         listed = "\n".join(errors[:10])
-        raise VideoError(f"{len(errors)} videos cannot be read; take them out of the list:\n{listed}{more}")
+        total = sum(len(clips.examples) for clips in datasets)
+        raise VideoError(f"{len(errors)} of {total} videos cannot be read; take them out of the list:\n{listed}{more}")
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

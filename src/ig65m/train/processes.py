@@ -27,6 +27,8 @@ def joined(device: torch.device) -> Iterator[None]:
     """
     own = int(os.environ.get("WORLD_SIZE", "1")) > 1 and count() == 1
     if own:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
