@@ -18,8 +18,9 @@ from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.errors import UsageError
 from ig65m.learn.calibration import best_temperature, scores_of
+from ig65m.learn.examples import deal
 from ig65m.learn.learner import class_warnings, learn_from_features
-from ig65m.learn.linear import FALLBACK, choose_strength, fold_of, held_out_logits, learn_head
+from ig65m.learn.linear import FALLBACK, choose_strength, held_out_logits, learn_head
 from ig65m.learn.report import ClassCount, measure_held_out
 from ig65m.learn.training_set import TrainingSet, check_settings, read_training_set
 from ig65m.models.card import Card
@@ -83,20 +84,20 @@ def test_other_labels_are_those_of_scikit_learn(strength):
 
 def test_groups_are_never_on_both_sides_and_all_classes_are_in_all_folds():
     data = drawn(examples=120, classes=4, each_group=3)
-    folds = fold_of(data)
+    folds = deal(data.positives, data.groups)
     for group in np.unique(data.groups):
         assert len(set(folds[data.groups == group])) == 1
     assert np.bincount(folds).tolist() == [24] * 5
     data = drawn(examples=40, classes=4)
     for fold in range(5):
-        assert data.positives[fold_of(data) == fold].any(axis=0).all()
-    assert (fold_of(data, seed=1) != fold_of(data, seed=2)).any()
+        assert data.positives[deal(data.positives, data.groups) == fold].any(axis=0).all()
+    assert (deal(data.positives, data.groups, 1) != deal(data.positives, data.groups, 2)).any()
 
 
 def test_held_out_logits_are_those_of_scikit_learn():
     data = drawn(each_group=2, seed=3, near=0.7)
     targets = data.positives.argmax(1)[data.owners]
-    split = PredefinedSplit(fold_of(data)[data.owners])
+    split = PredefinedSplit(deal(data.positives, data.groups)[data.owners])
     strength = 0.05
     model = scikit_learn(strength, 0.8 * len(data.features))
     theirs = cross_val_predict(model, data.features.astype(float), targets, cv=split, method="predict_proba")

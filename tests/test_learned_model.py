@@ -79,7 +79,7 @@ def test_it_says_what_a_person_needs(learned):
     assert "2 videos of the list were not found: gone/1.mp4, gone/2.mp4" in done.stderr
     for name in NAMES.values():
         assert name in done.stdout
-    assert "held-out videos: top-1 100.0% (100.0% to 100.0%)" in done.stdout
+    assert "held-out videos: top-1 100.0% (95 % confidence: 100.0% to 100.0%)" in done.stdout
     assert done.stdout.rindex("wrote") > done.stdout.index("held-out")
 
 

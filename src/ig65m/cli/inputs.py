@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ig65m.atomic import check_place
 from ig65m.errors import UsageError
 
 
@@ -30,3 +31,14 @@ def check_videos(inputs: Sequence[str]) -> None:
             reasons.append(f"{name}: {error.strerror}")
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     raise UsageError(f"{'; '.join(reasons[:3])}{more}; expected local video files or folders of images")
+
+
+def check_model_file(file: Path, model: str | None, *, overwrite: bool) -> None:
+    """Raise UsageError unless a model made from `model` can be written to the file; nothing is written."""
+    if file.suffix != ".safetensors":
+        raise UsageError(f"{file} must end in .safetensors")
+    check_place(file)
+    if file.is_dir() or (model is not None and file.exists() and Path(model).exists() and file.samefile(model)):
+        raise UsageError(f"{file} is {'a folder' if file.is_dir() else 'the model itself'}; choose another name")
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file} is already there; choose another name or --overwrite")

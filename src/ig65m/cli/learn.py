@@ -1,14 +1,16 @@
 """ig65m learn"""
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ig65m.atomic import check_place
-from ig65m.cli.inputs import check_inputs
+from ig65m.cli.inputs import check_inputs, check_model_file
+from ig65m.cli.learn_report import print_report, say_unused
 from ig65m.cli.options import (
     INPUT,
     OUTPUT,
@@ -23,16 +25,42 @@ from ig65m.cli.options import (
     option,
     video_options,
 )
+from ig65m.cli.progress import ProgressBar
 from ig65m.cli.terminal import printable, say
-from ig65m.errors import UsageError, check_installed, shown
+from ig65m.errors import UsageError, check_installed, needs
 
 if TYPE_CHECKING:
     from ig65m.collection.label_list import LabelList
-    from ig65m.learn.learner import Report
+    from ig65m.learn.report import Report
     from ig65m.models.weights import Weights
+    from ig65m.train.finetune import Epoch
 
-MOST_CLASSES = 12  # of a confusion table that is printed
-MOST_NAMES = 10  # missing videos that are listed
+TRAINING = "Fine-tuning"
+USED_IN_TRAINING = ("frames", "frame_step", "fps", "batch_size", "device", "precision", "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """How all layers are trained."""
+
+    finetune: Annotated[
+        bool, option(TRAINING, "Train the network itself, not only a last layer on its features.", "--finetune")
+    ] = False
+    first: Annotated[
+        Literal["stem", "layer1", "layer2", "layer3", "layer4", "fc"],
+        option(TRAINING, "First stage that is trained; those before it stay as they are.", "--from"),
+    ] = "stem"
+    epochs: Annotated[int, option(TRAINING, "Most passes over the videos.")] = 10
+    rate: Annotated[float | None, option(TRAINING, "Highest learning rate. Default: 0.00005 for each clip of a batch.")] = None
+    schedule: Annotated[Literal["cosine", "step"], option(TRAINING, "How the learning rate falls.")] = "cosine"
+    patience: Annotated[int, option(TRAINING, "Epochs without a lower held-out loss after which training stops.")] = 3
+    balance: Annotated[bool, option(TRAINING, "Draw each class equally often.", "--balance")] = False
+    flip: Annotated[bool, option(TRAINING, "Mirror half of the clips; wrong for labels such as pan_left.", "--flip")] = False
+    workers: Annotated[int, option(TRAINING, "Processes that read clips in advance; 0: none.")] = 1
+    checkpoint: Annotated[
+        str | None,
+        option(TRAINING, "State of the training, which is resumed from it. Default: beside the model.", show_default=False),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -45,15 +73,36 @@ class Learned:
     failed: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class LabelSource:
+    """Where the labels of the videos are."""
+
+    source: str | None
+    list_format: str | None
+    multi_label: bool
+
+    def read(self, videos: list[str]) -> "LabelList":
+        """Read the labels of these videos."""
+        from ig65m.collection.label_list import read_label_list
+
+        if self.source is None:
+            raise UsageError("features need a list of labels; give --labels")
+        return read_label_list(self.source, videos=videos, list_format=self.list_format, multi_label=self.multi_label)
+
+    def read_with(self, root: Path) -> "LabelList":
+        """Read the labels of the videos in a folder, which may have a folder for each class."""
+        from ig65m.collection.label_list import read_label_list
+
+        in_folders = self.source is None or Path(self.source).is_dir()
+        videos = None if in_folders else root
+        return read_label_list(self.source or root, videos=videos, list_format=self.list_format, multi_label=self.multi_label)
+
+
 @flattened
 def learn(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="INPUT",
-            help="Folder of features of `ig65m extract`, or folder of videos.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="INPUT", help="Folder of features of `ig65m extract`, or folder of videos.", show_default=False),
     ],
     labels: Annotated[
         str | None,
@@ -70,73 +119,87 @@ def learn(
         str | None,
         option(OUTPUT, "Folder for the features of videos, which is continued. Default: beside the model.", show_default=False),
     ] = None,
-    seed: Annotated[int, option(INPUT, "Seed of the order in which videos are held out.")] = 0,
+    seed: Annotated[int, option(INPUT, "Decides which videos are held out, and all else that is random.", min=0)] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    tuning: FinetuneOptions,
     clip_options: ClipOptions,
     engine_options: EngineOptions,
     decoding: DecodingOptions,
 ) -> None:
-    """Learn your own labels from a few labelled videos: a new last layer on the features of a model.
+    """Learn your own labels from a few labelled videos: a new last layer on the features of a model, or with --finetune all
+    layers.
 
     The result is a model file for all other commands. Its accuracy on held-out videos is printed before it is written.
 
     Example: ig65m learn features/ --labels labels.csv --output mine.safetensors
 
     Example: ig65m learn videos/ --output mine.safetensors --model r2plus1d_10_camera_motion
+
+    Example: ig65m learn videos/ --labels labels.csv --output mine.safetensors --finetune --from layer4
     """
     check_inputs([source])
-    file = Path(output)
-    _check_file(file, overwrite=overwrite)
+    file, given = Path(output), Path(source)
+    check_model_file(file, model, overwrite=overwrite)
     check_installed("sklearn", "learn", "learning")
-    given = Path(source)
     if not given.is_dir():
         raise UsageError(f"{source} is not a folder; expected a folder of features of `ig65m extract`, or of videos")
-    how = {"list_format": list_format, "multi_label": multi_label}
-    if (given / "settings.json").exists():
-        if features is not None:
-            raise UsageError(f"--features is for videos, but {source} is a folder of features already")
-        if labels is None:
-            raise UsageError("features need a list of labels; give --labels")
-        _check_not_given(clip_options, engine_options)
-        done = _from_features(given, model, labels, how, file.stem, seed)
+    has_features = (given / "settings.json").exists()
+    if features is not None and (has_features or tuning.finetune):
+        raise UsageError("--features is for a last layer on features of videos; leave it out")
+    listed = LabelSource(labels, list_format, multi_label)
+    if tuning.finetune:
+        if has_features:
+            raise UsageError(f"--finetune needs videos, but {source} is a folder of features")
+        _check_not_given(clip_options, engine_options, why="not for --finetune", but=USED_IN_TRAINING)
+        done = _by_finetuning(given, listed, model, file, seed, tuning=tuning, clips=clip_options, engine=engine_options)
+    elif has_features:
+        _check_not_given(clip_options, engine_options, why="for videos; these features are extracted already")
+        done = _from_features(given, listed, model, file.stem, seed)
     else:
         options = {**video_options(clip_options, engine_options, decoding), "model": model}
-        folder = Path(features or file.with_suffix(".features"))
-        done = _from_videos(given, labels, how, folder, options, file.stem, seed)
-    _say_unused(done)
+        done = _from_videos(given, listed, Path(features or file.with_suffix(".features")), options, file.stem, seed)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # of the processes of torchrun, the first one writes
+    _finish(done, file, as_json=as_json)
+    if done.missing or done.failed:
+        raise typer.Exit(3)
+
+
+def _finish(done: Learned, file: Path, *, as_json: bool) -> None:
+    """Print the report, and write the model."""
+    from ig65m.models.weights import stored_arrays
+    from ig65m.zoo.files import save_safetensors
+
+    say_unused(done.missing, "videos of the list were not found")
+    say_unused(done.failed, "labelled videos have no clips, since they failed, or no features of theirs were found")
+    for warning in done.report.warnings:
+        say(f"ig65m: warning: {warning}")
     if not as_json:
-        _print(done.report)
-    _write(done.weights, file)
+        print_report(done.report)
+    save_safetensors(stored_arrays(done.weights), done.weights.card, file)
     if as_json:
         record = {"file": str(file), **done.report.to_record(), "missing": list(done.missing), "failed": list(done.failed)}
         print(json.dumps(record, indent=1, allow_nan=False))
     else:
         print(printable(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB"))
-    if done.missing or done.failed:
-        raise typer.Exit(3)
 
 
-def _from_features(folder: Path, model: str | None, labels: str, how: dict[str, Any], name: str, seed: int) -> Learned:
-    from ig65m.collection.label_list import read_label_list
+def _from_features(folder: Path, labels: LabelSource, model: str | None, name: str, seed: int) -> Learned:
     from ig65m.learn.training_set import videos_with_features
     from ig65m.store.folder import read_settings
 
     settings = read_settings(folder)
-    listed = read_label_list(labels, videos=videos_with_features(folder), **how)
+    listed = labels.read(videos_with_features(folder))
     return _learned(folder, settings, model or str(settings.get("name")), listed, name, seed)
 
 
-def _from_videos(
-    root: Path, labels: str | None, how: dict[str, Any], folder: Path, options: dict[str, Any], name: str, seed: int
-) -> Learned:
+def _from_videos(root: Path, labels: LabelSource, folder: Path, options: dict[str, Any], name: str, seed: int) -> Learned:
     from ig65m.cli.folder import FolderOptions, process
-    from ig65m.collection.label_list import read_label_list
     from ig65m.store.folder import read_settings
     from ig65m.tasks.extractor import DEFAULT_EXTRACTOR, Extractor
 
-    is_folder = labels is None or Path(labels).is_dir()
-    listed = read_label_list(labels or root, videos=None if is_folder else root, **how)
+    listed = labels.read_with(root)
     videos = list(dict.fromkeys(example.video for example in listed.examples))
     options["model"] = options["model"] or DEFAULT_EXTRACTOR
     folder_options = FolderOptions(dtype="float32", content="sampled", shard=None, ray=None, retry_failed=False)
@@ -156,110 +219,71 @@ def _learned(folder: Path, settings: dict[str, Any], model: str, listed: "LabelL
     return Learned(learned, report, listed.missing, tuple(str(each.video) for each in data.without_clips))
 
 
-def _check_file(file: Path, *, overwrite: bool) -> None:
-    if file.suffix != ".safetensors":
-        raise UsageError(f"{file} must end in .safetensors")
-    check_place(file)
-    if file.is_dir():
-        raise UsageError(f"{file} is a folder; choose another name")
-    if file.exists() and not overwrite:
-        raise UsageError(f"{file} is already there; choose another name or --overwrite")
+def _by_finetuning(
+    root: Path,
+    labels: LabelSource,
+    model: str | None,
+    file: Path,
+    seed: int,
+    *,
+    tuning: FinetuneOptions,
+    clips: ClipOptions,
+    engine: EngineOptions,
+) -> Learned:
+    with needs("train", "--finetune"):
+        import torch
+
+        from ig65m.learn.tuning import learn_by_finetuning
+        from ig65m.train.recipe import Recipe
+    from ig65m.tasks.extractor import DEFAULT_EXTRACTOR
+    from ig65m.zoo.load import load_weights
+
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
+    batch_size = engine.batch_size or Recipe.batch_size
+    recipe = Recipe(
+        epochs=tuning.epochs,
+        batch_size=batch_size,
+        rate=tuning.rate or Recipe.rate * batch_size / Recipe.batch_size,
+        warmup=min(Recipe.warmup, tuning.epochs / 2),
+        schedule=tuning.schedule,
+        first=tuning.first,
+        balance=tuning.balance,
+        patience=tuning.patience,
+        precision="bf16" if engine.precision == "bf16" else "fp32",
+        seed=seed,
+    )
+    listed = labels.read_with(root)
+    bar = ProgressBar(recipe.epochs)
+
+    def on_epoch(epoch: "Epoch") -> None:
+        bar.video_done()
+        best = ", the best so far" if epoch.best else ""
+        figures = f"loss {epoch.loss:.3f}; held out: loss {epoch.held_out_loss:.3f}, accuracy {epoch.held_out_accuracy:.1%}"
+        say(f"ig65m: epoch {epoch.number}: {figures}{best}")
+
+    with bar:
+        weights, report = learn_by_finetuning(
+            load_weights(model or DEFAULT_EXTRACTOR),
+            listed,
+            recipe,
+            name=file.stem,
+            checkpoint=Path(tuning.checkpoint or file.with_suffix(".checkpoint")),
+            frames=clips.frames,
+            frame_step=clips.frame_step,
+            fps=clips.fps,
+            flip=tuning.flip,
+            device=engine.device,
+            workers=tuning.workers,
+            on_step=lambda step, steps, loss: bar.show(f"step {step:,} of {steps:,}, loss {loss:.3f}"),
+            on_epoch=on_epoch,
+        )
+    return Learned(weights, report, listed.missing, ())
 
 
-def _check_not_given(clips: ClipOptions, engine: EngineOptions) -> None:
-    """Raise UsageError for options of extraction, which features do not need."""
+def _check_not_given(clips: ClipOptions, engine: EngineOptions, *, why: str, but: Sequence[str] = ()) -> None:
+    """Raise UsageError for options that have no meaning here, except those in `but`."""
     for group, default in ((clips, ClipOptions()), (engine, EngineOptions())):
         for name, value in vars(group).items():
-            if value != getattr(default, name):
-                raise UsageError(f"--{name.replace('_', '-')} is for videos; these features are extracted already")
-
-
-def _write(weights: "Weights", file: Path) -> None:
-    from ig65m.models.weights import stored_arrays
-    from ig65m.zoo.files import save_safetensors
-
-    save_safetensors(stored_arrays(weights), weights.card, file)
-
-
-def _say_unused(done: Learned) -> None:
-    for names, what in (
-        (done.missing, "videos of the list were not found"),
-        (done.failed, "labelled videos have no clips, since they failed, or no features of theirs were found"),
-    ):
-        if names:
-            more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-            say(f"ig65m: {len(names):,} {what}: {', '.join(map(printable, names[:MOST_NAMES]))}{more}")
-    for warning in done.report.warnings:
-        say(f"ig65m: warning: {warning}")
-
-
-def _print(report: "Report") -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True)
-    held_out = report.held_out
-    matrix = None if held_out is None else held_out.confusion
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class")
-    columns = ["videos", "clips"] + ([] if matrix is None else ["held out", "correct"])
-    for name in columns:
-        table.add_column(name, justify="right")
-    for place, each in enumerate(report.counts):
-        row = [f"{each.videos:,}", f"{each.clips:,}"]
-        if matrix is not None:
-            count, correct = int(matrix[place].sum()), int(matrix[place, place])
-            row += [f"{count:,}", f"{correct / count:.0%}" if count else ""]
-        table.add_row(Text(printable(each.label)), *row)
-    console.print(table)
-    if held_out is None:
-        return
-    for what, metrics, interval in (("videos", held_out.videos, held_out.interval), ("clips", held_out.clips, None)):
-        figures = [
-            f"{name} {value:.1%}" + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval and place == 0 else "")
-            for place, (name, value) in enumerate(
-                (name, value)
-                for name, value in (
-                    ("top-1", metrics.top1),
-                    ("mAP", metrics.map),
-                    ("top-5", metrics.top5),
-                    ("mean class accuracy", metrics.mean_class_accuracy),
-                    ("calibration error", metrics.ece),
-                )
-                if value is not None
-            )
-        ]
-        console.print(f"held-out {what}: {', '.join(figures)}")
-    console.print(
-        f"{held_out.examples:,} videos or parts held out by {held_out.how}; in parentheses 95 % of resamplings of videos"
-    )
-    if matrix is not None:
-        _print_confusion(console, [each.label for each in report.counts], matrix)
-
-
-def _print_confusion(console: Any, labels: list[str], matrix: Any) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    if len(labels) <= MOST_CLASSES:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="videos by true class (rows) and predicted class (columns)")
-        table.add_column("")
-        for place, _ in enumerate(labels):
-            table.add_column(str(place + 1), justify="right")
-        for place, (label, row) in enumerate(zip(labels, matrix, strict=True)):
-            cells = [Text(f"{count:,}" if count else ".", "bold" if own == place else "") for own, count in enumerate(row)]
-            table.add_row(Text(f"{place + 1} {printable(label)}"), *cells)
-        console.print(table)
-        return
-    wrong = [(int(count), labels[row], labels[column]) for (row, column), count in _entries(matrix) if row != column and count]
-    for count, true, predicted in sorted(wrong, key=lambda each: -each[0])[:MOST_CLASSES]:
-        console.print(f"{count:,} of {shown([true])} were taken for {shown([predicted])}", markup=False)
-
-
-def _entries(matrix: Any) -> Any:
-    from numpy import ndenumerate
-
-    return ndenumerate(matrix)
+            if name not in but and value != getattr(default, name):
+                raise UsageError(f"--{name.replace('_', '-')} is {why}")

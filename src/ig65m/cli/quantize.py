@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ig65m.atomic import check_place
-from ig65m.cli.inputs import check_videos
+from ig65m.cli.inputs import check_model_file, check_videos
 from ig65m.cli.options import INPUT, OUTPUT, Frames, FrameStep, Json, ModelArgument, Overwrite, Videos, option
 from ig65m.cli.terminal import printable, say
 from ig65m.errors import ProofError, UsageError, check_installed
@@ -39,7 +38,7 @@ def quantize(
     if clips < 4:
         raise UsageError(f"quantising needs at least 4 clips, got --clips {clips}")
     file = Path(output)
-    _check_file(file, model, overwrite=overwrite)
+    check_model_file(file, model, overwrite=overwrite)
     from ig65m.collection.listing import find_videos
     from ig65m.engines.base import Work
     from ig65m.models.weights import stored_arrays
@@ -82,13 +81,3 @@ def quantize(
         print(printable(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB"))
     if failures:
         raise typer.Exit(3)
-
-
-def _check_file(file: Path, model: str, *, overwrite: bool) -> None:
-    if file.suffix != ".safetensors":
-        raise UsageError(f"{file} must end in .safetensors")
-    check_place(file)
-    if file.is_dir() or (file.exists() and Path(model).exists() and file.samefile(model)):
-        raise UsageError(f"{file} is {'a folder' if file.is_dir() else 'the model itself'}; choose another name")
-    if file.exists() and not overwrite:
-        raise UsageError(f"{file} is already there; choose another name or --overwrite")

@@ -1,7 +1,7 @@
 """Learns a last layer from features, measures it on held-out videos, and makes it part of the network."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,34 +10,14 @@ from numpy.typing import NDArray
 
 from ig65m.errors import UsageError, shown
 from ig65m.learn.calibration import best_temperature
-from ig65m.learn.linear import FOLDS, choose_strength, fold_of, held_out_logits, learn_head
-from ig65m.learn.report import FEW, ClassCount, HeldOut, count_classes, measure_held_out
+from ig65m.learn.examples import FOLDS, deal
+from ig65m.learn.linear import choose_strength, held_out_logits, learn_head
+from ig65m.learn.report import FEW, ClassCount, HeldOut, Report, count_classes, measure_held_out
 from ig65m.learn.training_set import TrainingSet
 from ig65m.models.card import LINEAR, Learned, Scalar
 from ig65m.models.head import with_head
 from ig65m.models.weights import Weights
 from ig65m.types import Preprocessing
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was learned from, and how good the result is."""
-
-    counts: tuple[ClassCount, ...]
-    held_out: HeldOut | None  # None if nothing could be held out
-    temperature: float
-    settings: Mapping[str, Scalar]
-    warnings: tuple[str, ...]
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {
-            "classes": [vars(each) for each in self.counts],
-            "held_out": None if self.held_out is None else self.held_out.to_record(),
-            "temperature": self.temperature,
-            "settings": dict(self.settings),
-            "warnings": list(self.warnings),
-        }
 
 
 def learn_from_features(
@@ -80,7 +60,7 @@ def learn_from_features(
         splits = " and ".join(sorted({str(each.split) for each in others.examples}))
         held_out = _measure(f"the split {splits}", head(others.features), others)
     elif logits is not None:
-        folds = len(np.unique(fold_of(learned, seed)))
+        folds = len(np.unique(deal(learned.positives, learned.groups, seed)))
         held_out = _measure(f"cross-validation in {folds} parts, whole videos", logits / temperature, learned)
     counts = count_classes(data.classes, learned.positives, learned.owners, learned.groups)
     warnings = list(class_warnings(counts, measured=held_out is not None))

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ig65m.errors import UsageError, needs
 from ig65m.learn.calibration import UNKNOWN, log_loss
+from ig65m.learn.examples import FOLDS, deal
 from ig65m.learn.training_set import TrainingSet
 
 with needs("learn", "learning"):
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-FOLDS: Final = 5
 STRENGTHS: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 """Strengths that are tried, the strongest first."""
 
@@ -62,7 +62,7 @@ def choose_strength(data: TrainingSet, seed: int = 0) -> tuple[float, dict[float
     Without any clip that could be held out, the strength is FALLBACK, and there are no losses.
     """
     data = data.part(_some_examples(data, seed))
-    folds = fold_of(data, seed)
+    folds = deal(data.positives, data.groups, seed)
     parts = [(held_out, _learn(rest, STRENGTHS, ROUGH)) for held_out, rest in _splits(data, folds)]
     tested = _tested(data, folds)
     if not tested.any():
@@ -87,22 +87,13 @@ def held_out_logits(data: TrainingSet, strength: float, seed: int = 0) -> NDArra
 
     A class that occurs in no other fold has the logit UNKNOWN. Returns None if no clip's class occurs in another fold.
     """
-    folds = fold_of(data, seed)
+    folds = deal(data.positives, data.groups, seed)
     if not _tested(data, folds).any():
         return None
     logits = np.full((len(data.features), len(data.classes)), UNKNOWN)
     for held_out, rest in _splits(data, folds):
         logits[held_out] = learn_head(rest, strength)(data.features[held_out])
     return logits
-
-
-def fold_of(data: TrainingSet, seed: int = 0) -> NDArray[np.int64]:
-    """Fold of each example, (examples,): the groups of a class are dealt to the folds in turn, in a random order."""
-    rng = np.random.default_rng(seed)
-    first = {int(group): place for place, group in reversed(list(enumerate(data.groups)))}
-    ordered = sorted(first, key=lambda group: (int(data.positives[first[group]].argmax()), rng.random()))
-    fold = {group: place % FOLDS for place, group in enumerate(ordered)}
-    return np.array([fold[int(group)] for group in data.groups], np.int64)
 
 
 def _splits(data: TrainingSet, folds: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.bool_], TrainingSet]]:

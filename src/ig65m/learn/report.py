@@ -1,6 +1,6 @@
 """How good a learned network is on held-out videos, and what it was learned from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ig65m.learn.calibration import scores_of
 from ig65m.metrics import Metrics, confusion_matrix, mean_average_precision, measure, measure_multi_label
+from ig65m.models.card import Scalar
 
 FEW: Final = 5  # videos of a class below which little can be learned, and its accuracy is not known
 RESAMPLINGS: Final = 1000  # of examples with one label
@@ -47,6 +48,27 @@ class HeldOut:
             "interval": self.interval,
             "clips": asdict(self.clips),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was learned from, and how good the result is."""
+
+    counts: tuple[ClassCount, ...]
+    held_out: HeldOut | None  # None if nothing could be held out
+    temperature: float
+    settings: Mapping[str, Scalar]
+    warnings: tuple[str, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "classes": [vars(each) for each in self.counts],
+            "held_out": None if self.held_out is None else self.held_out.to_record(),
+            "temperature": self.temperature,
+            "settings": dict(self.settings),
+            "warnings": list(self.warnings),
         }
 
 

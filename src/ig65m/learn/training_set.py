@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ig65m.collection.label_list import Example, LabelList
 from ig65m.errors import UsageError
+from ig65m.learn.examples import groups_of, positives_of
 from ig65m.store.features import Features
 from ig65m.store.folder import read_journal
 from ig65m.store.journal import Entry
@@ -95,25 +96,16 @@ def read_training_set(
             owners += [len(examples)] * len(found)
             rows += found
             examples.append(example)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(each.group for each in examples))}
     return TrainingSet(
         features=np.stack(rows) if rows else np.zeros((0, width), np.float32),
         owners=np.array(owners, np.int64),
         examples=tuple(examples),
-        positives=_positives(examples, labels.classes),
-        groups=np.array([numbers[each.group] for each in examples], np.int64),
+        positives=positives_of(examples, labels.classes),
+        groups=groups_of(examples),
         classes=labels.classes,
         multi_label=labels.multi_label,
         without_clips=tuple(left_out),
     )
-
-
-def _positives(examples: Sequence[Example], classes: Sequence[str]) -> NDArray[np.bool_]:
-    numbers = {label: number for number, label in enumerate(classes)}
-    positives = np.zeros((len(examples), len(classes)), np.bool_)
-    for row, example in zip(positives, examples, strict=True):
-        row[[numbers[label] for label in example.labels]] = True
-    return positives
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256: str) -> None:

@@ -1,0 +1,146 @@
+"""Fine-tunes a network on labelled videos, and measures it on held-out ones."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ig65m.collection.label_list import Example, LabelList
+from ig65m.errors import UsageError, needs
+from ig65m.learn.calibration import best_temperature
+from ig65m.learn.examples import FOLDS, deal, groups_of, positives_of
+from ig65m.learn.learner import class_warnings, described
+from ig65m.learn.linear import LinearHead
+from ig65m.learn.report import Report, count_classes, measure_held_out
+from ig65m.models.weights import Weights
+
+with needs("train", "fine-tuning"):
+    from ig65m.train.dataset import ClipDataset
+    from ig65m.train.finetune import Epoch, finetune
+    from ig65m.train.held_out import held_out_logits
+    from ig65m.train.loop import SAVE_EVERY
+    from ig65m.train.recipe import Recipe
+
+HELD_OUT_CLIPS = 5  # of each video, spread evenly
+
+
+def learn_by_finetuning(
+    base: Weights,
+    listed: LabelList,
+    recipe: Recipe,
+    *,
+    name: str,
+    checkpoint: Path,
+    frames: int | None = None,
+    frame_step: int | None = None,
+    fps: float | None = None,
+    flip: bool = False,
+    device: str = "cpu",
+    workers: int = 0,
+    save_every: float = SAVE_EVERY,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> tuple[Weights, Report]:
+    """Train a network on labelled videos, as `ig65m.train.finetune` does, and measure it on held-out ones.
+
+    Args:
+        base: The network to start from.
+        listed: Labelled videos; `split_list` says which are held out.
+        recipe: Settings of the training.
+        name: Name of the learned network.
+        frames, frame_step, fps: How clips are chosen; see `ig65m.ClipDataset`.
+        flip: Whether clips may be mirrored.
+        checkpoint, device, workers, save_every, on_step, on_epoch: As in `ig65m.train.finetune`.
+
+    Raises UsageError if the examples do not suffice; and as `ig65m.train.finetune`.
+    """
+    train, choosing, measuring, how = split_list(listed, recipe.seed)
+    clips: dict[str, Any] = {"frames": frames, "frame_step": frame_step, "fps": fps}
+    trained = ClipDataset(train, base.card, augment=True, flip=flip, **clips)
+    held_out = ClipDataset(choosing, base.card, clips=HELD_OUT_CLIPS, **clips)
+    running: dict[str, Any] = {"device": device, "workers": workers}
+    weights = finetune(
+        base,
+        trained,
+        held_out,
+        recipe,
+        checkpoint=checkpoint,
+        save_every=save_every,
+        on_step=on_step,
+        on_epoch=on_epoch,
+        **running,
+    )
+    logits = held_out_logits(weights, held_out, **running).astype(np.float64)
+    positives = positives_of(choosing.examples, listed.classes)
+    videos = len(np.unique(groups_of(choosing.examples)))
+    own = np.repeat(positives, HELD_OUT_CLIPS, axis=0)
+    temperature = best_temperature(logits, own, multi_label=listed.multi_label, examples=videos)
+    if measuring is not choosing:
+        measured = ClipDataset(measuring, base.card, clips=HELD_OUT_CLIPS, **clips)
+        logits = held_out_logits(weights, measured, **running).astype(np.float64)
+        positives = positives_of(measuring.examples, listed.classes)
+    owners = np.repeat(np.arange(len(positives)), HELD_OUT_CLIPS)
+    found = measure_held_out(
+        how, logits / temperature, positives, owners, groups_of(measuring.examples), multi_label=listed.multi_label
+    )
+    own = positives_of(train.examples, listed.classes)
+    counts = count_classes(listed.classes, own, np.arange(len(own)), groups_of(train.examples))
+    settings: dict[str, Any] = {
+        **asdict(recipe),
+        "method": "finetune",
+        "multi_label": listed.multi_label,
+        "examples": len(train.examples),
+        "fps": fps,
+        "flip": flip,
+    }
+    report = Report(counts, found, temperature, settings, tuple(class_warnings(counts, measured=True)))
+    head = LinearHead(weights.arrays["fc.weight"], weights.arrays["fc.bias"]).divided(temperature)
+    cooled = replace(weights, arrays={**weights.arrays, "fc.weight": head.weight, "fc.bias": head.bias})
+    return described(cooled, base, report, name=name, labels_sha256=listed.sha256), report
+
+
+def _drawn(listed: LabelList, seed: int) -> tuple[list[Example], list[Example]]:
+    """Draw a fifth of the groups of each class; a class with one group is trained on."""
+    positives, groups = positives_of(listed.examples, listed.classes), groups_of(listed.examples)
+    held_out = deal(positives, groups, seed) == 0
+    for own in positives.T:
+        if own.any() and held_out[own].all():
+            held_out[np.isin(groups, groups[own])] = False
+    kept = [each for each, out in zip(listed.examples, held_out, strict=True) if not out]
+    return kept, [each for each, out in zip(listed.examples, held_out, strict=True) if out]
+
+
+def split_list(listed: LabelList, seed: int = 0) -> tuple[LabelList, LabelList, LabelList, str]:
+    """Return the examples to train on, those that choose the best epoch and the temperature, those to measure with, and how
+    these were held out.
+
+    They are the splits "train", "val" and "test"; an example without a split is trained on. If "val" or "test" has no examples,
+    the other one stands for both. If neither has any, a fifth of the groups of each class is held out.
+
+    Raises UsageError if there are no examples to train on, or none that are held out.
+    """
+    parts: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
+    for example in listed.examples:
+        parts[example.split or "train"].append(example)
+    how = "the split test"
+    if not (parts["val"] or parts["test"]):
+        parts["train"], parts["val"] = _drawn(listed, seed)
+        how = f"drawing one video in {FOLDS}, which also chose the epoch and the temperature"
+    elif not parts["val"] or not parts["test"]:
+        how = f"the split {'val' if parts['val'] else 'test'}, which also chose the epoch and the temperature"
+    choosing, measuring = parts["val"] or parts["test"], parts["test"] or parts["val"]
+    if not (parts["train"] and choosing):
+        raise UsageError(
+            f"fine-tuning needs videos to train on, and others to measure with; there are {len(parts['train']):,} and "
+            f"{len(choosing):,}"
+        )
+    held_out = replace(listed, examples=tuple(choosing))
+    same = measuring is choosing
+    return (
+        replace(listed, examples=tuple(parts["train"])),
+        held_out,
+        held_out if same else replace(listed, examples=tuple(measuring)),
+        how,
+    )
