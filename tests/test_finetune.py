@@ -118,7 +118,7 @@ def run(folder, checkpoint, output, *launcher, save_every="0"):
 
 @pytest.fixture(scope="module")
 def undisturbed(folder, tmp_path_factory):
-    """The result of a run: weights, losses of steps, epochs."""
+    """The result of a run: weights, losses of steps, epochs, held-out logits."""
     place = tmp_path_factory.mktemp("undisturbed")
     with run(folder, place / "state", place / "out.safetensors", save_every="1000") as process:
         process.communicate()
@@ -128,7 +128,7 @@ def undisturbed(folder, tmp_path_factory):
 
 def test_a_run_killed_again_and_again_ends_as_if_undisturbed(folder, undisturbed, tmp_path):
     """It is killed after its second, fourth and sixth step, of which the last one may be in the checkpoint or not."""
-    weights, losses, epochs = undisturbed
+    weights, losses, epochs, logits = undisturbed
     assert len(losses) == 8
     seen = {}
     for last in (2, 4, 6):
@@ -145,25 +145,35 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(folder, undisturbed
     with run(folder, tmp_path / "state", tmp_path / "out.safetensors") as process:
         process.communicate()
     assert process.returncode == 0
-    rest, again = json.loads((tmp_path / "out.json").read_text())
+    rest, again, their_logits = json.loads((tmp_path / "out.json").read_text())
     assert [*(seen[step] for step in range(1, 9 - len(rest))), *rest] == losses
     assert again == epochs
+    assert their_logits == logits
     for name, value in load_file(tmp_path / "out.safetensors").items():
         np.testing.assert_array_equal(value, weights[name], err_msg=name)
 
 
 def test_two_processes_equal_one(folder, undisturbed, tmp_path):
-    weights, losses, epochs = undisturbed
+    weights, losses, epochs, logits = undisturbed
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     with run(folder, tmp_path / "state", tmp_path / "out.safetensors", *launcher) as process:
         process.communicate()
     assert process.returncode == 0
-    theirs, their_epochs = json.loads((tmp_path / "out.json").read_text())
+    theirs, their_epochs, their_logits = json.loads((tmp_path / "out.json").read_text())
     np.testing.assert_allclose(theirs, losses, atol=1e-5)
+    np.testing.assert_allclose(their_logits, logits, atol=1e-4)
     for ours, others in zip(epochs, their_epochs, strict=True):
         assert others == pytest.approx(ours, abs=1e-4)
     for name, value in load_file(tmp_path / "out.safetensors").items():
         np.testing.assert_allclose(value, weights[name], atol=2e-5, rtol=1e-4, err_msg=name)
+
+
+def test_too_many_processes_are_refused(data, tmp_path, monkeypatch):
+    from ig65m.train import processes
+
+    monkeypatch.setattr(processes, "count", lambda: 6)
+    with pytest.raises(UsageError, match="batch of 5 clips is too small for 6 processes"):
+        finetune(narrow(), *data, Recipe(batch_size=5), checkpoint=tmp_path / "state")
 
 
 def test_a_finished_run_gives_its_result_again(data, tmp_path):

@@ -77,9 +77,10 @@ def finetune(
     recipe = recipe or Recipe()
     place = processes.local_device(find_device(device))
     _check(base, train, held_out, recipe, place)
-    with processes.joined(place), exact(place):
-        if recipe.batch_size < processes.count():
-            raise UsageError(f"a batch of {recipe.batch_size} clips is too small for {processes.count()} processes")
+    processes.join(place)
+    if recipe.batch_size < processes.count():
+        raise UsageError(f"a batch of {recipe.batch_size} clips is too small for {processes.count()} processes")
+    with exact(place):
         return _finetune(base, train, held_out, recipe, checkpoint, place, workers, save_every, on_step, on_epoch)
 
 

@@ -25,7 +25,8 @@ def held_out_logits(weights: Weights, clips: ClipDataset, *, device: str = "cpu"
     With several processes each computes a part. Raises VideoError if a clip cannot be read.
     """
     place = processes.local_device(find_device(device))
-    with processes.joined(place), exact(place):
+    processes.join(place)
+    with exact(place):
         return network_logits(network_of(weights).to(place), clips, place, workers).numpy()
 
 
