@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from ig65m.train import processes
 from ig65m.train.dataset import ClipDataset
 from ig65m.train.finetune import Epoch, finetune
+from ig65m.train.held_out import held_out_logits
 from ig65m.train.recipe import Recipe
 from ig65m.zoo.files import save_safetensors
 from tests.labelled import CARD, narrow
@@ -34,9 +36,10 @@ def main(videos: str, checkpoint: str, output: str, save_every: str = "0") -> No
         on_step=on_step,
         on_epoch=epochs.append,
     )
-    if steps or not torch.distributed.is_initialized():
+    logits = held_out_logits(weights, data[1])
+    if processes.rank() == 0:
         save_safetensors(weights.arrays, weights.card, Path(output))
-        Path(output).with_suffix(".json").write_text(json.dumps([steps, [vars(each) for each in epochs]]))
+        Path(output).with_suffix(".json").write_text(json.dumps([steps, [vars(each) for each in epochs], logits.tolist()]))
 
 
 if __name__ == "__main__":

@@ -238,4 +238,10 @@ def test_what_makes_no_data_set_is_refused(folder, long):
         ClipDataset([long], replace(CARD, frames=None))
     with pytest.raises(ModelError, match="optical flow"):
         ClipDataset([long], replace(CARD, spec=replace(CARD.spec, in_channels=2)))
-    assert len(ClipDataset(read_label_list(folder), CARD)) == 8
+    found = read_label_list(folder)
+    assert len(ClipDataset(found, CARD)) == 8
+    with pytest.raises(UsageError, match="'up', which is none of the classes"):
+        ClipDataset(replace(found, classes=CLASSES[:3]), CARD)
+    two = replace(found.examples[0], labels=("up", "down"))
+    with pytest.raises(UsageError, match="has 2 labels; expected one"):
+        ClipDataset(replace(found, examples=(two,)), CARD)

@@ -118,7 +118,7 @@ def run(folder, checkpoint, output, *launcher, save_every="0"):
 
 @pytest.fixture(scope="module")
 def undisturbed(folder, tmp_path_factory):
-    """The result of a run: weights, losses of steps, epochs."""
+    """The result of a run: weights, losses of steps, epochs, held-out logits."""
     place = tmp_path_factory.mktemp("undisturbed")
     with run(folder, place / "state", place / "out.safetensors", save_every="1000") as process:
         process.communicate()
@@ -128,7 +128,7 @@ def undisturbed(folder, tmp_path_factory):
 
 def test_a_run_killed_again_and_again_ends_as_if_undisturbed(folder, undisturbed, tmp_path):
     """It is killed after its second, fourth and sixth step, of which the last one may be in the checkpoint or not."""
-    weights, losses, epochs = undisturbed
+    weights, losses, epochs, logits = undisturbed
     assert len(losses) == 8
     seen = {}
     for last in (2, 4, 6):
@@ -145,34 +145,57 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(folder, undisturbed
     with run(folder, tmp_path / "state", tmp_path / "out.safetensors") as process:
         process.communicate()
     assert process.returncode == 0
-    rest, again = json.loads((tmp_path / "out.json").read_text())
+    rest, again, their_logits = json.loads((tmp_path / "out.json").read_text())
     assert [*(seen[step] for step in range(1, 9 - len(rest))), *rest] == losses
-    assert again == epochs[-len(again) :]
+    assert again == epochs
+    assert their_logits == logits
     for name, value in load_file(tmp_path / "out.safetensors").items():
         np.testing.assert_array_equal(value, weights[name], err_msg=name)
 
 
 def test_two_processes_equal_one(folder, undisturbed, tmp_path):
-    weights, losses, epochs = undisturbed
+    weights, losses, epochs, logits = undisturbed
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     with run(folder, tmp_path / "state", tmp_path / "out.safetensors", *launcher) as process:
         process.communicate()
     assert process.returncode == 0
-    theirs, their_epochs = json.loads((tmp_path / "out.json").read_text())
+    theirs, their_epochs, their_logits = json.loads((tmp_path / "out.json").read_text())
     np.testing.assert_allclose(theirs, losses, atol=1e-5)
+    np.testing.assert_allclose(their_logits, logits, atol=1e-4)
     for ours, others in zip(epochs, their_epochs, strict=True):
         assert others == pytest.approx(ours, abs=1e-4)
     for name, value in load_file(tmp_path / "out.safetensors").items():
         np.testing.assert_allclose(value, weights[name], atol=2e-5, rtol=1e-4, err_msg=name)
 
 
+def test_too_many_processes_are_refused(data, tmp_path, monkeypatch):
+    from ig65m.train import processes
+
+    monkeypatch.setattr(processes, "count", lambda: 6)
+    with pytest.raises(UsageError, match="batch of 5 clips is too small for 6 processes"):
+        finetune(narrow(), *data, Recipe(batch_size=5), checkpoint=tmp_path / "state")
+
+
 def test_a_finished_run_gives_its_result_again(data, tmp_path):
-    recipe, steps = Recipe(epochs=2, batch_size=10), []
-    first = finetune(narrow(), *data, recipe, checkpoint=tmp_path / "state")
-    again = finetune(narrow(), *data, recipe, checkpoint=tmp_path / "state", on_step=lambda *each: steps.append(each))
+    recipe, steps, epochs = Recipe(epochs=2, batch_size=10), [], []
+    first = finetune(narrow(), *data, recipe, checkpoint=tmp_path / "state", on_epoch=epochs.append)
+    watch = {"on_step": lambda *each: steps.append(each), "on_epoch": epochs.append}
+    again = finetune(narrow(), *data, recipe, checkpoint=tmp_path / "state", **watch)
     assert not steps
+    assert len(epochs) == 4
+    assert epochs[:2] == epochs[2:]
     for name, value in first.arrays.items():
         np.testing.assert_array_equal(value, again.arrays[name])
+
+
+def test_worker_processes_change_nothing(folder, tmp_path):
+    results = []
+    for workers in (0, 2):
+        data = [ClipDataset(folder / split, CARD, augment=split == "train") for split in ("train", "val")]
+        recipe = Recipe(epochs=1, batch_size=7, balance=True)
+        results.append(finetune(narrow(), *data, recipe, checkpoint=tmp_path / f"state{workers}", workers=workers))
+    for name, value in results[0].arrays.items():
+        np.testing.assert_array_equal(results[1].arrays[name], value, err_msg=name)
 
 
 def test_training_stops_when_held_out_clips_get_worse(data, tmp_path):
@@ -262,7 +285,7 @@ def test_broken_videos_are_all_named_before_the_first_step(data, folder, tmp_pat
         examples.append(replace(each, video=replace(each.video, path=str(path))))
     train = ClipDataset(LabelList("folders", CLASSES, tuple(examples)), CARD, augment=True)
     assert [error.split(":")[0][-12:-4] for error in broken_videos(train)] == ["/broken3", "broken11"]
-    with pytest.raises(VideoError, match=r"2 videos cannot be read(?s:.*)broken3\.mp4(?s:.*)broken11\.mp4"):
+    with pytest.raises(VideoError, match=r"2 of 28 videos cannot be read(?s:.*)broken3\.mp4(?s:.*)broken11\.mp4"):
         finetune(narrow(), train, data[1], checkpoint=tmp_path / "state")
     assert not (tmp_path / "state").exists()
 
@@ -271,7 +294,7 @@ def test_what_cannot_be_trained_is_refused(data, folder, tmp_path):
     train, held_out = data
     start = {"checkpoint": tmp_path / "state"}
     one = LabelList("folders", CLASSES, tuple(each for each in train.examples if each.labels == ("up",)))
-    with pytest.raises(UsageError, match="have 1 classes; expected at least two"):
+    with pytest.raises(UsageError, match="at least two classes to train on, got those of 1"):
         finetune(narrow(), ClipDataset(one, CARD), held_out, **start)
     other = ClipDataset(replace(one, classes=("up",)), CARD)
     with pytest.raises(UsageError, match="other classes"):
@@ -299,7 +322,7 @@ def test_what_cannot_be_trained_is_refused(data, folder, tmp_path):
         ("rate", 0),
         ("rate", float("nan")),
         ("momentum", 1),
-        ("warmup", 10),
+        ("warmup", 11),
         ("schedule", "linear"),
         ("first", "layer5"),
         ("precision", "fp16"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from ig65m.collection.label_list import Example, LabelList, read_label_list
 from ig65m.collection.list_formats import Split
-from ig65m.errors import UsageError, VideoError, needs
+from ig65m.errors import UsageError, VideoError, needs, shown
 from ig65m.models.card import Card
 from ig65m.types import MAX_CLIPS, Limits, Preprocessing, Segment
 from ig65m.video.clips import read_clips
@@ -104,6 +104,11 @@ class ClipDataset(Dataset[Item]):
         self.preprocessing = replace(card.preprocessing, crops=1)
         self.image_fps, self.limits, self.in_process = image_fps, limits or Limits(), in_process
         self._class_index = {label: index for index, label in enumerate(self.classes)}
+        for each in self.examples if self.classes else ():
+            if unknown := [label for label in each.labels if label not in self._class_index]:
+                raise UsageError(f"{each.video} has the label {shown(unknown)}, which is none of the classes")
+            if len(each.labels) != 1 and not self.multi_label:
+                raise UsageError(f"{each.video} has {len(each.labels)} labels; expected one, or a multi-label list")
         # The last sample at which a clip of each video can start; -1 while unknown. The processes of a DataLoader share it.
         self._last_starts = torch.full((len(self.examples),), -1)
         self._last_starts.share_memory_()  # type: ignore[no-untyped-call]
@@ -137,7 +142,7 @@ class ClipDataset(Dataset[Item]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the items, as plain values: what differs here, differs there."""
+        """Everything that determines the items, as plain values; two data sets with other items have other settings."""
         labelled = LabelList("", self.classes, self.examples, multi_label=self.multi_label)
         return {
             "videos": labelled.sha256,

@@ -36,9 +36,9 @@ def balanced(classes: Sequence[int], seed: int, turn: int) -> Order:
 
 
 class Draws(Dataset[Item]):
-    """The endless sequence of draws from a data set: turn after turn all of its items, in an order of its own.
+    """An endless sequence of draws from a data set: all of its items, then all of them again in another order, and so on.
 
-    Draw n, its clip and its augmentation depend on the seed and n only, not on how many processes make the clips.
+    The clip and the augmentation of draw n depend on the seed and n only, not on how many processes read the clips.
     """
 
     def __init__(self, clips: ClipDataset, seed: int, *, balance: bool) -> None:

@@ -27,7 +27,7 @@ from ig65m.train.sync_norm import synchronise_norms
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to."""
+    """Result of an epoch."""
 
     number: int  # from 1
     loss: float  # mean over its steps
@@ -64,7 +64,7 @@ def finetune(
         workers: Processes that read clips in advance, for each process that trains; 0: none.
         save_every: Seconds from one checkpoint to the next.
         on_step: Called in process 0 with the number of steps done, that of all steps, and the loss.
-        on_epoch: Called in process 0 after each epoch.
+        on_epoch: Called in process 0 after each epoch; if the run is resumed, for the epochs so far first.
 
     Returns:
         The best weights, with the labels in the order of `train.classes`; in each process.
@@ -77,9 +77,10 @@ def finetune(
     recipe = recipe or Recipe()
     place = processes.local_device(find_device(device))
     _check(base, train, held_out, recipe, place)
-    with processes.joined(place), exact(place):
-        if recipe.batch_size < processes.count():
-            raise UsageError(f"a batch of {recipe.batch_size} clips is too small for {processes.count()} processes")
+    processes.join(place)
+    if recipe.batch_size < processes.count():
+        raise UsageError(f"a batch of {recipe.batch_size} clips is too small for {processes.count()} processes")
+    with exact(place):
         return _finetune(base, train, held_out, recipe, checkpoint, place, workers, save_every, on_step, on_epoch)
 
 
@@ -110,12 +111,16 @@ def _finetune(
         forward=_mixed(network) if recipe.precision == "bf16" else network,
         frozen=parts_before(network, recipe.first),
     )
-    run.notes = {"losses": 0.0, "best_loss": math.inf, "worse": 0, "best": {}}
+    run.notes = {"losses": 0.0, "epochs": [], "best": {}}
     if checkpoint.exists():
         run.restore(checkpoint)
     else:
         check_videos([train, held_out], workers)
     notes, wanted = run.notes, targets(held_out)
+
+    def report(epoch: Epoch) -> None:
+        if on_epoch is not None and processes.rank() == 0:
+            on_epoch(epoch)
 
     def after_step(value: float, logits: Tensor, _: Tensor) -> bool:
         notes["losses"] += value
@@ -127,19 +132,20 @@ def _finetune(
         held_out_loss = loss_of(multi_label=held_out.multi_label)(shown, wanted).item()
         if not math.isfinite(held_out_loss):
             raise UsageError(f"the held-out loss after step {run.step} is {held_out_loss}; lower the learning rate")
-        best = held_out_loss < notes["best_loss"]
+        right = ((shown > 0) == (wanted > 0)) if held_out.multi_label else shown.argmax(1) == wanted
+        best = all(held_out_loss < each["held_out_loss"] for each in notes["epochs"])
         if best:
-            notes["best_loss"] = held_out_loss
             notes["best"] = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-        notes["worse"] = 0 if best else notes["worse"] + 1
-        if on_epoch is not None and processes.rank() == 0:
-            right = ((shown > 0) == (wanted > 0)) if held_out.multi_label else shown.argmax(1) == wanted
-            number = run.step // epoch_steps
-            on_epoch(Epoch(number, notes["losses"] / epoch_steps, held_out_loss, right.float().mean().item(), best))
+        number, accuracy = run.step // epoch_steps, right.float().mean().item()
+        epoch = Epoch(number, notes["losses"] / epoch_steps, held_out_loss, accuracy, best)
+        notes["epochs"].append(asdict(epoch))
         notes["losses"] = 0.0
-        return _is_over(notes, recipe)
+        report(epoch)
+        return _is_over(notes["epochs"], recipe)
 
-    todo = range(run.step, run.step if _is_over(notes, recipe) else steps)
+    for each in notes["epochs"]:
+        report(Epoch(**each))
+    todo = range(run.step, run.step if _is_over(notes["epochs"], recipe) else steps)
     if todo:
         on_gpu = device.type == "cuda"
         part, parts = processes.rank(), processes.count()
@@ -150,8 +156,9 @@ def _finetune(
     return weights_of(network)
 
 
-def _is_over(notes: dict[str, Any], recipe: Recipe) -> bool:
-    return recipe.patience is not None and notes["worse"] >= recipe.patience
+def _is_over(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
+    """Whether the last `patience` epochs were not better than those before."""
+    return recipe.patience is not None and bool(epochs) and not any(each["best"] for each in epochs[-recipe.patience :])
 
 
 def start_network(base: Weights, train: ClipDataset, recipe: Recipe) -> Network:
@@ -186,7 +193,7 @@ def _check(base: Weights, train: ClipDataset, held_out: ClipDataset, recipe: Rec
         raise UsageError(f"{name} takes {base.spec.in_channels} channels of optical flow; fine-tuning needs a network for RGB")
     used = {label for each in train.examples for label in each.labels}
     if len(used) < (1 if train.multi_label else 2):
-        raise UsageError(f"the videos to train on have {len(used)} classes; expected at least two")
+        raise UsageError(f"expected videos of at least two classes to train on, got those of {len(used)}")
     if (held_out.classes, held_out.multi_label) != (train.classes, train.multi_label):
         raise UsageError("the held-out videos have other classes than those to train on; take both from one list")
     if held_out.augment:

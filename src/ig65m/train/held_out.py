@@ -25,7 +25,8 @@ def held_out_logits(weights: Weights, clips: ClipDataset, *, device: str = "cpu"
     With several processes each computes a part. Raises VideoError if a clip cannot be read.
     """
     place = processes.local_device(find_device(device))
-    with processes.joined(place), exact(place):
+    processes.join(place)
+    with exact(place):
         return network_logits(network_of(weights).to(place), clips, place, workers).numpy()
 
 
@@ -76,7 +77,8 @@ def check_videos(datasets: list[ClipDataset], workers: int) -> None:
     if errors:
         more = "" if len(errors) <= 10 else f"\nand {len(errors) - 10} more"
         listed = "\n".join(errors[:10])
-        raise VideoError(f"{len(errors)} videos cannot be read; take them out of the list:\n{listed}{more}")
+        total = sum(len(clips.examples) for clips in datasets)
+        raise VideoError(f"{len(errors)} of {total} videos cannot be read; take them out of the list:\n{listed}{more}")
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,8 +1,8 @@
 """Training in several processes, started by torchrun: each computes a part of every batch."""
 
+import atexit
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -15,24 +15,20 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Return the number of this process, from 0; process 0 writes the files."""
-    return dist.get_rank() if count() > 1 else 0
+    """Return the number of this process, from 0, also before `join`; process 0 writes the files."""
+    return dist.get_rank() if count() > 1 else int(os.environ.get("RANK", "0"))
 
 
-@contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did, until the block ends: by NCCL on a GPU, by Gloo on a CPU.
+def join(device: torch.device) -> None:
+    """Join the processes that torchrun started, if it did, until this process ends: by NCCL on a GPU, by Gloo on a CPU.
 
-    A process group that the caller made is used, and kept.
+    A process group that exists is used.
     """
-    own = int(os.environ.get("WORLD_SIZE", "1")) > 1 and count() == 1
-    if own:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and count() == 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        if own:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
 
 
 def local_device(device: torch.device) -> torch.device:

@@ -33,7 +33,7 @@ class Recipe:
     head_scale: float = 10.0  # the last layer's learning rate is so many times as high
     momentum: float = 0.9  # of Nesterov's kind
     weight_decay: float = 0.005  # of convolutions and linear layers; batch norms and biases have none
-    warmup: float = 1.0  # epochs in which the learning rate rises linearly
+    warmup: float = 1.0  # epochs in which the learning rate rises linearly; at most all
     schedule: Schedule = "cosine"  # "cosine": half a cosine to 0; "step": times `drop` every `drop_every` epochs
     drop: float = 0.1  # for "step"
     drop_every: float = 2.0  # epochs, for "step"
@@ -57,9 +57,11 @@ class Recipe:
         for name in ("rate", "head_scale", "drop", "drop_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        for name, below in (("momentum", 1.0), ("weight_decay", math.inf), ("label_smoothing", 1.0), ("warmup", self.epochs)):
+        for name, below in (("momentum", 1.0), ("weight_decay", math.inf), ("label_smoothing", 1.0)):
             if not 0 <= getattr(self, name) < below:
                 raise UsageError(f"{name} must be at least 0 and below {below:g}, got {getattr(self, name)!r}")
+        if not 0 <= self.warmup <= self.epochs:
+            raise UsageError(f"warmup must be from 0 to {self.epochs} epochs, got {self.warmup!r}")
         if self.momentum == 0:
             raise UsageError("momentum must be above 0")
 
