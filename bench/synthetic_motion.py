@@ -48,6 +48,7 @@ PHOTOGRAPHS = (
     "flower.jpg",
 )
 SIZES = ((640, 360), (1280, 720), (480, 640), (640, 480), (352, 288), (480, 480), (360, 640))
+SOURCES: tuple[str, ...] = (*PHOTOGRAPHS, "bigbuckbunny", "bikes")
 FPS = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 # Slowest and fastest move in a frame: shares of width, height, size; degrees.
 SPEEDS = {"pan": (0.005, 0.025), "tilt": (0.005, 0.025), "zoom": (0.007, 0.03), "roll": (0.5, 2.5)}
@@ -69,15 +70,14 @@ class Move:
     seed: int
 
 
-def draw_moves(seed: int, each: int, sizes: Sequence[tuple[int, int]] = SIZES) -> list[Move]:
+def draw_moves(seed: int, each: int, sizes: Sequence[tuple[int, int]] = SIZES, sources: Sequence[str] = SOURCES) -> list[Move]:
     """Return `each` moves of every label, with speeds spread evenly (in logarithm) over the range."""
     rng = np.random.default_rng(seed)
-    sources = [*PHOTOGRAPHS, "bigbuckbunny", "bikes"]
     moves = []
     for label in LABELS:
         low, high = SPEEDS.get(label.split("_")[0], (1.0, 1.0))
         for index in range(each):
-            source = sources[rng.integers(len(sources))]
+            source = sources[int(rng.integers(len(sources)))]
             moves.append(
                 Move(
                     label=label,

@@ -58,7 +58,7 @@ def headings(page):
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
     every = ("models", "convert", "classify", "extract", "bench", "quantize", "features", "index", "search", "explain", "serve")
-    for command in (*every, "evaluate"):
+    for command in (*every, "evaluate", "learn"):
         assert f"ig65m {command}" in readme
 
 
@@ -77,16 +77,20 @@ def test_the_readmes_ten_lines_run(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
+def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny, bikes):
     shutil.copy(bigbuckbunny, tmp_path / "holiday.mp4")
     (tmp_path / "videos").mkdir()
     shutil.copy(bigbuckbunny, tmp_path / "videos")
     shutil.copytree(ROOT / "src" / "ig65m" / "demo", tmp_path / "src" / "ig65m" / "demo")
+    for name, video in (("rabbit", bigbuckbunny), ("street", bikes)):
+        (tmp_path / "moves" / name).mkdir(parents=True)
+        for copy in range(2):
+            shutil.copy(video, tmp_path / "moves" / name / f"{copy}.mp4")
     monkeypatch.chdir(tmp_path)
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
     words = ("camera_motion", "ig65m models", " features", " index ", " search ")
     here = [line for line in commands if any(word in line for word in words)]
-    assert len(here) == 9
+    assert len(here) == 10
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
@@ -94,6 +98,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny):
         assert not stop.value.code, line
     assert Path("features.npz").exists()
     assert Path("int8.safetensors").exists()
+    assert Path("mine.safetensors").exists()
     assert Path("code.png").exists()
     assert Path("out/annotations.json").exists()
 

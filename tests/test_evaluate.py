@@ -235,7 +235,7 @@ def test_labels_of_another_spelling_are_said_and_unknown_ones_refused(model, vid
     video = videos / "v03.mp4"
     examples = write_list(tmp_path / "list.csv", [(video, "Class_4")])
     done = evaluate(model, examples, "--output", tmp_path / "out")
-    assert "labels of the list in the model's spelling: 'Class_4' is 'class 4'" in done.stderr
+    assert "labels of the list, and classes of the model: 'Class_4' is 'class 4'" in done.stderr
     assert pq.read_table(tmp_path / "out" / "predictions.parquet")["classes"].to_pylist() == [[4]]
     wrong = write_list(tmp_path / "wrong.csv", [(video, "class 3"), (videos / "v04.mp4", "clas 33")])
     done = evaluate(model, wrong, "--output", tmp_path / "no", code=2)

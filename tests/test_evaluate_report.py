@@ -69,6 +69,16 @@ def test_labels_match_exactly_or_but_for_their_spelling():
     assert respelt(found, names) == {"Tilt Up": "tilt_up"}
 
 
+def test_numbers_are_the_numbers_of_classes():
+    names = ("pan", "tilt", "zoom")
+    found = match_labels([example("2"), example("0")], names, where="l")
+    assert found == {"2": 2, "0": 0}
+    assert respelt(found, names) == {"2": "zoom", "0": "pan"}
+    assert match_labels([example("1"), example("0")], ("1", "0"), where="l") == {"1": 0, "0": 1}
+    with pytest.raises(UsageError, match="there is no class 3; the model has 3, numbered from 0"):
+        match_labels([example("3"), example("0")], names, where="l.csv")
+
+
 @pytest.mark.parametrize(
     ("label", "line", "message"),
     [

@@ -150,6 +150,7 @@ def test_an_evaluation_needs_no_extra(small, bikes, tmp_path):
         (("index", "build", "features", "out"), "search"),
         (("features", "export", "features", "out.h5", "--to", "h5"), "h5"),
         (("serve", "index"), "serve"),
+        (("learn", "index", "--output", "out.safetensors"), "learn"),
     ],
 )
 def test_what_an_absent_extra_is_for_is_said_in_a_line(args, extra, small, tiny, tmp_path):
@@ -207,6 +208,40 @@ def test_hostile_files_are_refused_in_the_same_words(small, tiny, tmp_path):
             ours[path.name] = str(error)
     assert there == ours
     assert len(there) >= len(files) - 3  # a sparse, an empty or a narrow one is refused by what reads its shapes
+
+
+@pytest.fixture(scope="module")
+def footage(bigbuckbunny, bikes, tmp_path_factory):
+    """A folder for each of two classes, with parts of a video."""
+    folder = tmp_path_factory.mktemp("footage")
+    for name, video in (("rabbit", bigbuckbunny), ("street", bikes)):
+        (folder / name).mkdir()
+        for number in range(2):
+            shutil.copy(video, folder / name / f"{number}.mp4")
+    return folder
+
+
+def test_a_learned_model_needs_no_extra(small, footage, tmp_path):
+    here("learn", footage, "--model", EMBEDDED, "--output", tmp_path / "mine.safetensors")
+    args = ("classify", CLIP, footage, "--model", tmp_path / "mine.safetensors", "--threshold", "0.6", "--json")
+    there = json.loads(small.run(small.program, *args).stdout)
+    assert there == json.loads(here(*args))
+    assert there["videos"][1]["labels"][0]["label"] == "rabbit"
+
+
+def test_with_an_extra_it_learns_without_pytorch(small, footage, tmp_path):
+    before = small.size
+    small.install("[learn]")
+    print(f"the extra learn: {(small.size - before) / 1e6:.0f} MB")
+    args = ("learn", footage, "--model", EMBEDDED, "--json", "--output")
+    done = json.loads(small.run(small.program, *args, tmp_path / "there.safetensors").stdout)
+    assert done["held_out"]["top1"] == 1
+    here(*args, tmp_path / "here.safetensors")
+    ours, theirs = (load_weights(tmp_path / f"{name}.safetensors") for name in ("here", "there"))
+    np.testing.assert_allclose(ours.arrays["fc.weight"], theirs.arrays["fc.weight"], atol=1e-5)
+    done = small.run(small.program, *args, tmp_path / "tuned.safetensors", "--finetune", code=2)
+    assert "--finetune needs torch, which is not installed: pip install 'ig65m[train]'" in done.stderr
+    assert small.python("import importlib.util as u; print(u.find_spec('torch'))").strip() == "None"
 
 
 def test_with_an_extra_it_searches_and_serves(small, bikes, tmp_path):

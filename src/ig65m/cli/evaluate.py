@@ -201,7 +201,7 @@ def _say_facts(found: "LabelList", spellings: Mapping[str, str], unpublished: st
     if spellings:
         pairs = [f"{shown([label])} is {shown([name])}" for label, name in spellings.items()]
         more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
-        say(f"ig65m: labels of the list in the model's spelling: {', '.join(pairs[:MOST_NAMED])}{more}")
+        say(f"ig65m: labels of the list, and classes of the model: {', '.join(pairs[:MOST_NAMED])}{more}")
     if unpublished is not None:
         say(f"ig65m: no accuracy of {unpublished} was published")
 

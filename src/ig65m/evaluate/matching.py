@@ -19,7 +19,8 @@ def labels_of(card: Card, labels: Sequence[str] | None) -> tuple[str, ...]:
 def match_labels(examples: Iterable[Example], labels: Sequence[str], *, where: str) -> dict[str, int]:
     """Return the class of each label of the examples: the equal one, or the only one that differs in spelling alone.
 
-    Spelling is case, spaces and punctuation. `where` names the list in messages.
+    Spelling is case, spaces and punctuation. If all labels are numbers, and none is the name of a class, they are the numbers
+    of classes, from 0, as in the lists of SlowFast and VMZ. `where` names the list in messages.
 
     Raises UsageError if a label has no class, or several.
     """
@@ -28,6 +29,12 @@ def match_labels(examples: Iterable[Example], labels: Sequence[str], *, where: s
     for number, label in enumerate(labels):
         alike.setdefault(spelling(label), []).append(number)
     found: dict[str, int] = {}
+    examples = tuple(examples)
+    used = {label for example in examples for label in example.labels}
+    if all(label.isascii() and label.isdigit() for label in used) and not used & exact.keys():
+        if (largest := max(map(int, used), default=0)) >= len(labels):
+            raise UsageError(f"{where}: there is no class {largest}; the model has {len(labels)}, numbered from 0")
+        return {label: int(label) for label in used}
     for example in examples:
         for label in example.labels:
             if label in found:
@@ -42,7 +49,7 @@ def match_labels(examples: Iterable[Example], labels: Sequence[str], *, where: s
 
 
 def respelt(found: Mapping[str, int], labels: Sequence[str]) -> dict[str, str]:
-    """The labels of the list that differ in spelling from those of the network, and these."""
+    """The labels of the list that differ from those of the network, and these."""
     return {label: labels[number] for label, number in found.items() if labels[number] != label}
 
 
