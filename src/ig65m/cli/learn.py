@@ -240,11 +240,11 @@ def _by_finetuning(
 
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
-    batch_size = engine.batch_size or Recipe.batch_size
+    batch_size = Recipe.batch_size if engine.batch_size is None else engine.batch_size
     recipe = Recipe(
         epochs=tuning.epochs,
         batch_size=batch_size,
-        rate=tuning.rate or Recipe.rate * batch_size / Recipe.batch_size,
+        rate=Recipe.rate * batch_size / Recipe.batch_size if tuning.rate is None else tuning.rate,
         warmup=min(Recipe.warmup, tuning.epochs / 2),
         schedule=tuning.schedule,
         first=tuning.first,

@@ -66,6 +66,8 @@ def learn_from_features(
     warnings = list(class_warnings(counts, measured=held_out is not None))
     if shared := len(np.intersect1d(learned.groups, others.groups)):
         warnings.append(f"{shared:,} videos are on both sides of the split, so the result looks better than it is")
+    if (fps := settings["sampling"]["fps"]) is not None:
+        warnings.append(f"the features are of videos sampled at {fps:g} frames a second; classify with --fps {fps:g} too")
     if not head.converged:
         warnings.append("the optimiser stopped before it converged; the result may be improved by fewer classes or more videos")
     facts: dict[str, Scalar] = {
@@ -77,7 +79,7 @@ def learn_from_features(
         "examples": len(learned.examples),
         "clips": len(learned.features),
         "precision": settings.get("precision"),
-        "fps": settings["sampling"]["fps"],
+        "fps": fps,
         "stride": settings["sampling"]["stride"],
     }
     report = Report(counts, held_out, temperature, facts, tuple(warnings))
