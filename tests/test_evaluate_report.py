@@ -12,11 +12,10 @@ from ig65m.errors import UsageError
 from ig65m.evaluate.charts import reliability_diagram
 from ig65m.evaluate.folder import check_folder, write_results
 from ig65m.evaluate.matching import labels_of, match_labels, respelt
-from ig65m.evaluate.mistakes import confused_pairs
 from ig65m.evaluate.protocol import Protocol, check_starts, published, vmz_protocol
 from ig65m.evaluate.results import Result, Results
 from ig65m.evaluate.summary import Context
-from ig65m.metrics import calibration_bins
+from ig65m.metrics import calibration_bins, confused_pairs
 from ig65m.store.journal import Entry
 from ig65m.types import ClipSpan, Failure, Limits, Segment
 from ig65m.zoo.cards import CARDS
@@ -215,7 +214,7 @@ def test_mistakes_are_sorted_by_score_and_pairs_by_count(tmp_path):
     assert scores == sorted(scores, reverse=True)
     wrong = [r for r in results().scored if r.scores.argmax() not in r.targets]
     assert scores[0] == max(float(r.scores.max()) for r in wrong)
-    assert confused_pairs([[5, 2, 0], [3, 1, 0], [0, 1, 9]]) == [(1, 0, 3), (0, 1, 2), (2, 1, 1)]
+    assert confused_pairs(np.array([[5, 2, 0], [3, 1, 0], [0, 1, 9]]), 9) == [(1, 0, 3), (0, 1, 2), (2, 1, 1)]
 
 
 def test_certain_scores_are_in_the_last_bar_of_the_diagram():

@@ -161,6 +161,14 @@ def confusion_matrix(scores: Scores, targets: Targets) -> NDArray[np.int64]:
     return counts.reshape(classes, classes).astype(np.int64)
 
 
+def confused_pairs(matrix: NDArray[np.int64], most: int) -> list[tuple[int, int, int]]:
+    """Return true class, predicted class and count of the most frequent mistakes in a confusion matrix."""
+    wrong = np.array(matrix)
+    np.fill_diagonal(wrong, 0)
+    pairs = [(int(true), int(predicted), int(wrong[true, predicted])) for true, predicted in np.argwhere(wrong)]
+    return sorted(pairs, key=lambda pair: -pair[2])[:most]
+
+
 def _check_examples(scores: Scores, targets: Targets | None = None, positives: Positives | None = None) -> None:
     _check(scores)
     if targets is not None:

@@ -9,7 +9,7 @@ from ig65m.errors import shown
 if TYPE_CHECKING:
     from ig65m.learn.report import HeldOut, Report
 
-MOST_CLASSES = 12  # of a confusion table that is printed
+MOST_CLASSES = 12  # in a confusion table that is printed; of more classes, the most frequent mistakes are
 MOST_NAMES = 10  # videos that are listed
 METRICS = {
     "top1": "top-1",
@@ -55,8 +55,11 @@ def print_report(report: "Report") -> None:
     if matrix is not None and len(report.counts) <= MOST_CLASSES:
         console.print(_confusion([each.label for each in report.counts], matrix))
     elif matrix is not None:
-        for line in _most_confused([each.label for each in report.counts], matrix):
-            console.print(line, markup=False)
+        from ig65m.metrics import confused_pairs
+
+        for true, predicted, count in confused_pairs(matrix, MOST_CLASSES):
+            labels = [report.counts[true].label, report.counts[predicted].label]
+            console.print(f"{count:,} of {shown(labels[:1])} were taken for {shown(labels[1:])}", markup=False)
 
 
 def _figures(held_out: "HeldOut") -> Iterator[str]:
@@ -84,14 +87,3 @@ def _confusion(labels: list[str], matrix: Any) -> Any:
         cells = [Text(f"{count:,}" if count else ".", "bold" if own == place else "") for own, count in enumerate(row)]
         table.add_row(Text(f"{place + 1} {printable(label)}"), *cells)
     return table
-
-
-def _most_confused(labels: list[str], matrix: Any) -> Iterator[str]:
-    wrong = sorted(
-        (-int(count), true, predicted)
-        for true, row in enumerate(matrix)
-        for predicted, count in enumerate(row)
-        if true != predicted and count
-    )
-    for count, true, predicted in wrong[:MOST_CLASSES]:
-        yield f"{-count:,} of {shown([labels[true]])} were taken for {shown([labels[predicted]])}"

@@ -1,6 +1,5 @@
 """A folder of an evaluation.
 
-evaluation.json      which list is evaluated; written first
 scores/              class scores of the clips of each video, a folder as of `ig65m extract`
 predictions.parquet  a row for each example
 report.html          a page to look at

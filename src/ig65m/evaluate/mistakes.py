@@ -1,7 +1,6 @@
 """The surest mistakes, with a picture of each."""
 
 from base64 import b64encode
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +57,3 @@ def _picture(decoder: Decoder | None, path: Path, view: View, image_fps: float, 
     from ig65m.video.thumbnail import read_picture
 
     return read_picture(path, view, image_fps=image_fps, limits=limits)
-
-
-def confused_pairs(matrix: Sequence[Sequence[int]], most: int = 20) -> list[tuple[int, int, int]]:
-    """Return true class, predicted class and count of the most frequent confusions."""
-    pairs = [
-        (true, guess, count) for true, row in enumerate(matrix) for guess, count in enumerate(row) if count and true != guess
-    ]
-    return sorted(pairs, key=lambda pair: -pair[2])[:most]

@@ -5,10 +5,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ig65m.atomic import finished_file
 from ig65m.evaluate.charts import WITH_NAMES, confusion_chart, reliability_diagram, text
-from ig65m.evaluate.mistakes import Mistake, confused_pairs
+from ig65m.evaluate.mistakes import Mistake
 from ig65m.evaluate.results import Results
+from ig65m.metrics import confused_pairs
 
 NAMES: Final = {
     "top1": "Top-1 accuracy",
@@ -18,6 +21,7 @@ NAMES: Final = {
     "ece": "Expected calibration error",
 }
 MOST_NAMED: Final = 20  # failed or missing videos
+MOST_CONFUSED: Final = 20  # pairs of classes
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -103,7 +107,7 @@ def _confusion(results: Results, record: Mapping[str, Any]) -> str:
     pairs = [
         f'<tr><td>{text(labels[true])}</td><td>{text(labels[guess])}</td><td class="number">{count:,}</td>'
         f'<td class="number">{percent(count / sum(matrix[true]), 0)}</td></tr>'
-        for true, guess, count in confused_pairs(matrix)
+        for true, guess, count in confused_pairs(np.array(matrix), MOST_CONFUSED)
     ]
     head = '<tr><th>true</th><th>predicted</th><th class="number">videos</th><th class="number">of the class</th></tr>'
     table = f'<div class="scroll"><table>{head}{"".join(pairs)}</table></div>' if pairs else "<p>No video is confused.</p>"
