@@ -1,5 +1,6 @@
 """The data set of clips: its pixels are those of `extract`, in any process; its random places and crops are in the video."""
 
+import gc
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,19 @@ def test_worker_processes_read_the_same_clips(folder, context):
     batches = list(loader)
     assert torch.equal(torch.cat([clips for clips, _ in batches]), torch.stack([clip for clip, _ in here]))
     assert torch.equal(torch.cat([targets for _, targets in batches]), torch.stack([target for _, target in here]))
+
+
+@pytest.mark.slow
+def test_a_fork_after_decoding_in_this_process_does_not_hang(folder):
+    data = ClipDataset(folder, CARD, in_process=True)
+    for _ in range(3):
+        data[0]  # leaves containers with threads for the garbage collector
+        loader = DataLoader(data, num_workers=2, multiprocessing_context="fork", timeout=30, worker_init_fn=collect)
+        assert len(list(loader)) == len(data)
+
+
+def collect(_):
+    gc.collect()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A PyTorch data set of the clips of videos, labelled or not."""
 
+import gc
 import operator
 import os
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ with needs("torch", "ig65m.ClipDataset"):
     import torch
     from torch import Tensor
     from torch.utils.data import Dataset
+
+# A forked process must not free the containers of decoding in its parent: it would wait for threads that it does not have.
+os.register_at_fork(after_in_child=gc.freeze)
 
 Videos = LabelList | str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Segment]
 Item = Tensor | tuple[Tensor, Tensor]
