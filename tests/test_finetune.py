@@ -284,7 +284,7 @@ def test_broken_videos_are_all_named_before_the_first_step(data, folder, tmp_pat
             path.write_bytes(Path(each.video.path).read_bytes()[:900])
         examples.append(replace(each, video=replace(each.video, path=str(path))))
     train = ClipDataset(LabelList("folders", CLASSES, tuple(examples)), CARD, augment=True)
-    assert [error.split(":")[0][-12:-4] for error in broken_videos(train)] == ["/broken3", "broken11"]
+    assert [error.split(":")[0][-12:-4] for error in broken_videos(train).values()] == ["/broken3", "broken11"]
     with pytest.raises(VideoError, match=r"2 of 28 videos cannot be read(?s:.*)broken3\.mp4(?s:.*)broken11\.mp4"):
         finetune(narrow(), train, data[1], checkpoint=tmp_path / "state")
     assert not (tmp_path / "state").exists()

@@ -1,6 +1,7 @@
 """ig65m learn --finetune: its model, its resumption, several processes; how videos are held out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -90,6 +91,19 @@ def test_two_processes_give_the_model_of_one(tuned, moves, tmp_path):
     one, two = load_weights(tuned[0]), load_weights(out)
     for key, array in one.arrays.items():
         np.testing.assert_allclose(two.arrays[key], array, rtol=1e-3, atol=2e-4, err_msg=key)
+
+
+@pytest.mark.slow
+def test_a_broken_video_is_named_and_left_out(tuned, moves, tmp_path, run):
+    shutil.copytree(moves, tmp_path / "videos")
+    (tmp_path / "videos" / "zoom_in" / "broken.mp4").write_bytes(b"no video")
+    code, text, error = run(*arguments(tmp_path / "videos", tmp_path / "mine.safetensors", "--json"))
+    assert code == 3
+    assert "1 labelled videos were not used" in error
+    report = json.loads(text)
+    assert len(report["failed"]) == 1
+    assert "broken.mp4" in report["failed"][0]
+    assert sum(each["videos"] for each in report["classes"]) + report["held_out"]["examples"] == 12
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ def test_a_broken_video_is_named_and_the_others_are_learned_from(moves, tmp_path
     out = tmp_path / "mine.safetensors"
     code, _, error = run("learn", tmp_path / "videos", "--output", out, "--model", EMBEDDED)
     assert code == 3
-    assert "1 labelled videos have no clips" in error
+    assert "1 labelled videos were not used" in error
     assert "broken.mp4" in error
     assert out.exists()
 

@@ -159,7 +159,7 @@ def learn(
     else:
         options = {**video_options(clip_options, engine_options, decoding), "model": model}
         done = _from_videos(given, listed, Path(features or file.with_suffix(".features")), options, file.stem, seed)
-    if int(os.environ.get("RANK", "0")) > 0:
+    if tuning.finetune and int(os.environ.get("RANK", "0")) > 0:
         return  # of the processes of torchrun, the first one writes
     _finish(done, file, as_json=as_json)
     if done.missing or done.failed:
@@ -172,7 +172,7 @@ def _finish(done: Learned, file: Path, *, as_json: bool) -> None:
     from ig65m.zoo.files import save_safetensors
 
     say_unused(done.missing, "videos of the list were not found")
-    say_unused(done.failed, "labelled videos have no clips, since they failed, or no features of theirs were found")
+    say_unused(done.failed, "labelled videos were not used, since they failed, or no features of theirs were found")
     for warning in done.report.warnings:
         say(f"ig65m: warning: {warning}")
     if not as_json:
@@ -263,7 +263,7 @@ def _by_finetuning(
         say(f"ig65m: epoch {epoch.number}: {figures}{best}")
 
     with bar:
-        weights, report = learn_by_finetuning(
+        weights, report, failed = learn_by_finetuning(
             load_weights(model or DEFAULT_EXTRACTOR),
             listed,
             recipe,
@@ -278,7 +278,7 @@ def _by_finetuning(
             on_step=lambda step, steps, loss: bar.show(f"step {step:,} of {steps:,}, loss {loss:.3f}"),
             on_epoch=on_epoch,
         )
-    return Learned(weights, report, listed.missing, ())
+    return Learned(weights, report, listed.missing, failed)
 
 
 def _check_not_given(clips: ClipOptions, engine: EngineOptions, *, why: str, but: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ig65m.collection.label_list import Example, LabelList
-from ig65m.errors import UsageError, needs
+from ig65m.errors import UsageError, VideoError, needs
 from ig65m.learn.calibration import best_temperature
 from ig65m.learn.examples import FOLDS, deal, groups_of, positives_of
 from ig65m.learn.learner import class_warnings, described
@@ -19,7 +19,7 @@ from ig65m.models.weights import Weights
 with needs("train", "fine-tuning"):
     from ig65m.train.dataset import ClipDataset
     from ig65m.train.finetune import Epoch, finetune
-    from ig65m.train.held_out import held_out_logits
+    from ig65m.train.held_out import broken_videos, held_out_logits
     from ig65m.train.loop import SAVE_EVERY
     from ig65m.train.recipe import Recipe
 
@@ -42,8 +42,10 @@ def learn_by_finetuning(
     save_every: float = SAVE_EVERY,
     on_step: Callable[[int, int, float], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
-) -> tuple[Weights, Report]:
+) -> tuple[Weights, Report, tuple[str, ...]]:
     """Train a network on labelled videos, as `ig65m.train.finetune` does, and measure it on held-out ones.
+
+    Returns the network, its report, and the errors of videos that cannot be read, which are left out.
 
     Args:
         base: The network to start from.
@@ -54,12 +56,23 @@ def learn_by_finetuning(
         flip: Whether clips may be mirrored.
         checkpoint, device, workers, save_every, on_step, on_epoch: As in `ig65m.train.finetune`.
 
-    Raises UsageError if the examples do not suffice; and as `ig65m.train.finetune`.
+    Raises UsageError if the examples do not suffice, VideoError if no video can be read, and as `ig65m.train.finetune`.
     """
     train, choosing, measuring, how = split_list(listed, recipe.seed)
-    clips: dict[str, Any] = {"frames": frames, "frame_step": frame_step, "fps": fps}
-    trained = ClipDataset(train, base.card, augment=True, flip=flip, **clips)
-    held_out = ClipDataset(choosing, base.card, clips=HELD_OUT_CLIPS, **clips)
+    options: dict[str, Any] = {"frames": frames, "frame_step": frame_step, "fps": fps}
+    failed: dict[str, None] = {}
+
+    def readable(part: LabelList, **more: Any) -> ClipDataset:
+        clips = ClipDataset(part, base.card, **options, **more)
+        broken = broken_videos(clips, workers=workers)
+        failed.update(dict.fromkeys(broken.values()))
+        if len(broken) == len(clips.examples):
+            raise VideoError(f"none of {len(broken):,} videos can be read, such as: {next(iter(broken.values()))}")
+        return clips.without(broken) if broken else clips
+
+    trained = readable(train, augment=True, flip=flip)
+    held_out = readable(choosing, clips=HELD_OUT_CLIPS)
+    measured = held_out if measuring is choosing else readable(measuring, clips=HELD_OUT_CLIPS)
     running: dict[str, Any] = {"device": device, "workers": workers}
     weights = finetune(
         base,
@@ -73,32 +86,33 @@ def learn_by_finetuning(
         **running,
     )
     logits = held_out_logits(weights, held_out, **running).astype(np.float64)
-    positives = positives_of(choosing.examples, listed.classes)
-    videos = len(np.unique(groups_of(choosing.examples)))
-    own = np.repeat(positives, HELD_OUT_CLIPS, axis=0)
+    own = np.repeat(positives_of(held_out.examples, listed.classes), HELD_OUT_CLIPS, axis=0)
+    videos = len(np.unique(groups_of(held_out.examples)))
     temperature = best_temperature(logits, own, multi_label=listed.multi_label, examples=videos)
-    if measuring is not choosing:
-        measured = ClipDataset(measuring, base.card, clips=HELD_OUT_CLIPS, **clips)
+    if measured is not held_out:
         logits = held_out_logits(weights, measured, **running).astype(np.float64)
-        positives = positives_of(measuring.examples, listed.classes)
-    owners = np.repeat(np.arange(len(positives)), HELD_OUT_CLIPS)
     found = measure_held_out(
-        how, logits / temperature, positives, owners, groups_of(measuring.examples), multi_label=listed.multi_label
+        how,
+        logits / temperature,
+        positives_of(measured.examples, listed.classes),
+        np.repeat(np.arange(len(measured.examples)), HELD_OUT_CLIPS),
+        groups_of(measured.examples),
+        multi_label=listed.multi_label,
     )
-    own = positives_of(train.examples, listed.classes)
-    counts = count_classes(listed.classes, own, np.arange(len(own)), groups_of(train.examples))
+    own = positives_of(trained.examples, listed.classes)
+    counts = count_classes(listed.classes, own, np.arange(len(own)), groups_of(trained.examples))
     settings: dict[str, Any] = {
         **asdict(recipe),
         "method": "finetune",
         "multi_label": listed.multi_label,
-        "examples": len(train.examples),
+        "examples": len(trained.examples),
         "fps": fps,
         "flip": flip,
     }
     report = Report(counts, found, temperature, settings, tuple(class_warnings(counts, measured=True)))
     head = LinearHead(weights.arrays["fc.weight"], weights.arrays["fc.bias"]).divided(temperature)
     cooled = replace(weights, arrays={**weights.arrays, "fc.weight": head.weight, "fc.bias": head.bias})
-    return described(cooled, base, report, name=name, labels_sha256=listed.sha256), report
+    return described(cooled, base, report, name=name, labels_sha256=listed.sha256), report, tuple(failed)
 
 
 def _drawn(listed: LabelList, seed: int) -> tuple[list[Example], list[Example]]:

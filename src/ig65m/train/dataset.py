@@ -3,7 +3,8 @@
 import gc
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import fields, replace
 from typing import Any, cast
 
@@ -187,6 +188,15 @@ class ClipDataset(Dataset[Item]):
         else:
             for start in {starts[0], starts[-1]}:
                 self._read(number, self.preprocessing, start=start)
+
+    def without(self, numbers: Collection[int]) -> "ClipDataset":
+        """Return the data set without some of its videos; what is known of the others is kept."""
+        kept = [number for number in range(len(self.examples)) if number not in numbers]
+        rest = copy(self)
+        rest.examples = tuple(self.examples[number] for number in kept)
+        rest._last_starts = self._last_starts[kept]
+        rest._last_starts.share_memory_()  # type: ignore[no-untyped-call]
+        return rest
 
     def _start(self, number: int, clip: int) -> int:
         if (starts := self.examples[number].video.starts) is not None:

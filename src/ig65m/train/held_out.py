@@ -50,30 +50,30 @@ def targets(clips: ClipDataset) -> Tensor:
     return each.repeat_interleave(clips.clips, 0)
 
 
-class _Checks(Dataset[str]):
-    """For each video of a data set: why it cannot be read, or nothing."""
+class _Checks(Dataset[tuple[int, str]]):
+    """For each video of a data set: its number, and why it cannot be read, or nothing."""
 
     def __init__(self, clips: ClipDataset) -> None:
         self.clips = clips
 
-    def __getitem__(self, number: int) -> str:
+    def __getitem__(self, number: int) -> tuple[int, str]:
         try:
             self.clips.check_video(number)
         except VideoError as error:
-            return str(error)
-        return ""
+            return number, str(error)
+        return number, ""
 
 
-def broken_videos(clips: ClipDataset, *, workers: int = 0) -> list[str]:
-    """Read the first and the last clip of each video, and return the errors of those that cannot be read, in order."""
+def broken_videos(clips: ClipDataset, *, workers: int = 0) -> dict[int, str]:
+    """Read the first and the last clip of each video; return number and error of each that cannot be read, in order."""
     chosen = range(processes.rank(), len(clips.examples), processes.count())
-    found = list(DataLoader(_Checks(clips), batch_size=None, sampler=chosen, num_workers=workers))
-    return processes.gather_lists([error for error in found if error])
+    found = DataLoader(_Checks(clips), batch_size=None, sampler=chosen, num_workers=workers)
+    return dict(sorted(processes.gather_lists([(number, error) for number, error in found if error])))
 
 
 def check_videos(datasets: list[ClipDataset], workers: int) -> None:
     """Raise VideoError, naming all videos that cannot be read."""
-    errors = [error for clips in datasets for error in broken_videos(clips, workers=workers)]
+    errors = [error for clips in datasets for error in broken_videos(clips, workers=workers).values()]
     if errors:
         more = "" if len(errors) <= 10 else f"\nand {len(errors) - 10} more"
         listed = "\n".join(errors[:10])

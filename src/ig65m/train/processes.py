@@ -3,10 +3,13 @@
 import atexit
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def count() -> int:
@@ -55,10 +58,10 @@ def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(values.view(gradient.shape))
 
 
-def gather_lists(items: list[str]) -> list[str]:
+def gather_lists(items: list[T]) -> list[T]:
     """Return the items of all processes, in order of the processes."""
     if count() == 1:
         return items
-    everyone: list[list[str]] = [[] for _ in range(count())]
+    everyone: list[list[T]] = [[] for _ in range(count())]
     dist.all_gather_object(everyone, items)
     return [item for each in everyone for item in each]
