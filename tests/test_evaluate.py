@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -265,6 +266,20 @@ def test_the_folder_of_another_evaluation_is_refused(evaluated, model, labelled,
     assert {path: path.read_bytes() for path in evaluated.rglob("*") if path.is_file()} == before
     done = evaluate(model, other, "--output", videos, code=2)
     assert "is not empty, and not the folder of an evaluation" in done.stderr
+
+
+def test_scores_that_were_changed_are_refused(evaluated, model, labelled, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(evaluated, folder)
+    changed = next(iter(sorted((folder / "scores" / "features").iterdir())))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"?")  # of the same size
+    done = evaluate(model, labelled, "--output", folder, code=2)
+    assert f"{changed.name} was changed" in done.stderr
+
+
+def test_numbers_too_large_for_a_class_are_labels(model, videos, tmp_path):
+    examples = write_list(tmp_path / "list.csv", [(videos / "v03.mp4", "9" * 5000)])
+    assert "the model has no label '999" in evaluate(model, examples, "--output", tmp_path / "out", code=2).stderr
 
 
 def test_a_partial_video_counts_and_is_named(model, tmp_path):

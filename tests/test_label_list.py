@@ -198,6 +198,19 @@ def test_a_folder_for_each_class(tmp_path):
     assert found.classes == ("run", "sit")
 
 
+def test_training_and_testing_are_splits_too(tmp_path):
+    touch(tmp_path, "training/run/a.mp4", "Testing/sit/b.mp4")
+    found = read_label_list(tmp_path)
+    assert found.classes == ("run", "sit")
+    assert {each.split for each in found.examples} == {"train", "test"}
+
+
+def test_the_order_of_equal_numbers_is_always_the_same(tmp_path):
+    touch(tmp_path, *(f"{number}.mp4" for number in range(4)))
+    path = write(tmp_path / "l.csv", "path,label\n0.mp4,1\n1.mp4,001\n2.mp4,01\n3.mp4,0\n")
+    assert read_label_list(path).classes == ("0", "001", "01", "1")
+
+
 def test_known_videos_are_found_by_what_tells_them_apart(tmp_path):
     path = write(tmp_path / "l.csv", "path,label\na/1.mp4,x\nb/1.mp4,y\nc/2.mp4,x\n")
     elsewhere = ["/data/set/a/1.mkv", "/data/set/b/1.mkv", "/data/2.mp4"]
@@ -223,6 +236,8 @@ def test_the_digest_does_not_depend_on_folders_and_order(tmp_path):
     [
         ("l.csv", "path,label\na.mp4,x\n\nb.mp4,\n", r"line 4: 'b\.mp4' has no label"),
         ("l.csv", "path,label\na.mp4,x\na.mp4,y\n", r"'x' in line 2 and 'y' in line 3"),
+        ("l.csv", "path,label,split\na.mp4,x,train\na.mp4,x,test\n", "split train in line 2 and of test in line 3"),
+        ("trainlist01.txt", f"Archery/v_Archery_g08_c01.avi {'9' * 5000}\n", "'Archery/v_Archery_g08"),
         ("l.csv", "path,label\na.mp4,Long Jump\nb.mp4,long_jump\n", r"'Long Jump', 'long_jump' differ in spelling only"),
         ("l.csv", "path,label,split\na.mp4,x,trian\n", "line 2: split must be one of train"),
         ("l.csv", "path,label\na.mp4,x,1,2\n", "line 2: 4 fields, but the first line names 2 columns"),

@@ -224,6 +224,8 @@ def test_few_videos_are_learned_from_with_warnings():
     one_of_a_kind = drawn(examples=41, classes=40)
     _, report = learned(one_of_a_kind)
     assert report.held_out.examples == 41
+    with pytest.raises(UsageError, match="no clip belongs to a labelled video"):
+        learned(drawn(examples=10, classes=2).part(np.zeros(10, np.bool_)))
     with pytest.raises(UsageError, match="have the labels 'label 0' only; expected at least two"):
         learned(drawn(examples=6, classes=1))
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from ig65m.collection.list_formats import LISTS, ListFormat, Split, class_index
+from ig65m.collection.list_formats import LISTS, SPLITS, ListFormat, Split, class_index
 from ig65m.collection.listing import in_folder
 from ig65m.collection.video_lookup import Placed, Videos, absolute, place_rows
 from ig65m.errors import UsageError, check_choice, shown
 from ig65m.types import Segment
 
 FOLDERS = "folders"  # format of a folder with a folder for each class
-SPLITS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +160,11 @@ def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list
     found: dict[Segment, Example] = {}
     for each in examples:
         first = found.setdefault(each.video, each)
+        if first.split != each.split:
+            raise UsageError(
+                f"{path}: {each.video} is of the split {first.split or 'none'} in line {first.line} and of "
+                f"{each.split or 'none'} in line {each.line}; leave one out"
+            )
         if first is each or set(first.labels) == set(each.labels):
             continue
         if not may_merge:
@@ -193,7 +197,7 @@ def spelling(label: str) -> str:
 
 def _in_order(label: str) -> tuple[int, str]:
     """Numbers in the order of numbers, other labels in that of the alphabet."""
-    return (int(label), "") if label.isascii() and label.isdigit() and len(label) < 10 else (0, label)
+    return (int(label), label) if label.isascii() and label.isdigit() and len(label) < 10 else (0, label)
 
 
 def _nothing(path: Path, split: Split | None, missing: list[str]) -> str:

@@ -23,13 +23,13 @@ LABEL_SEPARATOR: Final = ";"
 
 _PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in tables
 _LABELS: Final = ("label", "labels", "class")
-_SPLITS: Final[dict[str, Split]] = {
+SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _PAIR = re.compile(r"(\S.*?)\s+(\S+)")
-_UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]+))?")
+_UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]{1,9}))?")
 _HMDB51 = re.compile(r"(.+)_test_split([0-9]+)\.txt")
 _HMDB51_LINE = re.compile(r"(\S.*?\.\w+)\s+([012])")
 
@@ -94,7 +94,7 @@ def class_index(path: Path) -> tuple[str, ...]:
     source = _open(path)
     classes: list[str] = []
     for line, text in source.lines:
-        match = re.fullmatch(r"([0-9]+)\s+(\S.*)", text.strip())
+        match = re.fullmatch(r"([0-9]{1,9})\s+(\S.*)", text.strip())
         if match is None or int(match[1]) != len(classes) + 1:
             raise source.error(line, f"expected {len(classes) + 1} and the name of a class, got {shown([text])}")
         classes.append(match[2])
@@ -185,7 +185,7 @@ def _kinetics(source: ListFile) -> Iterator[Row]:
 
 
 def _ucf101(source: ListFile) -> Iterator[Row]:
-    split = _SPLITS.get(source.path.name.partition("list")[0])
+    split = SPLITS.get(source.path.name.partition("list")[0])
     index = source.path.with_name("classInd.txt")
     classes = class_index(index) if index.is_file() else None
     for line, text in source.lines:
@@ -228,7 +228,7 @@ def _activitynet(source: ListFile) -> Iterator[Row]:
     for name, video in database.items():
         where = f"{source.path}, {shown([name])}"
         try:
-            split = _SPLITS.get(str(video.get("subset", "")).lower())
+            split = SPLITS.get(str(video.get("subset", "")).lower())
             segments = [
                 (str(each["label"]), float(each["segment"][0]), float(each["segment"][1]))
                 for each in video.get("annotations", ())
@@ -251,9 +251,9 @@ def _labels(text: str) -> tuple[str, ...]:
 def _split(source: ListFile, line: int, text: str | None) -> Split | None:
     if not text:
         return None
-    if text.lower() not in _SPLITS:
-        raise source.error(line, f"split must be one of {', '.join(_SPLITS)}, got {shown([text])}")
-    return _SPLITS[text.lower()]
+    if text.lower() not in SPLITS:
+        raise source.error(line, f"split must be one of {', '.join(SPLITS)}, got {shown([text])}")
+    return SPLITS[text.lower()]
 
 
 def _part(source: ListFile, line: int, start: float | None, end: float | None) -> tuple[float | None, float | None]:

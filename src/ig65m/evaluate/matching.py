@@ -31,7 +31,7 @@ def match_labels(examples: Iterable[Example], labels: Sequence[str], *, where: s
     found: dict[str, int] = {}
     examples = tuple(examples)
     used = {label for example in examples for label in example.labels}
-    if all(label.isascii() and label.isdigit() for label in used) and not used & exact.keys():
+    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in used) and not used & exact.keys():
         if (largest := max(map(int, used), default=0)) >= len(labels):
             raise UsageError(f"{where}: there is no class {largest}; the model has {len(labels)}, numbered from 0")
         return {label: int(label) for label in used}

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ig65m import metrics
 from ig65m.collection.label_list import Example, LabelList
-from ig65m.store.features import read_parquet
 from ig65m.store.folder import read_journal, result_name
 from ig65m.store.journal import Entry
+from ig65m.store.verify import read_result
 from ig65m.types import ClipSpan
 
 
@@ -109,7 +109,7 @@ class Results:
 def read_results(folder: Path, examples: LabelList, classes: Mapping[str, int], labels: tuple[str, ...]) -> tuple[Results, int]:
     """Read the scores of the examples from a folder of scores; return also how many examples are not in it yet.
 
-    `classes` are those of the list's labels, `labels` those of the network.
+    `classes` are those of the list's labels, `labels` those of the network. Raises UsageError if a file was changed.
     """
     entries = {entry.name: entry for entry in read_journal(folder)}
     found: list[Result] = []
@@ -124,7 +124,7 @@ def read_results(folder: Path, examples: LabelList, classes: Mapping[str, int], 
         spans: tuple[ClipSpan, ...] = ()
         clips = np.zeros((0, len(labels)), np.float32)
         if entry.size is not None:
-            features, _ = read_parquet(file)
+            features = read_result(folder, entry)
             spans, clips = features.spans, features.array
         found.append(Result(example, targets, entry, spans, clips))
     return Results(labels, examples.multi_label, tuple(found)), undone

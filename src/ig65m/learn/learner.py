@@ -39,6 +39,10 @@ def learn_from_features(
 
     Raises UsageError if there are no examples to learn from, or they have only one class.
     """
+    if not data.examples:
+        raise UsageError(
+            "no clip belongs to a labelled video; all failed, are not among the features, or end before their part"
+        )
     train = np.array([each.split in (None, "train") for each in data.examples], np.bool_)
     if not train.any():
         raise UsageError("all examples belong to the splits val or test; there is none to learn from")
