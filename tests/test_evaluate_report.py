@@ -10,7 +10,7 @@ from ig65m.cli.evaluate import _print_table
 from ig65m.collection.label_list import Example, LabelList
 from ig65m.errors import UsageError
 from ig65m.evaluate.charts import reliability_diagram
-from ig65m.evaluate.folder import check_folder, write_results
+from ig65m.evaluate.folder import check_folder, scores_in, write_results
 from ig65m.evaluate.matching import labels_of, match_labels, respelt
 from ig65m.evaluate.protocol import Protocol, check_starts, published, vmz_protocol
 from ig65m.evaluate.results import Result, Results
@@ -225,20 +225,25 @@ def test_certain_scores_are_in_the_last_bar_of_the_diagram():
 
 
 def test_folders_of_something_else_are_refused(tmp_path):
-    scores = tmp_path / "new" / "scores"
-    assert check_folder(tmp_path / "new", source="l.csv", split="val") == scores
-    assert not scores.parent.exists()
-    scores.mkdir(parents=True)
-    assert check_folder(tmp_path / "new", source="l.csv", split="val") == scores
-    source = written(tmp_path / "new", results())["list"]["path"]
-    assert check_folder(tmp_path / "new", source=source, split=None) == scores
-    for other, split in ((source, "val"), ("l.csv", None)):
-        with pytest.raises(UsageError, match=r"holds an evaluation of /lists/.* \(split: all\), not of"):
-            check_folder(tmp_path / "new", source=other, split=split)
-    for text in ("{", "[]", "{}", '{"list": 1}'):
-        (tmp_path / "new" / "metrics.json").write_text(text)
+    folder = tmp_path / "new"
+    check_folder(folder, source="/l.csv", split="val")
+    assert not folder.exists()
+    with scores_in(folder, source="/l.csv", split="val") as scores:
+        assert scores == folder / "scores"
+    assert not folder.exists()
+    with scores_in(folder, source="/l.csv", split="val") as scores:
+        scores.mkdir()
+    check_folder(folder, source="/l.csv", split="val")
+    for other, split in (("/l.csv", None), ("/m.csv", "val")):
+        with pytest.raises(UsageError, match=r"holds an evaluation of /l\.csv \(split: val\), not of"):
+            check_folder(folder, source=other, split=split)
+    for text in ("{", "[]", "{}", '{"path": "/l.csv"}'):
+        (folder / "evaluation.json").write_text(text)
         with pytest.raises(UsageError, match="is damaged, or not of an evaluation"):
-            check_folder(tmp_path / "new", source=source, split=None)
+            check_folder(folder, source="/l.csv", split="val")
+    (folder / "evaluation.json").unlink()
+    with pytest.raises(UsageError, match="not the folder of an evaluation"):
+        check_folder(folder, source="/l.csv", split="val")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="not the folder of an evaluation"):

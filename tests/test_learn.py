@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from ig65m.collection.label_list import Example, LabelList
 from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.errors import UsageError
+from ig65m.learn import linear
 from ig65m.learn.calibration import best_temperature, scores_of
 from ig65m.learn.examples import deal
 from ig65m.learn.learner import class_warnings, learn_from_features
 from ig65m.learn.linear import FALLBACK, choose_strength, held_out_logits, learn_head
 from ig65m.learn.report import ClassCount, measure_held_out
 from ig65m.learn.training_set import TrainingSet, check_settings, read_training_set
-from ig65m.models.card import Card
+from ig65m.models.card import VMZ, Card
 from ig65m.models.head import with_head
 from ig65m.models.network import network, network_of, weights_of
 from ig65m.models.spec import C3DSpec
@@ -167,11 +169,11 @@ def test_the_interval_of_labels_that_are_not_exclusive():
     assert found.confusion is None
 
 
-def learned(data, **how):
+def learned(data, *, fps=None, **how):
     base = load_weights(EMBEDDED)
     settings = {
         "name": EMBEDDED,
-        "sampling": {"frames": 8, "frame_step": 2, "fps": None, "stride": None},
+        "sampling": {"frames": 8, "frame_step": 2, "fps": fps, "stride": None},
         "preprocessing": json.loads(json.dumps(asdict(base.card.preprocessing))),
         "precision": "fp32",
     }
@@ -232,12 +234,32 @@ def test_few_videos_are_learned_from_with_warnings():
 
 def test_warnings_name_the_classes():
     counts = (ClassCount("archery", 9, 20), ClassCount("archry", 1, 2), ClassCount("none", 0, 0))
-    said = list(class_warnings(counts, measured=True))
-    assert said == [
+    assert list(class_warnings(counts, 9, measured=True)) == [
         "'none': no video to learn from; never predicted",
         "'archry': fewer than 5 videos; give more for a reliable result",
         "'archry' is nearly 'archery'; are they one class?",
     ]
+    (said,) = class_warnings(counts[:1], 9, measured=True, multi_label=True)
+    assert said == "'archery': all videos have this label; always predicted"
+    many = tuple(ClassCount(f"action number {number}", 2, 2) for number in range(1000))
+    assert len(list(class_warnings(many, 2000, measured=True))) == 2
+
+
+def test_the_strength_is_chosen_with_a_part_of_many_clips(monkeypatch):
+    """Of few long videos as well as of many short ones."""
+    monkeypatch.setattr("ig65m.learn.linear.MAX_CHOICE", 100)
+    for seed in range(5):
+        long = linear._thinned(drawn(examples=8, clips=100), seed)
+        assert np.bincount(long.owners).tolist() == [13] * 8
+        short = linear._thinned(drawn(examples=300, clips=3, each_group=2), seed)
+        assert 50 < len(short.features) == len(short.examples) < 150
+        assert len(np.unique(short.groups)) * 2 == len(short.examples)
+    assert choose_strength(drawn(examples=8, clips=100, classes=2), seed=3)[1]
+
+
+def test_features_at_a_rate_give_a_network_at_that_rate():
+    weights, _ = learned(drawn(examples=40), fps=12.5)
+    assert Card.from_json(weights.card.to_json()).fps == 12.5
 
 
 def random_weights(spec):
@@ -266,12 +288,13 @@ SETTINGS = {
     "name": "n",
     "sha256": "s",
     "pooling": {"spatial": "mean", "temporal": "mean"},
-    "sampling": {"frames": 10, "frame_step": 1},
+    "sampling": {"frames": 10, "frame_step": 1, "stride": None, "fps": None},
+    "preprocessing": json.loads(json.dumps(asdict(VMZ))),
     "features": "float32",
 }
 
 
-def stored(folder, videos):
+def stored(folder, videos, contents=MappingProxyType({})):
     """A folder of features of clips of 10 frames at 10 a second, whose features are their numbers."""
     with Store(folder, SETTINGS) as store:
         for segment, lengths in videos.items():
@@ -283,7 +306,7 @@ def stored(folder, videos):
             array = np.array([[span.start, 1] for span in spans], np.float32).reshape(-1, 2)
             features = Features(segment.path, "ok", array, tuple(spans), model=SETTINGS)
             store.claim(result_name(segment))
-            store.commit(segment, "c", features)
+            store.commit(segment, contents.get(segment.path, segment.path), features)
     return folder
 
 
@@ -332,6 +355,24 @@ def test_several_parts_of_a_video_are_examples_of_one_group(tmp_path):
     found = read_training_set(folder, labelled(Segment(A, 0.0, 2.0), Segment(A, 3.0, 6.0)), 2)
     assert found.owners.tolist() == [0, 0, 1, 1, 1]
     assert found.groups.tolist() == [0, 0]
+
+
+def test_copies_of_a_video_are_one_group(tmp_path):
+    paths = [f"/v/{name}.mp4" for name in "abcd"]
+    same = {paths[0]: "x", paths[2]: "x"}
+    folder = stored(tmp_path / "f", {Segment(path): [10] for path in paths}, same)
+    found = read_training_set(folder, labelled(*map(Segment, paths)), 2)
+    assert found.groups.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("sampling", None), ("sampling", {"frames": 8}), ("preprocessing", None), ("preprocessing", {"resize": 3, "odd": 1})],
+)
+def test_settings_that_lack_something_are_refused(tmp_path, key, value):
+    settings = {**SETTINGS, key: value}
+    with pytest.raises(UsageError, match=r"settings\.json of .* lacks how"):
+        check_settings(tmp_path, settings, "n", "s")
 
 
 def test_unusable_features_are_refused(tmp_path):

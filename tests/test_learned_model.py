@@ -243,6 +243,25 @@ def test_bad_lists_write_nothing(change, said, features, listed, tmp_path, run):
     assert [path.name for path in tmp_path.iterdir()] == ["l.csv"]
 
 
+def test_features_of_a_model_file_need_that_file(moves, tiny_model, tmp_path, run):
+    assert run("extract", moves, "--output", tmp_path / "f", "--model", tiny_model)[0] == 0
+    out = tmp_path / "mine.safetensors"
+    code, _, error = run("learn", tmp_path / "f", "--labels", moves, "--output", out)
+    assert code == 2
+    assert "are those of 'tiny', a model file; give it with --model" in error
+    assert run("learn", tmp_path / "f", "--labels", moves, "--output", out, "--model", tiny_model)[0] == 0
+
+
+def test_a_rate_is_kept(moves, tmp_path, run):
+    """Features at a rate are learned from; the model samples at that rate by itself."""
+    out = tmp_path / "mine.safetensors"
+    assert run("learn", moves, "--model", EMBEDDED, "--output", out, "--fps", 12.5)[0] == 0
+    video = sorted((moves / "hoch").iterdir())[0]
+    ours = ig65m.extract(video, model=out)
+    np.testing.assert_array_equal(ours.array, ig65m.extract(video, model=EMBEDDED, fps=12.5).array)
+    assert ours.spans == ig65m.extract(video, model=out, fps=12.5).spans
+
+
 def test_features_of_another_model_are_refused(features, listed, tiny_model, tmp_path, run):
     out = tmp_path / "m.safetensors"
     code, _, error = run("learn", features, "--labels", listed, "--model", tiny_model, "--output", out)
@@ -251,6 +270,10 @@ def test_features_of_another_model_are_refused(features, listed, tiny_model, tmp
     code, _, error = run("learn", features, "--labels", listed, "--output", out, "--stride", 4)
     assert code == 2
     assert "--stride is for videos" in error
+    for option in (("--from", "layer4"), ("--balance",), ("--epochs", 3), ("--in-process",)):
+        code, _, error = run("learn", features, "--labels", listed, "--output", out, *option)
+        assert code == 2
+        assert f"{option[0]} is for" in error
     (tmp_path / "there.safetensors").touch()
     code, _, error = run("learn", features, "--labels", listed, "--output", tmp_path / "there.safetensors")
     assert (code, "is already there" in error) == (2, True)

@@ -76,7 +76,7 @@ def measure(runs: Sequence[tuple[Weights, Choice]], video: Path | None, *, batch
     """Yield a `Speed` for each run of the same network, quantised or not."""
     card = runs[0][0].card
     work = Work(preprocessing=card.preprocessing, frames=card.frames or 8, batch_size=batch_size)
-    sampling = Sampling(frames=work.frames, frame_step=card.frame_step)
+    sampling = Sampling(frames=work.frames, frame_step=card.frame_step, fps=card.fps)
     decode = None if video is None else _decode_speed(video, sampling, work)
     for weights, choice in runs:
         engine = choice.load(weights, work)

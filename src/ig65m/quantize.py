@@ -50,13 +50,21 @@ class Agreement:
 
 
 def calibration_clips(
-    videos: Sequence[Source], work: Work, frame_step: int, most: int, limits: Limits, on_failure: Callable[[str], None]
+    videos: Sequence[Source],
+    work: Work,
+    frame_step: int,
+    most: int,
+    limits: Limits,
+    on_failure: Callable[[str], None],
+    *,
+    fps: float | None = None,
 ) -> list[Pixels]:
     """Return about `most` clips (T, H, W, 3), equally many from each video, evenly spread over it and without overlap.
 
-    `on_failure` is called with the reason if a video gives no clips, or not all. Raises VideoError if no video gives any.
+    `on_failure` is called with the reason if a video gives no clips, or not all. `fps` is the rate at which videos are sampled,
+    by default that of each. Raises VideoError if no video gives any.
     """
-    sampling = Sampling(frames=work.frames, frame_step=frame_step)
+    sampling = Sampling(frames=work.frames, frame_step=frame_step, fps=fps)
     clips: list[Pixels] = []
 
     def read(video: Source) -> Iterator[Pixels]:

@@ -133,7 +133,7 @@ def _evaluate(
     """Evaluate into a folder, by VMZ's protocol if there is no other; return whether every video is there and complete."""
     from ig65m.cli.folder import process, shard_of
     from ig65m.collection.label_list import read_label_list
-    from ig65m.evaluate.folder import check_folder, write_results
+    from ig65m.evaluate.folder import check_folder, scores_in, write_results
     from ig65m.evaluate.matching import labels_of, match_labels, respelt
     from ig65m.evaluate.protocol import check_starts, published, vmz_protocol
     from ig65m.evaluate.results import read_results
@@ -161,12 +161,13 @@ def _evaluate(
     )
     classes = match_labels(found.examples, names, where=source.path)
     check_starts(found.examples, protocol, where=source.path)
-    scores = check_folder(folder, source=source.path, split=source.split)
+    check_folder(folder, source=source.path, split=source.split)
     _say_facts(found, respelt(classes, names), None if not vmz or figures else card.name)
 
     outcomes: list[Outcome] = []
     videos = shard_of([example.video for example in found.examples], options, how)
-    process(videos, scores, Scorer, {**options, **asdict(protocol)}, how, outcomes)
+    with scores_in(folder, source=source.path, split=source.split) as scores:
+        process(videos, scores, Scorer, {**options, **asdict(protocol)}, how, outcomes)
     results, undone = read_results(scores, found, classes, names)
     if undone:
         _say_undone(undone, len(found.examples), how.shard, as_json=as_json)

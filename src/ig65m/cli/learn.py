@@ -27,7 +27,8 @@ from ig65m.cli.options import (
 )
 from ig65m.cli.progress import ProgressBar
 from ig65m.cli.terminal import printable, say
-from ig65m.errors import UsageError, check_installed, needs
+from ig65m.errors import UsageError, check_installed, needs, shown
+from ig65m.models.card import name_from
 
 if TYPE_CHECKING:
     from ig65m.collection.label_list import LabelList
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ig65m.train.finetune import Epoch
 
 TRAINING = "Fine-tuning"
+OPTIONS = {"first": "from"}  # names of options that are not those of their parameters
 USED_IN_TRAINING = ("frames", "frame_step", "fps", "batch_size", "device", "precision", "threads")
 
 
@@ -56,7 +58,7 @@ class FinetuneOptions:
     patience: Annotated[int, option(TRAINING, "Epochs without a lower held-out loss after which training stops.")] = 3
     balance: Annotated[bool, option(TRAINING, "Draw each class equally often.", "--balance")] = False
     flip: Annotated[bool, option(TRAINING, "Mirror half of the clips; wrong for labels such as pan_left.", "--flip")] = False
-    workers: Annotated[int, option(TRAINING, "Processes that read clips in advance; 0: none.")] = 1
+    workers: Annotated[int, option(TRAINING, "Processes that read clips in advance; 0: none.", min=0, max=64)] = 1
     checkpoint: Annotated[
         str | None,
         option(TRAINING, "State of the training, which is resumed from it. Default: beside the model.", show_default=False),
@@ -152,13 +154,18 @@ def learn(
         if has_features:
             raise UsageError(f"--finetune needs videos, but {source} is a folder of features")
         _check_not_given(clip_options, engine_options, why="not for --finetune", but=USED_IN_TRAINING)
-        done = _by_finetuning(given, listed, model, file, seed, tuning=tuning, clips=clip_options, engine=engine_options)
+        options: dict[str, Any] = {"tuning": tuning, "clips": clip_options, "engine": engine_options, "decoding": decoding}
+        done = _by_finetuning(given, listed, model, file, seed, **options)
     elif has_features:
-        _check_not_given(clip_options, engine_options, why="for videos; these features are extracted already")
-        done = _from_features(given, listed, model, file.stem, seed)
+        _check_not_given(tuning, why="for --finetune")
+        _check_not_given(clip_options, engine_options, decoding, why="for videos; these features are extracted already")
+        done = _from_features(given, listed, model, name_from(file.stem), seed)
     else:
-        options = {**video_options(clip_options, engine_options, decoding), "model": model}
-        done = _from_videos(given, listed, Path(features or file.with_suffix(".features")), options, file.stem, seed)
+        _check_not_given(tuning, why="for --finetune")
+        extraction = {**video_options(clip_options, engine_options, decoding), "model": model}
+        done = _from_videos(
+            given, listed, Path(features or file.with_suffix(".features")), extraction, name_from(file.stem), seed
+        )
     if tuning.finetune and int(os.environ.get("RANK", "0")) > 0:
         return  # of the processes of torchrun, the first one writes
     _finish(done, file, as_json=as_json)
@@ -188,10 +195,14 @@ def _finish(done: Learned, file: Path, *, as_json: bool) -> None:
 def _from_features(folder: Path, labels: LabelSource, model: str | None, name: str, seed: int) -> Learned:
     from ig65m.learn.training_set import videos_with_features
     from ig65m.store.folder import read_settings
+    from ig65m.zoo.cards import CARDS
 
     settings = read_settings(folder)
+    base = model or settings.get("name")
+    if not isinstance(base, str) or (model is None and base not in CARDS):
+        raise UsageError(f"the features in {folder} are those of {shown([str(base)])}, a model file; give it with --model")
     listed = labels.read(videos_with_features(folder))
-    return _learned(folder, settings, model or str(settings.get("name")), listed, name, seed)
+    return _learned(folder, settings, base, listed, name, seed)
 
 
 def _from_videos(root: Path, labels: LabelSource, folder: Path, options: dict[str, Any], name: str, seed: int) -> Learned:
@@ -229,6 +240,7 @@ def _by_finetuning(
     tuning: FinetuneOptions,
     clips: ClipOptions,
     engine: EngineOptions,
+    decoding: DecodingOptions,
 ) -> Learned:
     with needs("train", "--finetune"):
         import torch
@@ -267,12 +279,14 @@ def _by_finetuning(
             load_weights(model or DEFAULT_EXTRACTOR),
             listed,
             recipe,
-            name=file.stem,
+            name=name_from(file.stem),
             checkpoint=Path(tuning.checkpoint or file.with_suffix(".checkpoint")),
             frames=clips.frames,
             frame_step=clips.frame_step,
             fps=clips.fps,
             flip=tuning.flip,
+            limits=decoding.limits(),
+            in_process=decoding.in_process,
             device=engine.device,
             workers=tuning.workers,
             on_step=lambda step, steps, loss: bar.show(f"step {step:,} of {steps:,}, loss {loss:.3f}"),
@@ -281,9 +295,9 @@ def _by_finetuning(
     return Learned(weights, report, listed.missing, failed)
 
 
-def _check_not_given(clips: ClipOptions, engine: EngineOptions, *, why: str, but: Sequence[str] = ()) -> None:
-    """Raise UsageError for options that have no meaning here, except those in `but`."""
-    for group, default in ((clips, ClipOptions()), (engine, EngineOptions())):
+def _check_not_given(*groups: object, why: str, but: Sequence[str] = ()) -> None:
+    """Raise UsageError for options that differ from their defaults, except those in `but`, which have no meaning here."""
+    for group in groups:
         for name, value in vars(group).items():
-            if name not in but and value != getattr(default, name):
-                raise UsageError(f"--{name.replace('_', '-')} is {why}")
+            if name not in but and value != getattr(type(group)(), name):
+                raise UsageError(f"--{OPTIONS.get(name, name).replace('_', '-')} is {why}")

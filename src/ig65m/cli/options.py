@@ -108,7 +108,7 @@ class ClipOptions:
     stride: Stride = None
     fps: Annotated[
         float | None,
-        option(INPUT, "Sample the video at this rate, in frames a second. Default: every frame."),
+        option(INPUT, "Sample the video at this rate, in frames a second. Default: the model's, mostly every frame."),
     ] = None
     start: Start = None
     end: End = None

@@ -60,7 +60,7 @@ def quantize(
         say(f"ig65m: {printable(message)}")
 
     videos = find_videos(inputs, absolute=False)
-    taken = calibration_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure)
+    taken = calibration_clips(videos, work, frame_step or card.frame_step, clips, Limits(), on_failure, fps=card.fps)
     calibration, held_out = split(taken)
     say(f"ig65m: calibrating with {len(calibration)} clips")
     quantized = run(weights, calibration, work)

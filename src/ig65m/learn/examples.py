@@ -1,6 +1,6 @@
 """Labels and groups of examples as arrays, and their distribution over folds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,10 +20,26 @@ def positives_of(examples: Sequence[Example], classes: Sequence[str]) -> NDArray
     return positives
 
 
-def groups_of(examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Number of the group of each example, (examples,)."""
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(each.group for each in examples))}
-    return np.array([numbers[each.group] for each in examples], np.int64)
+def groups_of(examples: Sequence[Example], contents: Mapping[str, Sequence[str]] | None = None) -> NDArray[np.int64]:
+    """Number of the group of each example, (examples,).
+
+    `contents` has digests of the videos by their paths: groups with copies of one video become one.
+    """
+    joined: dict[str, str] = {}  # a group, or a digest -> one that it belongs to
+
+    def first(name: str) -> str:
+        while name in joined:
+            name = joined[name]
+        return name
+
+    for example in examples:
+        for digest in (contents or {}).get(example.video.path, ()):
+            one, other = first(f"group {example.group}"), first(f"video {digest}")
+            if one != other:
+                joined[other] = one
+    roots = [first(f"group {example.group}") for example in examples]
+    numbers = {root: number for number, root in enumerate(dict.fromkeys(roots))}
+    return np.array([numbers[root] for root in roots], np.int64)
 
 
 def deal(positives: NDArray[np.bool_], groups: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:

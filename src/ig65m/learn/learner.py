@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from ig65m.models.card import LINEAR, Learned, Scalar
 from ig65m.models.head import with_head
 from ig65m.models.weights import Weights
 from ig65m.types import Preprocessing
+
+MOST_COMPARED: Final = 50  # classes with few videos whose names are compared with all others
 
 
 def learn_from_features(
@@ -50,13 +52,13 @@ def learn_from_features(
     there = [data.classes[place] for place in np.flatnonzero(learned.positives.any(axis=0))]
     if len(there) < (1 if data.multi_label else 2):
         raise UsageError(f"the examples to learn from have the labels {shown(there)} only; expected at least two")
-    strength, losses = choose_strength(learned, seed)
+    videos = len(np.unique(learned.groups))
+    strength, _ = choose_strength(learned, seed)
     head = learn_head(learned, strength)
-    logits = held_out_logits(learned, strength, seed) if losses else None
+    logits = held_out_logits(learned, strength, seed)
     positives = learned.positives[learned.owners]
     temperature = 1.0
     if logits is not None:
-        videos = len(np.unique(learned.groups))
         temperature = best_temperature(logits, positives, multi_label=data.multi_label, examples=videos)
     head = head.divided(temperature)
     held_out = None
@@ -67,11 +69,9 @@ def learn_from_features(
         folds = len(np.unique(deal(learned.positives, learned.groups, seed)))
         held_out = _measure(f"cross-validation in {folds} parts, whole videos", logits / temperature, learned)
     counts = count_classes(data.classes, learned.positives, learned.owners, learned.groups)
-    warnings = list(class_warnings(counts, measured=held_out is not None))
+    warnings = list(class_warnings(counts, videos, measured=held_out is not None, multi_label=data.multi_label))
     if shared := len(np.intersect1d(learned.groups, others.groups)):
         warnings.append(f"{shared:,} videos are on both sides of the split, so the result looks better than it is")
-    if (fps := settings["sampling"]["fps"]) is not None:
-        warnings.append(f"the features are of videos sampled at {fps:g} frames a second; classify with --fps {fps:g} too")
     if not head.converged:
         warnings.append("the optimiser stopped before it converged; the result may be improved by fewer classes or more videos")
     facts: dict[str, Scalar] = {
@@ -83,7 +83,6 @@ def learn_from_features(
         "examples": len(learned.examples),
         "clips": len(learned.features),
         "precision": settings.get("precision"),
-        "fps": fps,
         "stride": settings["sampling"]["stride"],
     }
     report = Report(counts, held_out, temperature, facts, tuple(warnings))
@@ -94,6 +93,7 @@ def learn_from_features(
         preprocessing=preprocessing_of(settings["preprocessing"]),
         frames=sampling["frames"],
         frame_step=sampling["frame_step"],
+        fps=sampling["fps"],
     )
     return described(replace(model, card=card), weights, report, name=name, labels_sha256=labels_sha256), report
 
@@ -124,19 +124,22 @@ def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(**read)
 
 
-def class_warnings(counts: Sequence[ClassCount], *, measured: bool) -> Iterator[str]:
-    """Yield what a person should know before trusting the result."""
+def class_warnings(counts: Sequence[ClassCount], videos: int, *, measured: bool, multi_label: bool = False) -> Iterator[str]:
+    """Yield what a person should know before trusting the result; `videos` is the number of videos that were learned from."""
     if not measured:
         yield "no video could be held out, so how good the result is, is not known; give each class at least two videos"
     if none := [each.label for each in counts if not each.videos]:
         yield f"{shown(none)}: no video to learn from; never predicted"
-    if few := [each.label for each in counts if 0 < each.videos < FEW]:
+    if every := [each.label for each in counts if multi_label and each.videos == videos]:
+        yield f"{shown(every)}: all videos have this label; always predicted"
+    few = [each.label for each in counts if 0 < each.videos < FEW]
+    if few:
         yield f"{shown(few)}: fewer than {FEW} videos; give more for a reliable result"
     labels = [each.label for each in counts]
-    for each in counts:
-        near = get_close_matches(each.label, [label for label in labels if label != each.label], 1, cutoff=0.85)
-        if near and 0 < each.videos < FEW:
-            yield f"{shown([each.label])} is nearly {shown(near)}; are they one class?"
+    for label in few[:MOST_COMPARED]:
+        if near := get_close_matches(label, [other for other in labels if other != label], 1, cutoff=0.85):
+            yield f"{shown([label])} is nearly {shown(near)}; are they one class?"
+            return
 
 
 def _measure(how: str, logits: NDArray[np.float64], data: TrainingSet) -> HeldOut:

@@ -29,7 +29,7 @@ FALLBACK: Final = 0.01
 """Strength if nothing can be held out."""
 
 PATIENCE: Final = 2  # weaker strengths that are tried after the best one
-MAX_CHOICE: Final = 20_000  # clips on which the strength is chosen; the layer itself is learned from all
+MAX_CHOICE: Final = 20_000  # clips with which the strength is chosen; the layer itself is learned from all
 MAX_STEPS: Final = 2000  # of the optimiser
 TOLERANCE: Final = 1e-5  # largest component of the gradient, divided by the strength, at which the optimiser stops
 ROUGH: Final = 1e-3  # the same while the strength is chosen
@@ -63,7 +63,7 @@ def choose_strength(data: TrainingSet, seed: int = 0) -> tuple[float, dict[float
 
     Without any clip that could be held out, the strength is FALLBACK, and there are no losses.
     """
-    data = data.part(_some_examples(data, seed))
+    data = _thinned(data, seed)
     folds = deal(data.positives, data.groups, seed)
     parts = [(held_out, _learn(rest, STRENGTHS, ROUGH)) for held_out, rest in _splits(data, folds)]
     tested = _tested(data, folds)
@@ -119,13 +119,16 @@ def _tested(data: TrainingSet, folds: NDArray[np.int64]) -> NDArray[np.bool_]:
     return known[data.owners]
 
 
-def _some_examples(data: TrainingSet, seed: int) -> NDArray[np.bool_]:
-    """Whether each example is among whole groups with about MAX_CHOICE clips, (examples,)."""
-    share = MAX_CHOICE / max(len(data.features), 1)
-    if share >= 1:
-        return np.ones(len(data.examples), np.bool_)
-    drawn = np.random.default_rng(seed).random(int(data.groups.max()) + 1) < share
-    return drawn[data.groups]
+def _thinned(data: TrainingSet, seed: int) -> TrainingSet:
+    """Return a set with about MAX_CHOICE clips: every so-manyth clip of each example, and then whole groups of examples."""
+    every = -(-len(data.features) // MAX_CHOICE)
+    if every > 1:
+        first = np.searchsorted(data.owners, np.arange(len(data.examples)))
+        data = data.with_clips((np.arange(len(data.owners)) - first[data.owners]) % every == 0)
+    if len(data.examples) > MAX_CHOICE:
+        drawn = np.random.default_rng(seed).random(int(data.groups.max()) + 1) < MAX_CHOICE / len(data.features)
+        data = data.part(drawn[data.groups])
+    return data
 
 
 def _learn(data: TrainingSet, strengths: Sequence[float], tolerance: float) -> Iterator[LinearHead]:

@@ -1,21 +1,21 @@
 """Clips with features and labels, from a folder of features and a list of labels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.collection.label_list import Example, LabelList
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, plain
 from ig65m.learn.examples import groups_of, positives_of
 from ig65m.store.features import Features
 from ig65m.store.folder import read_journal
 from ig65m.store.journal import Entry
 from ig65m.store.verify import read_result
-from ig65m.types import ClipSpan, Segment
+from ig65m.types import ClipSpan, Preprocessing, Segment
 
 LEAST_OVERLAP: Final = 0.5
 """Share of a clip that must lie within a labelled part, for the clip to have its label."""
@@ -26,13 +26,17 @@ class TrainingSet:
     """Features of clips, and the examples that the clips belong to."""
 
     features: NDArray[np.float32]  # (clips, C)
-    owners: NDArray[np.int64]  # (clips,) index of each clip's example
+    owners: NDArray[np.int64]  # (clips,) index of each clip's example, ascending
     examples: tuple[Example, ...]  # those with clips
     positives: NDArray[np.bool_]  # (examples, classes)
     groups: NDArray[np.int64]  # (examples,) number of each example's group
     classes: tuple[str, ...]
     multi_label: bool
     without_clips: tuple[Example, ...] = ()  # of videos that failed or are not among the features
+
+    def with_clips(self, chosen: NDArray[np.bool_]) -> "TrainingSet":
+        """The set with the clips for which `chosen` (clips,) is true, at least one of each example."""
+        return replace(self, features=self.features[chosen], owners=self.owners[chosen])
 
     def part(self, chosen: NDArray[np.bool_]) -> "TrainingSet":
         """The examples for which `chosen` (examples,) is true."""
@@ -96,12 +100,13 @@ def read_training_set(
             owners += [len(examples)] * len(found)
             rows += found
             examples.append(example)
+    contents = {path: [entry.content for entry in own if entry.content is not None] for path, own in entries.items()}
     return TrainingSet(
         features=np.stack(rows) if rows else np.zeros((0, width), np.float32),
         owners=np.array(owners, np.int64),
         examples=tuple(examples),
         positives=positives_of(examples, labels.classes),
-        groups=groups_of(examples),
+        groups=groups_of(examples, contents),
         classes=labels.classes,
         multi_label=labels.multi_label,
         without_clips=tuple(left_out),
@@ -110,6 +115,13 @@ def read_training_set(
 
 def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256: str) -> None:
     """Raise UsageError unless the features of a folder are those that a last layer of the network takes."""
+    sampling, preprocessing = settings.get("sampling"), settings.get("preprocessing")
+    if not (isinstance(sampling, dict) and {"frames", "frame_step", "stride", "fps"} <= sampling.keys()):
+        raise UsageError(f"settings.json of {folder} lacks how clips were chosen; extract the features again")
+    try:
+        preprocessing_of(cast("dict[str, Any]", preprocessing))
+    except (TypeError, AttributeError, UsageError) as error:
+        raise UsageError(f"settings.json of {folder} lacks how frames were preprocessed ({plain(error)})") from None
     if "rows" in settings:
         raise UsageError(f"{folder} has {settings['rows']}, not features; give a folder of `ig65m extract`")
     if settings.get("sha256") != sha256:
@@ -120,6 +132,12 @@ def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256:
     pooling = settings.get("pooling")
     if pooling != {"spatial": "mean", "temporal": "mean"}:
         raise UsageError(f"{folder} has features with the pooling {pooling}; a last layer takes their mean over space and time")
+
+
+def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing that settings of a folder of features describe."""
+    read: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Preprocessing(**read)
 
 
 def _read(folder: Path, entry: Entry, width: int) -> Features:

@@ -15,6 +15,7 @@ from ig65m.learn.learner import class_warnings, described
 from ig65m.learn.linear import LinearHead
 from ig65m.learn.report import Report, count_classes, measure_held_out
 from ig65m.models.weights import Weights
+from ig65m.types import Limits
 
 with needs("train", "fine-tuning"):
     from ig65m.train.dataset import ClipDataset
@@ -37,6 +38,8 @@ def learn_by_finetuning(
     frame_step: int | None = None,
     fps: float | None = None,
     flip: bool = False,
+    limits: Limits | None = None,
+    in_process: bool = False,
     device: str = "cpu",
     workers: int = 0,
     save_every: float = SAVE_EVERY,
@@ -52,7 +55,7 @@ def learn_by_finetuning(
         listed: Labelled videos; `split_list` says which are held out.
         recipe: Settings of the training.
         name: Name of the learned network.
-        frames, frame_step, fps: How clips are chosen; see `ig65m.ClipDataset`.
+        frames, frame_step, fps, limits, in_process: How clips are chosen and decoded; see `ig65m.ClipDataset`.
         flip: Whether clips may be mirrored.
         checkpoint, device, workers, save_every, on_step, on_epoch: As in `ig65m.train.finetune`.
 
@@ -60,6 +63,7 @@ def learn_by_finetuning(
     """
     train, choosing, measuring, how = split_list(listed, recipe.seed)
     options: dict[str, Any] = {"frames": frames, "frame_step": frame_step, "fps": fps}
+    options |= {"limits": limits, "in_process": in_process}
     failed: dict[str, None] = {}
 
     def readable(part: LabelList, **more: Any) -> ClipDataset:
@@ -87,8 +91,8 @@ def learn_by_finetuning(
     )
     logits = held_out_logits(weights, held_out, **running).astype(np.float64)
     own = np.repeat(positives_of(held_out.examples, listed.classes), HELD_OUT_CLIPS, axis=0)
-    videos = len(np.unique(groups_of(held_out.examples)))
-    temperature = best_temperature(logits, own, multi_label=listed.multi_label, examples=videos)
+    examples = len(np.unique(groups_of(held_out.examples)))
+    temperature = best_temperature(logits, own, multi_label=listed.multi_label, examples=examples)
     if measured is not held_out:
         logits = held_out_logits(weights, measured, **running).astype(np.float64)
     found = measure_held_out(
@@ -106,10 +110,11 @@ def learn_by_finetuning(
         "method": "finetune",
         "multi_label": listed.multi_label,
         "examples": len(trained.examples),
-        "fps": fps,
         "flip": flip,
     }
-    report = Report(counts, found, temperature, settings, tuple(class_warnings(counts, measured=True)))
+    videos = len(np.unique(groups_of(trained.examples)))
+    warnings = tuple(class_warnings(counts, videos, measured=True, multi_label=listed.multi_label))
+    report = Report(counts, found, temperature, settings, warnings)
     head = LinearHead(weights.arrays["fc.weight"], weights.arrays["fc.bias"]).divided(temperature)
     cooled = replace(weights, arrays={**weights.arrays, "fc.weight": head.weight, "fc.bias": head.bias})
     return described(cooled, base, report, name=name, labels_sha256=listed.sha256), report, tuple(failed)

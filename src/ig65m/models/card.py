@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ig65m.errors import CheckpointError, UsageError, plain, shown
 from ig65m.models.spec import C3DSpec, ResNetSpec, Spec
-from ig65m.types import MAX_FRAMES, Preprocessing
+from ig65m.types import MAX_FPS, MAX_FRAMES, Preprocessing
 
 if TYPE_CHECKING:
     from ig65m.video.network_input import Preprocess
@@ -98,6 +98,7 @@ class Card:
     preprocessing: Preprocessing = VMZ  # size, crop, mean and deviation of the input
     frames: int | None = None  # clip length of the training; None if unknown
     frame_step: int = 1  # frames from one frame of a clip to the next
+    fps: float | None = None  # rate in frames a second at which videos are sampled; None: every frame
     labels: tuple[str, ...] | None = None  # names of the classes in order; None if they were not published
     pretraining: str | None = None  # data set
     finetuning: str | None = None  # data set
@@ -128,12 +129,7 @@ class Card:
             _check_texts(name, those)
         if self.labels is not None and len(self.labels) != self.spec.classes:
             raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
-        for name, count in (("frames", self.frames), ("frame_step", self.frame_step)):
-            if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
-                raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {plain(repr(count), 40)}")
-        for name, share in (("top1", self.top1), ("top5", self.top5), ("clip_top1", self.clip_top1)):
-            if share is not None and (type(share) not in (int, float) or not 0 <= share <= 100):
-                raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
+        _check_numbers(self)
         if type(self.learned) not in (Learned, NoneType):
             raise UsageError(f"learned must describe a learned network, got {plain(repr(self.learned), 40)}")
         for name, mark in (("embedded", self.embedded), ("audio_visual", self.audio_visual)):
@@ -176,6 +172,17 @@ class Card:
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"the description of the model cannot be read: {plain(error)}") from None
+
+
+def _check_numbers(card: Card) -> None:
+    for name, count in (("frames", card.frames), ("frame_step", card.frame_step)):
+        if count is not None and (type(count) is not int or not 1 <= count <= MAX_FRAMES):
+            raise UsageError(f"{name} must be a whole number from 1 to {MAX_FRAMES}, got {plain(repr(count), 40)}")
+    if card.fps is not None and (type(card.fps) not in (int, float) or not 0 < card.fps <= MAX_FPS):
+        raise UsageError(f"fps must be a positive number of at most {MAX_FPS:g}, got {plain(repr(card.fps), 40)}")
+    for name, share in (("top1", card.top1), ("top5", card.top5), ("clip_top1", card.clip_top1)):
+        if share is not None and (type(share) not in (int, float) or not 0 <= share <= 100):
+            raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
 
 
 def _check_text(name: str, value: object) -> None:

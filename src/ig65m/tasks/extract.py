@@ -59,7 +59,7 @@ def extract(
         frame_step: Frames from one frame of a clip to the next; 2 takes every second one. Default: the card's.
         stride: Frames from one clip's start to the next. Default: the clip's span, so that clips follow each other.
         fps: Rate in frames a second at which the video is sampled; `frame_step` and `stride` then count sampled frames.
-            Default: every frame of the video.
+            Default: the card's, which for most is every frame of the video.
         start: Where to start, in seconds of the stream's presentation times.
         end: Where to end, in seconds of the stream's presentation times.
         tail: What happens to a last clip that is short of frames: "pad" repeats its last frame, "drop" leaves it out.

@@ -40,7 +40,7 @@ class Options:
     frames: int | None = None  # frames in a clip; default: the card's
     frame_step: int | None = None  # frames from one frame of a clip to the next; default: the card's
     stride: int | None = None  # frames from one clip's start to the next; default: the clip's span
-    fps: float | None = None  # rate in frames a second at which the video is sampled; default: every frame
+    fps: float | None = None  # rate in frames a second at which the video is sampled; default: the card's
     start: float | None = None  # seconds of the stream
     end: float | None = None  # seconds of the stream
     tail: Tail | None = "pad"  # a short last clip: pad it with its last frame, or drop it
@@ -79,11 +79,12 @@ class Options:
         """
         frames = self.frames if self.frames is not None or card is None else card.frames
         frame_step = self.frame_step if self.frame_step is not None or card is None else card.frame_step
+        fps = self.fps if self.fps is not None or card is None else card.fps
         return Sampling(
             frames=1 if frames is None else frames,
             frame_step=1 if frame_step is None else frame_step,
             stride=self.stride,
-            fps=self.fps,
+            fps=fps,
             start=self.start,
             end=self.end,
             tail=cast(Tail, self.tail),

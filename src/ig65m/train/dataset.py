@@ -80,7 +80,7 @@ class ClipDataset(Dataset[Item]):
             clips: Number of clips of each video, spread evenly as VMZ does; 1 is the clip at its start.
             frames: Frames in a clip. Default: as the card says.
             frame_step: Frames from one frame of a clip to the next. Default: as the card says.
-            fps: Rate in frames a second at which videos are sampled. Default: every frame.
+            fps: Rate in frames a second at which videos are sampled. Default: as the card says, mostly every frame.
             augment: Whether clips start at a random frame, and are cropped at a random place of the resized frame. PyTorch's
                 random numbers decide, which `torch.manual_seed` and a DataLoader's `generator` make reproducible.
             flip: With `augment`, whether half of the clips are mirrored. Then a label such as `pan_left` may be wrong.
@@ -104,7 +104,7 @@ class ClipDataset(Dataset[Item]):
         self.sampling = Sampling(
             frames=cast(int, card.frames) if frames is None else frames,
             frame_step=card.frame_step if frame_step is None else frame_step,
-            fps=fps,
+            fps=card.fps if fps is None else fps,
         )
         self.preprocessing = replace(card.preprocessing, crops=1)
         self.image_fps, self.limits, self.in_process = image_fps, limits or Limits(), in_process

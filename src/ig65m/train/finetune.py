@@ -166,7 +166,8 @@ def start_network(base: Weights, train: ClipDataset, recipe: Recipe) -> Network:
     generator = torch.Generator().manual_seed(recipe.seed)
     own = replace(base, arrays={key: np.array(array) for key, array in base.arrays.items()})  # `base` stays as it is
     weights = with_new_head(own, len(train.classes), labels=train.classes, multi_label=train.multi_label, generator=generator)
-    card = replace(weights.card, frames=train.sampling.frames, frame_step=train.sampling.frame_step)
+    sampling = train.sampling
+    card = replace(weights.card, frames=sampling.frames, frame_step=sampling.frame_step, fps=sampling.fps)
     network = network_of(replace(weights, card=card))
     for module in parts_before(network, recipe.first):
         module.requires_grad_(False)

@@ -75,10 +75,11 @@ def check_videos(datasets: list[ClipDataset], workers: int) -> None:
     """Raise VideoError, naming all videos that cannot be read."""
     errors = [error for clips in datasets for error in broken_videos(clips, workers=workers).values()]
     if errors:
-        more = "" if len(errors) <= 10 else f"\nand {len(errors) - 10} more"
-        listed = "\n".join(errors[:10])
+        more = "" if len(errors) <= 10 else f"; and {len(errors) - 10} more"
         total = sum(len(clips.examples) for clips in datasets)
-        raise VideoError(f"{len(errors)} of {total} videos cannot be read; take them out of the list:\n{listed}{more}")
+        raise VideoError(
+            f"{len(errors)} of {total} videos cannot be read; take them out of the list: {'; '.join(errors[:10])}{more}"
+        )
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,6 +1,7 @@
 """The training loop: one step of a network, checkpoints that resume a run as if it had not stopped."""
 
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,15 @@ class Run:
         Raises CheckpointError if it is damaged, or belongs to a run with another plan.
         """
         try:
+            with zipfile.ZipFile(checkpoint) as records:
+                if (changed := records.testzip()) is not None:  # torch.load ignores checksums
+                    raise CheckpointError(f"{changed} was changed")
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
             plan = state["plan"]
         except OSError:
             raise
         except Exception as error:  # whatever a broken file raises in PyTorch
-            what = plain(error, 200)
+            what = plain(error, 200) or type(error).__name__
             raise CheckpointError(f"{checkpoint} is not a checkpoint of a training: {what}; delete it to start again") from None
         if plan != self.plan:
             differs = ", ".join(sorted(key for key in {*plan, *self.plan} if plan.get(key) != self.plan.get(key)))
