@@ -244,7 +244,9 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(data, folder
     with pytest.raises(CheckpointError, match="another run: train order, train videos differ"):
         finetune(narrow(), fewer, data[1], recipe, checkpoint=state)
     whole = state.read_bytes()
-    for damaged in (b"", whole[:1000], whole[: len(whole) // 2], b"no checkpoint" * 100):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (b"", whole[:1000], whole[: len(whole) // 2], bytes(flipped), b"no checkpoint" * 100):
         state.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="delete it to start again"):
             finetune(narrow(), *data, recipe, checkpoint=state)
