@@ -4,11 +4,12 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 import pytest
 
-from ig65m.collection.label_list import read_label_list
+from ig65m.collection.label_list import read_label_list, spelling
 from ig65m.collection.listing import find_videos
 from ig65m.errors import UsageError
 from ig65m.types import Segment
@@ -229,6 +230,47 @@ def test_the_digest_does_not_depend_on_folders_and_order(tmp_path):
         touch(tmp_path / place, "a.mp4", "b.mp4")
         digests.add(read_label_list(write(tmp_path / place / "l.csv", "\n".join(("path,label", *lines)))).sha256)
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("पानी", "पीना"),
+        ("กิน", "กัน"),
+        ("1", "-1", "11", "1 1", "1-1"),
+        ("1.5", "15", "1,5"),
+        ("C", "C++", "C#"),
+        ("?", "!"),
+    ],
+)
+def test_different_labels_stay_different(labels):
+    assert len({spelling(label) for label in labels}) == len(labels)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("Long Jump", "long_jump", "long-jump", "LongJump", "long jump."),
+        ("Straße", "STRASSE"),
+        ("café", normalize("NFD", "CAFÉ")),
+        ("class 4", "Class_4", "CLASS  4"),
+        ("\uff33it", "sit"),
+    ],
+)
+def test_labels_that_differ_in_spelling_only(labels):
+    assert len({spelling(label) for label in labels}) == 1
+
+
+def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
+    name = normalize("NFD", "é.mp4")
+    touch(tmp_path, name, "b.mp4", normalize("NFD", "classes/café/c.mp4"))
+    text = f"path,label\n{name},{normalize('NFD', 'café')}\nb.mp4,{normalize('NFC', 'café')}\n"
+    found = read_label_list(write(tmp_path / "l.csv", text))
+    assert found.classes == (normalize("NFC", "café"),)
+    assert found.examples[0].video.path == str(tmp_path / name)
+    found = read_label_list(tmp_path / "classes")
+    assert found.classes == (normalize("NFC", "café"),)
+    assert found.examples[0].video.path == str(tmp_path / normalize("NFD", "classes/café/c.mp4"))
 
 
 @pytest.mark.parametrize(

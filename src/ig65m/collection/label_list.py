@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
+from unicodedata import category, is_normalized, normalize
 
 from ig65m.collection.list_formats import LISTS, SPLITS, ListFormat, Split, class_index
 from ig65m.collection.listing import in_folder
@@ -15,6 +17,8 @@ from ig65m.errors import UsageError, check_choice, shown
 from ig65m.types import Segment
 
 FOLDERS = "folders"  # format of a folder with a folder for each class
+
+_SPACES = re.compile(r"[\s_]+")
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,13 @@ def read_label_list(
         kind = str(found)
         index = path.with_name("classInd.txt")
         if found == "ucf101" and index.is_file():
-            classes = class_index(index)
+            classes = tuple(normalize("NFC", label) for label in class_index(index))
         rows = [each for each in placed if split in (None, each.row.split)]
         missing = list(dict.fromkeys(each.row.trimmed or each.row.name for each in rows if each.path is None))
         multi_label = multi_label or any(len(each.row.labels) > 1 for each in rows)
         _check_labels(path, found, rows, multi_label=multi_label)
         examples = [_example(each, each.path) for each in rows if each.path is not None and _is_example(found, each)]
-    examples = [each for each in examples if split in (None, each.split)]
+    examples = [_normalised(each) for each in examples if split in (None, each.split)]
     if not examples:
         raise UsageError(_nothing(path, split, missing))
     merged = _merged(path, examples, may_merge=multi_label or kind == "activitynet")
@@ -135,6 +139,13 @@ def _example(placed: Placed, path: str) -> Example:
     else:
         video = Segment(path) if placed.whole else Segment(path, row.start, row.end)
     return Example(video, row.labels, row.group or path, row.split, row.line)
+
+
+def _normalised(example: Example) -> Example:
+    """Return an example with its labels in Unicode's form NFC, so that equal text is one class."""
+    if all(is_normalized("NFC", label) for label in example.labels):
+        return example
+    return replace(example, labels=tuple(dict.fromkeys(normalize("NFC", label) for label in example.labels)))
 
 
 def _is_example(kind: ListFormat, placed: Placed) -> bool:
@@ -177,7 +188,7 @@ def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list
 
 
 def _check_spelling(path: Path, examples: Iterable[Example]) -> None:
-    """Raise UsageError if two labels differ only in case, spaces and punctuation."""
+    """Raise UsageError if two labels differ in spelling only."""
     found: dict[str, tuple[str, int | None]] = {}
     for each in examples:
         for label in each.labels:
@@ -188,11 +199,22 @@ def _check_spelling(path: Path, examples: Iterable[Example]) -> None:
 
 
 def spelling(label: str) -> str:
-    """Return a label without what its spelling in another list may differ in: case, spaces, punctuation.
+    """Return a label without what its spelling in another list may differ in: case, spaces, punctuation, Unicode form.
 
-    A label of nothing else stays as it is.
+    Symbols, marks of letters, and punctuation beside a digit stay: C and C++, 1 and -1, 15 and 1.5 are different labels. A
+    label of nothing else stays as it is.
     """
-    return "".join(c for c in label.casefold() if c.isalnum()) or label
+    text = normalize("NFKC", normalize("NFKC", label).casefold())
+    text = _SPACES.sub(" ", text).strip()
+    before, after = f" {text}", f"{text[1:]} "
+    return "".join(c for c, *sides in zip(text, before, after, strict=False) if _matters(c, *sides)) or label
+
+
+def _matters(character: str, before: str, after: str) -> bool:
+    """Whether a character distinguishes labels, between its neighbours."""
+    if character == " ":
+        return before.isdigit() and after.isdigit()
+    return not category(character).startswith("P") or character == "#" or before.isdigit() or after.isdigit()
 
 
 def _in_order(label: str) -> tuple[int, str]:
