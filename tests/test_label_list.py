@@ -281,6 +281,8 @@ def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
         ("l.csv", "path,label,split\na.mp4,x,train\na.mp4,x,test\n", "split train in line 2 and of test in line 3"),
         ("trainlist01.txt", f"Archery/v_Archery_g08_c01.avi {'9' * 5000}\n", "'Archery/v_Archery_g08"),
         ("l.csv", "path,label\na.mp4,Long Jump\nb.mp4,long_jump\n", r"'Long Jump', 'long_jump' differ in spelling only"),
+        ("l.csv", "path,label\na.mp4,a\x1b[1mb\n", r"line 2: the label 'a\\x1b\[1mb' has control characters"),
+        ("l.csv", f"path,label\na.mp4,{'x' * 1001}\n", "line 2: the label must be text of at most 1,000 characters"),
         ("l.csv", "path,label,split\na.mp4,x,trian\n", "line 2: split must be one of train"),
         ("l.csv", "path,label\na.mp4,x,1,2\n", "line 2: 4 fields, but the first line names 2 columns"),
         ("l.csv", "path\na.mp4\n", "has no labels; expected a column `label`"),
@@ -323,3 +325,12 @@ def test_names_that_are_no_utf_8(tmp_path):
     found = read_label_list(tmp_path / "l.csv")
     assert found.examples[0].video.path == str(tmp_path / name)
     assert len(found.sha256) == 64
+
+
+def test_labels_that_are_no_utf_8_are_refused(tmp_path):
+    touch(tmp_path, "a.mp4", os.fsdecode(b"classes/caf\xe9/c.mp4"))
+    (tmp_path / "l.csv").write_text("path,label\na.mp4,café\n", "latin-1")
+    with pytest.raises(UsageError, match=r"l\.csv, line 2: the label 'caf\\udce9' is not UTF-8; save the list as UTF-8"):
+        read_label_list(tmp_path / "l.csv")
+    with pytest.raises(UsageError, match=r"classes: the name of the folder 'caf\\udce9' is not UTF-8; rename it"):
+        read_label_list(tmp_path / "classes")

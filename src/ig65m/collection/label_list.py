@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
-from unicodedata import category, is_normalized, normalize
+from unicodedata import category, normalize
 
 from ig65m.collection.list_formats import LISTS, SPLITS, ListFormat, Split, class_index
 from ig65m.collection.listing import in_folder
 from ig65m.collection.video_lookup import Placed, Videos, absolute, place_rows
 from ig65m.errors import UsageError, check_choice, shown
+from ig65m.models.card import check_text
 from ig65m.types import Segment
 
 FOLDERS = "folders"  # format of a folder with a folder for each class
@@ -103,7 +104,7 @@ def read_label_list(
         multi_label = multi_label or any(len(each.row.labels) > 1 for each in rows)
         _check_labels(path, found, rows, multi_label=multi_label)
         examples = [_example(each, each.path) for each in rows if each.path is not None and _is_example(found, each)]
-    examples = [_normalised(each) for each in examples if split in (None, each.split)]
+    examples = [_normalised(path, each) for each in examples if split in (None, each.split)]
     if not examples:
         raise UsageError(_nothing(path, split, missing))
     merged = _merged(path, examples, may_merge=multi_label or kind == "activitynet")
@@ -141,11 +142,22 @@ def _example(placed: Placed, path: str) -> Example:
     return Example(video, row.labels, row.group or path, row.split, row.line)
 
 
-def _normalised(example: Example) -> Example:
-    """Return an example with its labels in Unicode's form NFC, so that equal text is one class."""
-    if all(is_normalized("NFC", label) for label in example.labels):
-        return example
-    return replace(example, labels=tuple(dict.fromkeys(normalize("NFC", label) for label in example.labels)))
+def _normalised(path: Path, example: Example) -> Example:
+    """Return an example with its labels in Unicode's form NFC, so that equal text is one class.
+
+    Raises UsageError if a model card cannot hold a label.
+    """
+    where = str(path) if example.line is None else f"{path}, line {example.line}"
+    labels = tuple(dict.fromkeys(normalize("NFC", label) for label in example.labels))
+    for label in labels:
+        if any("\udc80" <= c <= "\udcff" for c in label):  # bytes that are no UTF-8
+            what, todo = ("name of the folder", "rename it") if example.line is None else ("label", "save the list as UTF-8")
+            raise UsageError(f"{where}: the {what} {shown([label])} is not UTF-8; {todo}")
+        try:
+            check_text("label", label)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+    return example if labels == example.labels else replace(example, labels=labels)
 
 
 def _is_example(kind: ListFormat, placed: Placed) -> bool:
