@@ -199,6 +199,15 @@ def test_a_folder_for_each_class(tmp_path):
     assert found.classes == ("run", "sit")
 
 
+def test_features_and_evaluations_in_a_folder_of_classes_are_no_classes(tmp_path):
+    touch(tmp_path, "run/a.mp4", "sit/a.mp4")
+    touch(tmp_path, "mine.features/settings.json", "mine.features/journal.jsonl", "mine.features/features/a.parquet")
+    touch(tmp_path, "evaluation/scores/settings.json", "evaluation/report.html")
+    assert read_label_list(tmp_path).classes == ("run", "sit")
+    touch(tmp_path, "scores/settings/b.mp4", "settings.json/settings.json", "settings.json/b.mp4")
+    assert read_label_list(tmp_path).classes == ("run", "scores", "settings.json", "sit")
+
+
 def test_training_and_testing_are_splits_too(tmp_path):
     touch(tmp_path, "training/run/a.mp4", "Testing/sit/b.mp4")
     found = read_label_list(tmp_path)

@@ -69,7 +69,7 @@ def read_label_list(
 
     Args:
         source: A list, in a format of `list_formats.read_list`; or a folder, which may have the folders train, val and test
-            above those of the classes.
+            above those of the classes. Folders of features and of evaluations are no classes.
         videos: Folder of the videos of a list, or the paths of all videos that there are. Default: see `place_rows`.
         list_format: A format of `read_list`. Default: recognised from the contents.
         split: Only examples of this split. Default: all.
@@ -130,7 +130,14 @@ def _in_folders(root: Path) -> Iterator[Example]:
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = (each for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(each.name for each in found if not _is_output(each))
+
+
+def _is_output(folder: Path) -> bool:
+    """Whether a folder was made by this package: features with their journal, or an evaluation with its scores."""
+    is_features = (folder / "settings.json").is_file() and (folder / "journal.jsonl").is_file()
+    return is_features or (folder / "scores" / "settings.json").is_file()
 
 
 def _example(placed: Placed, path: str) -> Example:
