@@ -68,6 +68,15 @@ def test_several_labels_make_a_list_multi_label(tmp_path):
     assert [each.labels for each in found.examples] == [("x", "y"), ("y",), ()]
 
 
+def test_all_splits_decide_whether_a_list_is_multi_label(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    path = write(tmp_path / "l.csv", "path,label,split\na.mp4,x;y,train\nb.mp4,,test\n")
+    found = read_label_list(path, split="test")
+    assert found.multi_label
+    assert [each.labels for each in found.examples] == [()]
+    assert found.classes == ()
+
+
 def test_groups_of_a_table(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4")
     found = read_label_list(write(tmp_path / "l.csv", "path,label,group\na.mp4,x,g\nb.mp4,y,g\n"))
@@ -184,7 +193,7 @@ def test_activitynet(tmp_path):
         (6, 9, ("Polo",), "train"),
         (2, 3, ("Diving", "CliffDiving"), "val"),
     ]
-    assert not read_label_list(path, split="train").multi_label
+    assert read_label_list(path, split="train").multi_label  # as the whole list is
     whole = [str(tmp_path / name) for name in ("v_abc.mp4", "def.mkv", "v_ghi.mp4", "gone")]
     assert find_videos([str(path)]) == [Segment(each) for each in whole]
 

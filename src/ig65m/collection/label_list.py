@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 from unicodedata import category, normalize
 
-from ig65m.collection.list_formats import LISTS, SPLITS, ListFormat, Split, class_index
+from ig65m.collection.list_formats import LISTS, SPLITS, ListFormat, Row, Split, class_index
 from ig65m.collection.listing import in_folder
 from ig65m.collection.video_lookup import Placed, Videos, absolute, place_rows
 from ig65m.errors import UsageError, check_choice, shown
@@ -73,7 +73,7 @@ def read_label_list(
         videos: Folder of the videos of a list, or the paths of all videos that there are. Default: see `place_rows`.
         list_format: A format of `read_list`. Default: recognised from the contents.
         split: Only examples of this split. Default: all.
-        multi_label: Whether an example may have several labels, or none. Default: if one has several.
+        multi_label: Whether an example may have several labels, or none. Default: if one has several, of whatever split.
 
     Raises:
         UsageError: A line is wrong, has no label, or contradicts another one; two labels differ in spelling only; or no video
@@ -101,8 +101,8 @@ def read_label_list(
             classes = tuple(normalize("NFC", label) for label in class_index(index))
         rows = [each for each in placed if split in (None, each.row.split)]
         missing = list(dict.fromkeys(each.row.trimmed or each.row.name for each in rows if each.path is None))
-        multi_label = multi_label or any(len(each.row.labels) > 1 for each in rows)
-        _check_labels(path, found, rows, multi_label=multi_label)
+        multi_label = multi_label or _is_multi_label(found, [each.row for each in placed])
+        _check_labels(path, found, [each.row for each in placed], split, multi_label=multi_label)
         examples = [_example(each, each.path) for each in rows if each.path is not None and _is_example(found, each)]
     examples = [_normalised(path, each) for each in examples if split in (None, each.split)]
     if not examples:
@@ -167,22 +167,30 @@ def _normalised(path: Path, example: Example) -> Example:
     return example if labels == example.labels else replace(example, labels=labels)
 
 
+def _is_multi_label(kind: ListFormat, rows: Sequence[Row]) -> bool:
+    """Whether a row has several labels, or ActivityNet several for the same part of a video."""
+    if kind == "activitynet":
+        labels: dict[tuple[str, float | None, float | None], tuple[str, ...]] = {}
+        return any(labels.setdefault((row.name, row.start, row.end), row.labels) != row.labels for row in rows)
+    return any(len(row.labels) > 1 for row in rows)
+
+
 def _is_example(kind: ListFormat, placed: Placed) -> bool:
     """Whether a row is an example; ActivityNet lists videos without annotations too."""
     return kind != "activitynet" or bool(placed.row.labels)
 
 
-def _check_labels(path: Path, kind: ListFormat, rows: Iterable[Placed], *, multi_label: bool) -> None:
+def _check_labels(path: Path, kind: ListFormat, rows: Sequence[Row], split: Split | None, *, multi_label: bool) -> None:
+    """Raise UsageError if a list has no labels, or if a row of the split has none and needs one."""
     if kind == "activitynet":
         return
     if kind == "paths":
         raise UsageError(f"{path} lists videos without labels; expected a table with the columns path and label")
-    rows = list(rows)
-    if rows and not any(each.row.labels for each in rows):
+    if rows and not any(row.labels for row in rows):
         raise UsageError(f"{path} has no labels; expected a column `label`")
-    for each in rows:
-        if not each.row.labels and not multi_label:
-            raise UsageError(f"{path}, line {each.row.line}: {shown([each.row.name])} has no label")
+    for row in rows:
+        if not (row.labels or multi_label) and split in (None, row.split):
+            raise UsageError(f"{path}, line {row.line}: {shown([row.name])} has no label")
 
 
 def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list[Example]:
