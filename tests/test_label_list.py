@@ -61,6 +61,14 @@ def test_a_table(tmp_path, suffix):
     assert len(read_label_list(tmp_path / f"l{suffix}", split="train").examples) == 2
 
 
+@pytest.mark.parametrize("header", ["path,label", "Path,LABEL", "\n \n,\nFilename , Class"])
+def test_the_header_of_a_table(tmp_path, header):
+    touch(tmp_path, "a.mp4", "b, c.mp4")
+    found = read_label_list(write(tmp_path / "l.csv", f'{header}\na.mp4, "say ""ball"""\n"b, c.mp4",it\'s "x"\n'))
+    assert labels_by_name(found) == {"a.mp4": ('say "ball"',), "b, c.mp4": ('it\'s "x"',)}
+    assert [each.line for each in found.examples] == [header.count("\n") + 2, header.count("\n") + 3]
+
+
 def test_several_labels_make_a_list_multi_label(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     found = read_label_list(write(tmp_path / "l.csv", "path,label\na.mp4,x; y;x\nb.mp4,y\nc.mp4,\n"))
@@ -301,6 +309,13 @@ def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
         ("l.csv", "path,label\na.mp4,Long Jump\nb.mp4,long_jump\n", r"'Long Jump', 'long_jump' differ in spelling only"),
         ("l.csv", "path,label\na.mp4,a\x1b[1mb\n", r"line 2: the label 'a\\x1b\[1mb' has control characters"),
         ("l.csv", f"path,label\na.mp4,{'x' * 1001}\n", "line 2: the label must be text of at most 1,000 characters"),
+        ("l.csv", ",\n", "l.csv has no columns; expected one of path"),
+        ("l.csv", "path;label\na.mp4;x\n", r"separated by ;\? Then write commas, or name it \.tsv for tabs"),
+        ("l.csv", "path\tlabel\na.mp4\tx\n", r"separated by tabs\? Then name it \.tsv"),
+        ("l.csv", "path,Label,label\na.mp4,x,y\n", "line 1: the column 'label' is named twice"),
+        ("l.csv", 'path,label\na.mp4,x\nb.mp4,"y\na.mp4,x\n', "line 3: a quote is not closed"),
+        ("l.csv", 'path,label\na.mp4,"x\nb.mp4,"y"\n', "line 2: a quote is not closed, or closed within a field"),
+        ("l.csv", '"path,label\na.mp4,x\n', "line 1: a quote is not closed"),
         ("l.csv", "path,label,split\na.mp4,x,trian\n", "line 2: split must be one of train"),
         ("l.csv", "path,label\na.mp4,x,1,2\n", "line 2: 4 fields, but the first line names 2 columns"),
         ("l.csv", "path\na.mp4\n", "has no labels; expected a column `label`"),

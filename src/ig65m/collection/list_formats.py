@@ -1,6 +1,5 @@
 """Formats of lists of videos and labels: a list file -> its rows."""
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from ig65m.collection.list_file import ListFile, open_list
 from ig65m.errors import UsageError, check_choice, plain, shown
 
 Split = Literal["train", "val", "test"]
@@ -18,7 +18,6 @@ LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv", ".json")
 _SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
 mpg mts mxf nut ogm ogv rm rmvb vob webm wmv y4m"""
 VIDEOS: Final = frozenset(f".{name}" for name in _SUFFIXES.split())
-MAX_LIST: Final = 1 << 28  # bytes
 LABEL_SEPARATOR: Final = ";"
 
 _PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in tables
@@ -49,24 +48,6 @@ class Row:
     trimmed: str | None = None  # name of a file that holds just the part from `start` to `end`
 
 
-@dataclass(frozen=True)
-class ListFile:
-    """The text of a list: its lines that are not blank, with their numbers."""
-
-    path: Path
-    text: str
-    lines: tuple[tuple[int, str], ...]
-
-    def error(self, line: int, problem: str) -> UsageError:
-        """An error in a line."""
-        return UsageError(f"{self.path}, line {line}: {problem}")
-
-    @property
-    def header(self) -> list[str]:
-        """The names in the first line of a table."""
-        return [name.strip() for name in next(_fields(self, self.text.split("\n", 1)[0]), (0, []))[1]]
-
-
 def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, Iterator[Row]]:
     """Return the format of a list and its rows.
 
@@ -84,14 +65,14 @@ def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, I
     """
     if list_format is not None:
         check_choice("list format", list_format, get_args(ListFormat))
-    source = _open(path)
+    source = open_list(path)
     found = next(name for name, fits in _RECOGNISERS if (name == list_format if list_format else fits(source)))
     return found, _READERS[found](source)
 
 
 def class_index(path: Path) -> tuple[str, ...]:
     """Return the classes in UCF101's classInd.txt, in order. Raises UsageError, naming the line, if it is something else."""
-    source = _open(path)
+    source = open_list(path)
     classes: list[str] = []
     for line, text in source.lines:
         match = re.fullmatch(r"([0-9]{1,9})\s+(\S.*)", text.strip())
@@ -99,44 +80,6 @@ def class_index(path: Path) -> tuple[str, ...]:
             raise source.error(line, f"expected {len(classes) + 1} and the name of a class, got {shown([text])}")
         classes.append(match[2])
     return tuple(classes)
-
-
-def _open(path: Path) -> ListFile:
-    size = path.stat().st_size
-    if size > MAX_LIST:
-        raise UsageError(f"{path} has {size:,} bytes; a list of videos has at most {MAX_LIST:,}")
-    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    if "\0" in text:
-        raise UsageError(f"{path}: expected a text file with a list of videos, found binary data")
-    text = re.sub(r"\r\n|\r", "\n", text)  # str.splitlines also splits at characters that names may contain
-    lines = tuple((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    if not lines:
-        raise UsageError(f"{path}: the list is empty; expected a video on each line")
-    return ListFile(path, text, lines)
-
-
-def _fields(source: ListFile, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each row of a table that is not blank, and the number of its last line."""
-    delimiter = "\t" if source.path.suffix.lower() == ".tsv" else ","
-    rows = csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter, skipinitialspace=True)
-    try:
-        for fields in rows:
-            if any(field.strip() for field in fields):
-                yield rows.line_num, fields
-    except csv.Error as error:
-        raise source.error(rows.line_num, f"{error}; expected a table with commas (.csv) or tabs (.tsv)") from None
-
-
-def _cells(source: ListFile) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number of each row's line, and its cells by the names in the first line."""
-    names: list[str] | None = None
-    for line, fields in _fields(source, source.text):
-        if names is None:
-            names = [name.strip() for name in fields]
-            continue
-        if any(field.strip() for field in fields[len(names) :]):
-            raise source.error(line, f"{len(fields)} fields, but the first line names {len(names)} columns")
-        yield line, dict(zip(names, (field.strip() for field in fields), strict=False))
 
 
 def _paths(source: ListFile) -> Iterator[Row]:
@@ -155,8 +98,10 @@ def _table(source: ListFile) -> Iterator[Row]:
     names = source.header
     column = next((name for name in _PATHS if name in names), None)
     if column is None:
-        raise UsageError(f"{source.path} has columns {shown(names)}; expected one of {', '.join(_PATHS)} in its first line")
-    for line, cells in _cells(source):
+        found = f"columns {shown(names)}" if names else "no columns"
+        expected = f"expected one of {', '.join(_PATHS)} in its first line"
+        raise UsageError(f"{source.path} has {found}; {expected}{_separator_hint(names)}")
+    for line, cells in source.cells():
         if not cells.get(column):
             raise source.error(line, f"no {column}")
         start, end = (_seconds(source, line, key, cells.get(key)) for key in ("start", "end"))
@@ -171,10 +116,18 @@ def _table(source: ListFile) -> Iterator[Row]:
         )
 
 
+def _separator_hint(names: Sequence[str]) -> str:
+    """What to do about a header that has other separators than its suffix says."""
+    for separator, todo in ((";", "write commas, or name it .tsv for tabs"), ("\t", "name it .tsv"), (",", "name it .csv")):
+        if len(names) == 1 and separator in names[0]:
+            return f". Is it separated by {'tabs' if separator == chr(9) else separator}? Then {todo}"
+    return ""
+
+
 def _kinetics(source: ListFile) -> Iterator[Row]:
     if missing := [name for name in ("youtube_id", "time_start", "time_end") if name not in source.header]:
         raise UsageError(f"{source.path} has columns {shown(source.header)}; a list of Kinetics has {shown(missing)} too")
-    for line, cells in _cells(source):
+    for line, cells in source.cells():
         if not (name := cells.get("youtube_id")):
             raise source.error(line, "no youtube_id")
         start, end = (_seconds(source, line, key, cells.get(key)) for key in ("time_start", "time_end"))
@@ -206,7 +159,7 @@ def _hmdb51(source: ListFile) -> Iterator[Row]:
         raise UsageError(f"{source.path}: a list of HMDB51 is named such as brush_hair_test_split1.txt")
     for path in sorted(source.path.parent.glob(f"*_test_split{own[2]}.txt")):
         label = path.name.removesuffix(f"_test_split{own[2]}.txt")
-        part = _open(path)
+        part = open_list(path)
         for line, text in part.lines:
             match = _HMDB51_LINE.fullmatch(text.strip())
             if match is None:
@@ -302,13 +255,21 @@ def _is_table(source: ListFile) -> bool:
     return source.path.suffix.lower() in (".csv", ".tsv")
 
 
+def _has_column(source: ListFile, *names: str) -> bool:
+    """Whether a list is a table with one of these columns; a header that cannot be read is reported by its reader."""
+    try:
+        return _is_table(source) and not {*names}.isdisjoint(source.header)
+    except UsageError:
+        return False
+
+
 # Formats and whether a list has one, in the order in which they are tried.
 _RECOGNISERS: Final[Sequence[tuple[ListFormat, Callable[[ListFile], bool]]]] = (
     ("activitynet", lambda source: source.path.suffix.lower() == ".json" or source.text.lstrip().startswith("{")),
     ("hmdb51", lambda source: bool(_HMDB51.fullmatch(source.path.name)) and _all_lines(_HMDB51_LINE)(source)),
     ("ucf101", _all_lines(_UCF101)),
-    ("kinetics", lambda source: _is_table(source) and "youtube_id" in source.header),
-    ("pairs", lambda source: not (_is_table(source) and {*_PATHS} & {*source.header}) and _is_pairs(source)),
+    ("kinetics", lambda source: _has_column(source, "youtube_id")),
+    ("pairs", lambda source: not _has_column(source, *_PATHS) and _is_pairs(source)),
     ("table", _is_table),
     ("paths", lambda source: True),
 )
