@@ -299,6 +299,17 @@ def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
     assert found.examples[0].video.path == str(tmp_path / normalize("NFD", "classes/café/c.mp4"))
 
 
+def test_a_part_may_begin_before_zero(tmp_path):
+    touch(tmp_path, "a.mp4")
+    found = read_label_list(write(tmp_path / "l.csv", "path,label,start,end\na.mp4,x,-1.5,+.5\na.mp4,y,-1e0,\n"))
+    assert [(each.video.start, each.video.end) for each in found.examples] == [(-1.5, 0.5), (-1, None)]
+
+
+def annotated(label, segment):
+    """A list of ActivityNet with one annotation, in JSON."""
+    return f'{{"database": {{"a": {{"annotations": [{{"label": {label}, "segment": {segment}}}]}}}}}}'
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -316,6 +327,11 @@ def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
         ("l.csv", 'path,label\na.mp4,x\nb.mp4,"y\na.mp4,x\n', "line 3: a quote is not closed"),
         ("l.csv", 'path,label\na.mp4,"x\nb.mp4,"y"\n', "line 2: a quote is not closed, or closed within a field"),
         ("l.csv", '"path,label\na.mp4,x\n', "line 1: a quote is not closed"),
+        ("l.csv", "path,label,group\na.mp4,x,g\n\na.mp4,x,\n", "the group 'g' in line 2 and of none in line 4"),
+        ("l.csv", "path,label,end\na.mp4,x,0\n", "line 2: end must be after 0 s, got 0 s"),
+        ("l.csv", "path,label,start,end\na.mp4,x,-2,-1\n", "line 2: end must be after 0 s, got -1 s"),
+        ("l.csv", "path,label,start,end\na.mp4,x,1,1_0\n", "line 2: end must be a number of seconds, got '1_0'"),
+        ("l.csv", "path,label,start,end\na.mp4,x,1,1e999\n", "line 2: end must be a number of seconds, got '1e999'"),
         ("l.csv", "path,label,split\na.mp4,x,trian\n", "line 2: split must be one of train"),
         ("l.csv", "path,label\na.mp4,x,1,2\n", "line 2: 4 fields, but the first line names 2 columns"),
         ("l.csv", "path\na.mp4\n", "has no labels; expected a column `label`"),
@@ -325,7 +341,13 @@ def test_labels_are_normalised_but_names_of_files_are_not(tmp_path):
         ("l.txt", "a.mp4\nb.mp4\n", "lists videos without labels"),
         ("l.json", "[1]", "an object `database`"),
         ("l.json", '{"database": {"a": {"annotations": [{"label": "x"}]}}}', "'a': expected `annotations` with"),
-        ("l.json", '{"database": {"a": {"annotations": [{"label": "x", "segment": [0, Infinity]}]}}}', "got 0.0 and inf"),
+        ("l.json", '{"database": {"a": {"annotations": [{"label": "x", "segment": [0, Infinity]}]}}}', r"got \[0, inf\]"),
+        ("l.json", annotated("null", "[0, 1]"), "'a': a label must be text that is not empty, got None"),
+        ("l.json", annotated('" "', "[0, 1]"), "'a': a label must be text that is not empty, got ' '"),
+        ("l.json", annotated('"x"', '"12"'), r"'a': a segment must be \[start, end\] in seconds, got '12'"),
+        ("l.json", annotated('"x"', "[0, 1, 2]"), r"'a': a segment must be .* got \[0, 1, 2\]"),
+        ("l.json", annotated('"x"', '["0", true]'), r"'a': a segment must be .* got \['0', True\]"),
+        ("l.json", annotated('"x"', f"[0, {'9' * 400}]"), "'a': a segment must be"),
         ("l.json", "{", "is not JSON"),
     ],
 )

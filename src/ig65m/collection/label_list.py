@@ -194,7 +194,10 @@ def _check_labels(path: Path, kind: ListFormat, rows: Sequence[Row], split: Spli
 
 
 def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list[Example]:
-    """Return each video or part once. Raises UsageError if it has two labels, unless they may be merged."""
+    """Return each video or part once.
+
+    Raises UsageError if it has two splits or groups, or two labels that may not be merged.
+    """
     found: dict[Segment, Example] = {}
     for each in examples:
         first = found.setdefault(each.video, each)
@@ -202,6 +205,12 @@ def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list
             raise UsageError(
                 f"{path}: {each.video} is of the split {first.split or 'none'} in line {first.line} and of "
                 f"{each.split or 'none'} in line {each.line}; leave one out"
+            )
+        if first.group != each.group:
+            groups = ["none" if one.group == one.video.path else shown([one.group]) for one in (first, each)]
+            raise UsageError(
+                f"{path}: {each.video} is of the group {groups[0]} in line {first.line} and of {groups[1]} in line "
+                f"{each.line}; leave one out"
             )
         if first is each or set(first.labels) == set(each.labels):
             continue

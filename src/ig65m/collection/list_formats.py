@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -27,6 +26,8 @@ SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_MAX_SECONDS: Final = 1e9
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PAIR = re.compile(r"(\S.*?)\s+(\S+)")
 _UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]{1,9}))?")
 _HMDB51 = re.compile(r"(.+)_test_split([0-9]+)\.txt")
@@ -182,19 +183,28 @@ def _activitynet(source: ListFile) -> Iterator[Row]:
         where = f"{source.path}, {shown([name])}"
         try:
             split = SPLITS.get(str(video.get("subset", "")).lower())
-            segments = [
-                (str(each["label"]), float(each["segment"][0]), float(each["segment"][1]))
-                for each in video.get("annotations", ())
-            ]
-        except (AttributeError, LookupError, TypeError, ValueError):
+            segments = [(each["label"], each["segment"]) for each in video.get("annotations", ())]
+        except (AttributeError, LookupError, TypeError):
             raise UsageError(f"{where}: expected `annotations` with `label` and `segment` [start, end] in seconds") from None
-        for label, start, end in segments:
-            if not (isfinite(start) and isfinite(end)):
-                raise UsageError(f"{where}: a segment must be [start, end] in seconds, got {start} and {end}")
-            if end > start:  # annotators left some empty ones
-                yield Row(1, name, (label,), start, end, split=split, group=name)
+        for label, segment in segments:
+            if not (isinstance(label, str) and label.strip()):
+                raise UsageError(f"{where}: a label must be text that is not empty, got {plain(repr(label), 40)}")
+            if not _is_segment(segment):
+                raise UsageError(f"{where}: a segment must be [start, end] in seconds, got {plain(repr(segment), 40)}")
+            start, end = map(float, segment)
+            if end > max(start, 0):  # annotators left some empty ones
+                yield Row(1, name, (label.strip(),), start, end, split=split, group=name)
         if not segments:
             yield Row(1, name, split=split, group=name)
+
+
+def _is_segment(value: object) -> bool:
+    """Whether JSON's value is a list of two numbers of seconds."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(time) in (int, float) and abs(time) < _MAX_SECONDS for time in value)
+    )
 
 
 def _labels(text: str) -> tuple[str, ...]:
@@ -212,17 +222,15 @@ def _split(source: ListFile, line: int, text: str | None) -> Split | None:
 def _part(source: ListFile, line: int, start: float | None, end: float | None) -> tuple[float | None, float | None]:
     if start is not None and end is not None and start >= end:
         raise source.error(line, f"start must be before end, got {start:g} s and {end:g} s")
+    if end is not None and end <= 0:
+        raise source.error(line, f"end must be after 0 s, got {end:g} s")
     return start, end
 
 
 def _seconds(source: ListFile, line: int, key: str, text: str | None) -> float | None:
     if not text:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = float("nan")
-    if not -1e9 < seconds < 1e9:
+    if _NUMBER.fullmatch(text) is None or not abs(seconds := float(text)) < _MAX_SECONDS:
         raise source.error(line, f"{key} must be a number of seconds, got {shown([text])}")
     return seconds
 
