@@ -101,6 +101,21 @@ def test_pairs(tmp_path):
         assert find_videos([str(tmp_path / name)]) == [each.video for each in found.examples]
 
 
+def test_labels_of_several_words_in_pairs(tmp_path):
+    touch(tmp_path, "a.mp4", "b 1.MOV", "c.avi d.mp4")
+    path = write(tmp_path / "l.txt", "a.mp4 long jump\nb 1.MOV\tlong jump\nc.avi d.mp4  3\n")
+    found = read_label_list(path)
+    assert found.format == "pairs"
+    assert labels_by_name(found) == {"a.mp4": ("long jump",), "b 1.MOV": ("long jump",), "c.avi d.mp4": ("3",)}
+    write(path, "a.mp4 long jump\nc.avi d.mp4\n")
+    with pytest.raises(UsageError, match=r"line 2: expected a path and a label, got 'c\.avi d\.mp4'"):
+        read_label_list(path, list_format="pairs")
+    write(path, "a.mp4 long jump\nclip 3\n")
+    with pytest.raises(UsageError, match=r"lists videos without labels.*--list-format pairs"):
+        read_label_list(path)
+    assert labels_by_name(read_label_list(path, list_format="pairs")) == {"a.mp4": ("long jump",)}
+
+
 def test_vmz(tmp_path):
     touch(tmp_path, "a.avi")
     found = read_label_list(write(tmp_path / "l.csv", "org_video,label,start_frm,video_id\na.avi,3,0,1\na.avi,3,32,1\n"))

@@ -185,7 +185,10 @@ def _check_labels(path: Path, kind: ListFormat, rows: Sequence[Row], split: Spli
     if kind == "activitynet":
         return
     if kind == "paths":
-        raise UsageError(f"{path} lists videos without labels; expected a table with the columns path and label")
+        raise UsageError(
+            f"{path} lists videos without labels; expected a table with the columns path and label, or a path and a label on "
+            "each line: if it has these, give the format with --list-format pairs (in Python: list_format='pairs')"
+        )
     if rows and not any(row.labels for row in rows):
         raise UsageError(f"{path} has no labels; expected a column `label`")
     for row in rows:

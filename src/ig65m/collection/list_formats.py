@@ -29,6 +29,7 @@ SPLITS: Final[dict[str, Split]] = {
 _MAX_SECONDS: Final = 1e9
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PAIR = re.compile(r"(\S.*?)\s+(\S+)")
+_VIDEO_AND_LABEL = re.compile(rf"(\S.*\.(?:{'|'.join(_SUFFIXES.split())}))\s+(\S.*)", re.IGNORECASE)
 _UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]{1,9}))?")
 _HMDB51 = re.compile(r"(.+)_test_split([0-9]+)\.txt")
 _HMDB51_LINE = re.compile(r"(\S.*?\.\w+)\s+([012])")
@@ -52,7 +53,8 @@ class Row:
 def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, Iterator[Row]]:
     """Return the format of a list and its rows.
 
-    - "paths": a path on each line. "pairs": a path and a label, with white space between, on each line.
+    - "paths": a path on each line. "pairs": a path and a label, with white space between, on each line. A label may
+      have several words after a video's suffix; otherwise it is the last word.
     - "table": a table with a column `path` (or `video`, `org_video`, `filename`, `file`), and optionally `label` (several
       separated by ;), `start` and `end` in seconds, `split`, `group`, or `start_frm`: VMZ's number of a clip's first frame.
     - "kinetics": a table with `label`, `youtube_id`, `time_start`, `time_end`, `split`.
@@ -89,10 +91,16 @@ def _paths(source: ListFile) -> Iterator[Row]:
 
 def _pairs(source: ListFile) -> Iterator[Row]:
     for line, text in source.lines:
-        match = _PAIR.fullmatch(text.strip())
-        if match is None:
+        pair = _video_and_label(text) or _PAIR.fullmatch(text.strip())
+        if pair is None or _is_video(pair[2]):
             raise source.error(line, f"expected a path and a label, got {shown([text])}")
-        yield Row(line, match[1], _labels(match[2]))
+        yield Row(line, pair[1], _labels(pair[2]))
+
+
+def _video_and_label(text: str) -> "re.Match[str] | None":
+    """Return the name of a video, with its suffix, and what follows unless that is a video too."""
+    match = _VIDEO_AND_LABEL.fullmatch(text.strip())
+    return None if match is None or _is_video(match[2]) else match
 
 
 def _table(source: ListFile) -> Iterator[Row]:
@@ -246,13 +254,7 @@ def _all_lines(pattern: "re.Pattern[str]") -> Callable[[ListFile], bool]:
 
 
 def _is_pairs(source: ListFile) -> bool:
-    """Whether each line is the name of a video, white space, and something without a video's suffix."""
-
-    def is_pair(text: str) -> bool:
-        match = _PAIR.fullmatch(text.strip())
-        return match is not None and _is_video(match[1]) and not _is_video(match[2])
-
-    return all(is_pair(text) for _, text in source.lines)
+    return all(_video_and_label(text) for _, text in source.lines)
 
 
 def _is_video(name: str) -> bool:
