@@ -11,6 +11,7 @@ import pytest
 
 from ig65m.collection.label_list import read_label_list, spelling
 from ig65m.collection.listing import find_videos
+from ig65m.collection.video_lookup import VideoLookup
 from ig65m.errors import UsageError
 from ig65m.types import Segment
 
@@ -263,6 +264,32 @@ def test_known_videos_are_found_by_what_tells_them_apart(tmp_path):
     assert found.missing == ("a/1.mp4",)
     with pytest.raises(UsageError, match=r"'c/2\.mp4' could be '/one/2\.mp4', '/two/2\.mp4'"):
         read_label_list(path, videos=[*elsewhere[:2], "/two/2.mp4", "/one/2.mp4"])
+
+
+@pytest.mark.parametrize("name", ["c/1.mp4", "./c/1.mp4", "c//1.mp4", "c/./1.mp4", "d/../c/1.mp4", ".c/1.mp4", "c/1.mp4/"])
+@pytest.mark.parametrize("beside", [".", "lists", "lists/../other/."])
+def test_known_videos_are_found_however_paths_are_written(tmp_path, monkeypatch, name, beside):
+    """Beside the list, in the working folder, and as absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("lists", "other", "d"):
+        (tmp_path / folder).mkdir()
+    folder = Path(beside)
+    path = write(folder / "l.csv", f"path,label\n{name},x\n")
+    plain = name.strip("/").removeprefix("./").replace("//", "/").replace("/./", "/").replace("d/../", "")
+    place = Path(os.path.normpath(tmp_path / folder))
+    for wanted in (place / plain, tmp_path / plain):
+        for known in (
+            wanted,
+            os.path.relpath(wanted),
+            f"/{wanted}",
+            wanted.parent / "." / ".." / wanted.parent.name / wanted.name,
+        ):
+            found = read_label_list(path, videos=[known, "/elsewhere/c/2.mp4"])
+            assert os.path.normpath(found.examples[0].video.path).replace("//", "/") == str(wanted)
+    absent = VideoLookup(folder, [name], None)
+    assert absent.at(name) is None
+    assert absent.expected(name) == str(folder / name)
+    assert VideoLookup(folder, [name], tmp_path).expected(name) == str(tmp_path / name)
 
 
 def test_the_digest_does_not_depend_on_folders_and_order(tmp_path):

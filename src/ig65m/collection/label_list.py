@@ -104,7 +104,7 @@ def read_label_list(
         multi_label = multi_label or _is_multi_label(found, [each.row for each in placed])
         _check_labels(path, found, [each.row for each in placed], split, multi_label=multi_label)
         examples = [_example(each, each.path) for each in rows if each.path is not None and _is_example(found, each)]
-    examples = [_normalised(path, each) for each in examples if split in (None, each.split)]
+    examples = list(_normalised(path, (each for each in examples if split in (None, each.split))))
     if not examples:
         raise UsageError(_nothing(path, split, missing))
     merged = _merged(path, examples, may_merge=multi_label or kind == "activitynet")
@@ -149,22 +149,30 @@ def _example(placed: Placed, path: str) -> Example:
     return Example(video, row.labels, row.group or path, row.split, row.line)
 
 
-def _normalised(path: Path, example: Example) -> Example:
-    """Return an example with its labels in Unicode's form NFC, so that equal text is one class.
+def _normalised(path: Path, examples: Iterable[Example]) -> Iterator[Example]:
+    """Yield examples with their labels in Unicode's form NFC, so that equal text is one class.
 
     Raises UsageError if a model card cannot hold a label.
     """
-    where = str(path) if example.line is None else f"{path}, line {example.line}"
-    labels = tuple(dict.fromkeys(normalize("NFC", label) for label in example.labels))
-    for label in labels:
-        if any("\udc80" <= c <= "\udcff" for c in label):  # bytes that are no UTF-8
-            what, todo = ("name of the folder", "rename it") if example.line is None else ("label", "save the list as UTF-8")
-            raise UsageError(f"{where}: the {what} {shown([label])} is not UTF-8; {todo}")
-        try:
-            check_text("label", label)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-    return example if labels == example.labels else replace(example, labels=labels)
+    names: dict[str, str] = {}
+    for each in examples:
+        for label in each.labels:
+            if label not in names:
+                names[label] = normalize("NFC", label)
+                _check_label(path, each.line, label)
+        labels = tuple(dict.fromkeys(names[label] for label in each.labels))
+        yield each if labels == each.labels else replace(each, labels=labels)
+
+
+def _check_label(path: Path, line: int | None, label: str) -> None:
+    where = str(path) if line is None else f"{path}, line {line}"
+    if any("\udc80" <= c <= "\udcff" for c in label):  # bytes that are no UTF-8
+        what, todo = ("name of the folder", "rename it") if line is None else ("label", "save the list as UTF-8")
+        raise UsageError(f"{where}: the {what} {shown([label])} is not UTF-8; {todo}")
+    try:
+        check_text("label", normalize("NFC", label))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _is_multi_label(kind: ListFormat, rows: Sequence[Row]) -> bool:
@@ -228,13 +236,15 @@ def _merged(path: Path, examples: Iterable[Example], *, may_merge: bool) -> list
 
 def _check_spelling(path: Path, examples: Iterable[Example]) -> None:
     """Raise UsageError if two labels differ in spelling only."""
-    found: dict[str, tuple[str, int | None]] = {}
+    lines: dict[str, int | None] = {}
     for each in examples:
         for label in each.labels:
-            other, line = found.setdefault(spelling(label), (label, each.line))
-            if other != label:
-                where = "" if line is None else f" (line {line}), (line {each.line})"
-                raise UsageError(f"{path}: the labels {shown([other, label])} differ in spelling only{where}; make them one")
+            lines.setdefault(label, each.line)
+    found: dict[str, str] = {}
+    for label, line in lines.items():
+        if (other := found.setdefault(spelling(label), label)) != label:
+            where = "" if line is None else f" (line {lines[other]}), (line {line})"
+            raise UsageError(f"{path}: the labels {shown([other, label])} differ in spelling only{where}; make them one")
 
 
 def spelling(label: str) -> str:
