@@ -68,6 +68,14 @@ def test_labels_match_exactly_or_but_for_their_spelling():
     assert respelt(found, names) == {"Tilt Up": "tilt_up"}
 
 
+def test_labels_that_differ_in_signs_and_marks_match_their_own_class():
+    names = ("C", "C++", "पानी", "पीना", "-1", "1", "cafe\u0301")
+    found = match_labels([example("c++"), example("पीना"), example("-1"), example("caf\xe9")], names, where="l")
+    assert found == {"c++": 1, "पीना": 3, "-1": 4, "caf\xe9": 6}
+    with pytest.raises(UsageError, match="has no label '1-1'"):
+        match_labels([example("1-1"), example("c")], names, where="l")
+
+
 def test_numbers_are_the_numbers_of_classes():
     names = ("pan", "tilt", "zoom")
     found = match_labels([example("2"), example("0")], names, where="l")

@@ -1,14 +1,13 @@
 """Formats of lists of videos and labels: a list file -> its rows."""
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from ig65m.collection.list_file import ListFile, open_list
 from ig65m.errors import UsageError, check_choice, plain, shown
 
 Split = Literal["train", "val", "test"]
@@ -18,7 +17,6 @@ LISTS: Final = (".txt", ".lst", ".list", ".csv", ".tsv", ".json")
 _SUFFIXES: Final = """3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
 mpg mts mxf nut ogm ogv rm rmvb vob webm wmv y4m"""
 VIDEOS: Final = frozenset(f".{name}" for name in _SUFFIXES.split())
-MAX_LIST: Final = 1 << 28  # bytes
 LABEL_SEPARATOR: Final = ";"
 
 _PATHS: Final = ("path", "video", "org_video", "filename", "file")  # names of that column in tables
@@ -28,7 +26,10 @@ SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_MAX_SECONDS: Final = 1e9
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _PAIR = re.compile(r"(\S.*?)\s+(\S+)")
+_VIDEO_AND_LABEL = re.compile(rf"(\S.*\.(?:{'|'.join(_SUFFIXES.split())}))\s+(\S.*)", re.IGNORECASE)
 _UCF101 = re.compile(r"([^/\s]+)/(v_([A-Za-z0-9]+)_g[0-9]+)_c[0-9]+\.\w+(?:\s+([0-9]{1,9}))?")
 _HMDB51 = re.compile(r"(.+)_test_split([0-9]+)\.txt")
 _HMDB51_LINE = re.compile(r"(\S.*?\.\w+)\s+([012])")
@@ -49,28 +50,11 @@ class Row:
     trimmed: str | None = None  # name of a file that holds just the part from `start` to `end`
 
 
-@dataclass(frozen=True)
-class ListFile:
-    """The text of a list: its lines that are not blank, with their numbers."""
-
-    path: Path
-    text: str
-    lines: tuple[tuple[int, str], ...]
-
-    def error(self, line: int, problem: str) -> UsageError:
-        """An error in a line."""
-        return UsageError(f"{self.path}, line {line}: {problem}")
-
-    @property
-    def header(self) -> list[str]:
-        """The names in the first line of a table."""
-        return [name.strip() for name in next(_fields(self, self.text.split("\n", 1)[0]), (0, []))[1]]
-
-
 def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, Iterator[Row]]:
     """Return the format of a list and its rows.
 
-    - "paths": a path on each line. "pairs": a path and a label, with white space between, on each line.
+    - "paths": a path on each line. "pairs": a path and a label, with white space between, on each line. A label may
+      have several words after a video's suffix; otherwise it is the last word.
     - "table": a table with a column `path` (or `video`, `org_video`, `filename`, `file`), and optionally `label` (several
       separated by ;), `start` and `end` in seconds, `split`, `group`, or `start_frm`: VMZ's number of a clip's first frame.
     - "kinetics": a table with `label`, `youtube_id`, `time_start`, `time_end`, `split`.
@@ -84,14 +68,14 @@ def read_list(path: Path, list_format: str | None = None) -> tuple[ListFormat, I
     """
     if list_format is not None:
         check_choice("list format", list_format, get_args(ListFormat))
-    source = _open(path)
+    source = open_list(path)
     found = next(name for name, fits in _RECOGNISERS if (name == list_format if list_format else fits(source)))
     return found, _READERS[found](source)
 
 
 def class_index(path: Path) -> tuple[str, ...]:
     """Return the classes in UCF101's classInd.txt, in order. Raises UsageError, naming the line, if it is something else."""
-    source = _open(path)
+    source = open_list(path)
     classes: list[str] = []
     for line, text in source.lines:
         match = re.fullmatch(r"([0-9]{1,9})\s+(\S.*)", text.strip())
@@ -101,62 +85,32 @@ def class_index(path: Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _open(path: Path) -> ListFile:
-    size = path.stat().st_size
-    if size > MAX_LIST:
-        raise UsageError(f"{path} has {size:,} bytes; a list of videos has at most {MAX_LIST:,}")
-    text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    if "\0" in text:
-        raise UsageError(f"{path}: expected a text file with a list of videos, found binary data")
-    text = re.sub(r"\r\n|\r", "\n", text)  # str.splitlines also splits at characters that names may contain
-    lines = tuple((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    if not lines:
-        raise UsageError(f"{path}: the list is empty; expected a video on each line")
-    return ListFile(path, text, lines)
-
-
-def _fields(source: ListFile, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each row of a table that is not blank, and the number of its last line."""
-    delimiter = "\t" if source.path.suffix.lower() == ".tsv" else ","
-    rows = csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter, skipinitialspace=True)
-    try:
-        for fields in rows:
-            if any(field.strip() for field in fields):
-                yield rows.line_num, fields
-    except csv.Error as error:
-        raise source.error(rows.line_num, f"{error}; expected a table with commas (.csv) or tabs (.tsv)") from None
-
-
-def _cells(source: ListFile) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number of each row's line, and its cells by the names in the first line."""
-    names: list[str] | None = None
-    for line, fields in _fields(source, source.text):
-        if names is None:
-            names = [name.strip() for name in fields]
-            continue
-        if any(field.strip() for field in fields[len(names) :]):
-            raise source.error(line, f"{len(fields)} fields, but the first line names {len(names)} columns")
-        yield line, dict(zip(names, (field.strip() for field in fields), strict=False))
-
-
 def _paths(source: ListFile) -> Iterator[Row]:
     yield from (Row(line, text.strip()) for line, text in source.lines)
 
 
 def _pairs(source: ListFile) -> Iterator[Row]:
     for line, text in source.lines:
-        match = _PAIR.fullmatch(text.strip())
-        if match is None:
+        pair = _video_and_label(text) or _PAIR.fullmatch(text.strip())
+        if pair is None or _is_video(pair[2]):
             raise source.error(line, f"expected a path and a label, got {shown([text])}")
-        yield Row(line, match[1], _labels(match[2]))
+        yield Row(line, pair[1], _labels(pair[2]))
+
+
+def _video_and_label(text: str) -> "re.Match[str] | None":
+    """Return the name of a video, with its suffix, and what follows unless that is a video too."""
+    match = _VIDEO_AND_LABEL.fullmatch(text.strip())
+    return None if match is None or _is_video(match[2]) else match
 
 
 def _table(source: ListFile) -> Iterator[Row]:
     names = source.header
     column = next((name for name in _PATHS if name in names), None)
     if column is None:
-        raise UsageError(f"{source.path} has columns {shown(names)}; expected one of {', '.join(_PATHS)} in its first line")
-    for line, cells in _cells(source):
+        found = f"columns {shown(names)}" if names else "no columns"
+        expected = f"expected one of {', '.join(_PATHS)} in its first line"
+        raise UsageError(f"{source.path} has {found}; {expected}{_separator_hint(names)}")
+    for line, cells in source.cells():
         if not cells.get(column):
             raise source.error(line, f"no {column}")
         start, end = (_seconds(source, line, key, cells.get(key)) for key in ("start", "end"))
@@ -171,10 +125,18 @@ def _table(source: ListFile) -> Iterator[Row]:
         )
 
 
+def _separator_hint(names: Sequence[str]) -> str:
+    """What to do about a header that has other separators than its suffix says."""
+    for separator, todo in ((";", "write commas, or name it .tsv for tabs"), ("\t", "name it .tsv"), (",", "name it .csv")):
+        if len(names) == 1 and separator in names[0]:
+            return f". Is it separated by {'tabs' if separator == chr(9) else separator}? Then {todo}"
+    return ""
+
+
 def _kinetics(source: ListFile) -> Iterator[Row]:
     if missing := [name for name in ("youtube_id", "time_start", "time_end") if name not in source.header]:
         raise UsageError(f"{source.path} has columns {shown(source.header)}; a list of Kinetics has {shown(missing)} too")
-    for line, cells in _cells(source):
+    for line, cells in source.cells():
         if not (name := cells.get("youtube_id")):
             raise source.error(line, "no youtube_id")
         start, end = (_seconds(source, line, key, cells.get(key)) for key in ("time_start", "time_end"))
@@ -206,7 +168,7 @@ def _hmdb51(source: ListFile) -> Iterator[Row]:
         raise UsageError(f"{source.path}: a list of HMDB51 is named such as brush_hair_test_split1.txt")
     for path in sorted(source.path.parent.glob(f"*_test_split{own[2]}.txt")):
         label = path.name.removesuffix(f"_test_split{own[2]}.txt")
-        part = _open(path)
+        part = open_list(path)
         for line, text in part.lines:
             match = _HMDB51_LINE.fullmatch(text.strip())
             if match is None:
@@ -229,19 +191,28 @@ def _activitynet(source: ListFile) -> Iterator[Row]:
         where = f"{source.path}, {shown([name])}"
         try:
             split = SPLITS.get(str(video.get("subset", "")).lower())
-            segments = [
-                (str(each["label"]), float(each["segment"][0]), float(each["segment"][1]))
-                for each in video.get("annotations", ())
-            ]
-        except (AttributeError, LookupError, TypeError, ValueError):
+            segments = [(each["label"], each["segment"]) for each in video.get("annotations", ())]
+        except (AttributeError, LookupError, TypeError):
             raise UsageError(f"{where}: expected `annotations` with `label` and `segment` [start, end] in seconds") from None
-        for label, start, end in segments:
-            if not (isfinite(start) and isfinite(end)):
-                raise UsageError(f"{where}: a segment must be [start, end] in seconds, got {start} and {end}")
-            if end > start:  # annotators left some empty ones
-                yield Row(1, name, (label,), start, end, split=split, group=name)
+        for label, segment in segments:
+            if not (isinstance(label, str) and label.strip()):
+                raise UsageError(f"{where}: a label must be text that is not empty, got {plain(repr(label), 40)}")
+            if not _is_segment(segment):
+                raise UsageError(f"{where}: a segment must be [start, end] in seconds, got {plain(repr(segment), 40)}")
+            start, end = map(float, segment)
+            if end > max(start, 0):  # annotators left some empty ones
+                yield Row(1, name, (label.strip(),), start, end, split=split, group=name)
         if not segments:
             yield Row(1, name, split=split, group=name)
+
+
+def _is_segment(value: object) -> bool:
+    """Whether JSON's value is a list of two numbers of seconds."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(time) in (int, float) and abs(time) < _MAX_SECONDS for time in value)
+    )
 
 
 def _labels(text: str) -> tuple[str, ...]:
@@ -259,17 +230,15 @@ def _split(source: ListFile, line: int, text: str | None) -> Split | None:
 def _part(source: ListFile, line: int, start: float | None, end: float | None) -> tuple[float | None, float | None]:
     if start is not None and end is not None and start >= end:
         raise source.error(line, f"start must be before end, got {start:g} s and {end:g} s")
+    if end is not None and end <= 0:
+        raise source.error(line, f"end must be after 0 s, got {end:g} s")
     return start, end
 
 
 def _seconds(source: ListFile, line: int, key: str, text: str | None) -> float | None:
     if not text:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = float("nan")
-    if not -1e9 < seconds < 1e9:
+    if _NUMBER.fullmatch(text) is None or not abs(seconds := float(text)) < _MAX_SECONDS:
         raise source.error(line, f"{key} must be a number of seconds, got {shown([text])}")
     return seconds
 
@@ -285,13 +254,7 @@ def _all_lines(pattern: "re.Pattern[str]") -> Callable[[ListFile], bool]:
 
 
 def _is_pairs(source: ListFile) -> bool:
-    """Whether each line is the name of a video, white space, and something without a video's suffix."""
-
-    def is_pair(text: str) -> bool:
-        match = _PAIR.fullmatch(text.strip())
-        return match is not None and _is_video(match[1]) and not _is_video(match[2])
-
-    return all(is_pair(text) for _, text in source.lines)
+    return all(_video_and_label(text) for _, text in source.lines)
 
 
 def _is_video(name: str) -> bool:
@@ -302,13 +265,21 @@ def _is_table(source: ListFile) -> bool:
     return source.path.suffix.lower() in (".csv", ".tsv")
 
 
+def _has_column(source: ListFile, *names: str) -> bool:
+    """Whether a list is a table with one of these columns; a header that cannot be read is reported by its reader."""
+    try:
+        return _is_table(source) and not {*names}.isdisjoint(source.header)
+    except UsageError:
+        return False
+
+
 # Formats and whether a list has one, in the order in which they are tried.
 _RECOGNISERS: Final[Sequence[tuple[ListFormat, Callable[[ListFile], bool]]]] = (
     ("activitynet", lambda source: source.path.suffix.lower() == ".json" or source.text.lstrip().startswith("{")),
     ("hmdb51", lambda source: bool(_HMDB51.fullmatch(source.path.name)) and _all_lines(_HMDB51_LINE)(source)),
     ("ucf101", _all_lines(_UCF101)),
-    ("kinetics", lambda source: _is_table(source) and "youtube_id" in source.header),
-    ("pairs", lambda source: not (_is_table(source) and {*_PATHS} & {*source.header}) and _is_pairs(source)),
+    ("kinetics", lambda source: _has_column(source, "youtube_id")),
+    ("pairs", lambda source: not _has_column(source, *_PATHS) and _is_pairs(source)),
     ("table", _is_table),
     ("paths", lambda source: True),
 )

@@ -1,6 +1,7 @@
 """Finds the files of the videos that a list names, by path or by name."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from ig65m.errors import UsageError, shown
 
 Videos = str | os.PathLike[str] | Sequence[str]
 """A folder of videos, or the paths of all videos that there are."""
+
+_ODD = re.compile(r"/\.{0,2}(?:/|\Z)")  # in a path that can be written shorter: //, /./, /../, or / at its end
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def place_rows(path: Path, videos: Videos | None = None, list_format: str | None
     anywhere = videos is not None or kind not in ("paths", "pairs", "table")
 
     def place(row: Row) -> Placed:
-        expected = str((lookup.root or lookup.beside) / row.name)
+        expected = lookup.expected(row.name)
         find = lookup.find if anywhere else lookup.at
         if row.trimmed is not None and (trimmed := find(row.trimmed)) is not None:
             return Placed(row, trimmed, expected, whole=True)
@@ -61,18 +64,25 @@ class VideoLookup:
         self.known = None if videos is None or isinstance(videos, str | os.PathLike) else {absolute(each) for each in videos}
         if self.root is not None and not self.root.is_dir():
             raise UsageError(f"{self.root} is not a folder; expected the folder of the videos")
-        self.beside = beside
+        self._walked = self.root or beside
+        # Folders in which paths are looked up: as given, and absolute.
+        self._folders = [(folder, absolute(folder)) for folder in ([str(self._walked)] if self.root else [str(beside), ""])]
         self._often = Counter(_stem(name) for name in set(names))
         self._by_stem: dict[str, list[str]] | None = None
 
     def at(self, name: str) -> str | None:
         """Return the path of a file or folder at just this place."""
-        places = [self.beside / name, Path(name)] if self.root is None else [self.root / name]
-        for place in places:
-            path = str(place)
-            if absolute(path) in self.known if self.known is not None else os.path.lexists(path):
-                return path
+        for folder, full in self._folders:
+            if self.known is None:
+                if os.path.lexists(path := _join(folder, name)):
+                    return path
+            elif absolute(_join(full, name)) in self.known:
+                return _join(folder, name)
         return None
+
+    def expected(self, name: str) -> str:
+        """Return the path where a video is looked up first."""
+        return _join(self._folders[0][0], name)
 
     def find(self, name: str) -> str | None:
         """Return the path of a video, at just this place or elsewhere under the same name.
@@ -90,8 +100,9 @@ class VideoLookup:
         if not found or (best == 0 and parents and self._often[_stem(name)] > 1):
             return None
         nearest = [path for path in found if alike[path] == best]
-        same_suffix = [path for path in nearest if PurePath(path).suffix == PurePath(name).suffix]
-        nearest = same_suffix or nearest
+        if len(nearest) > 1:
+            suffix = PurePath(name).suffix
+            nearest = [path for path in nearest if PurePath(path).suffix == suffix] or nearest
         if len(nearest) > 1:
             raise UsageError(f"{shown([name])} could be {shown(nearest, 2)}; name its folder in the list, or with --videos")
         return nearest[0]
@@ -99,14 +110,23 @@ class VideoLookup:
     def _files(self) -> dict[str, list[str]]:
         if self._by_stem is None:
             self._by_stem = {}
-            for path in sorted(_walk(self.root or self.beside) if self.known is None else self.known):
+            for path in sorted(_walk(self._walked) if self.known is None else self.known):
                 self._by_stem.setdefault(_stem(path), []).append(path)
         return self._by_stem
 
 
 def absolute(path: str) -> str:
     """Make a path absolute; links stay links."""
+    path = os.fspath(path)
+    if path.startswith("/") and _ODD.search(path) is None:
+        return path
     return os.path.abspath(path)  # noqa: PTH100
+
+
+def _join(folder: str, name: str) -> str:
+    """Return str(Path(folder) / name), faster."""
+    path = name if folder == "." else os.path.join(folder, name)  # noqa: PTH118
+    return path if path and not path.startswith(".") and _ODD.search(path) is None else str(Path(path))
 
 
 def _walk(root: Path) -> Iterable[str]:
@@ -118,13 +138,14 @@ def _walk(root: Path) -> Iterable[str]:
 
 
 def _stem(name: str) -> str:
-    path = PurePath(name)
-    return path.stem if path.suffix.lower() in VIDEOS else path.name
+    last = name.rstrip("/").rpartition("/")[2]
+    stem, _, suffix = last.rpartition(".")
+    return stem if stem and f".{suffix}".lower() in VIDEOS else last
 
 
 def _parents(name: str) -> tuple[str, ...]:
     """Folders in a name, the nearest first."""
-    return tuple(part for part in reversed(PurePath(name).parts[:-1]) if part != "/")
+    return tuple(part for part in name.rstrip("/").split("/")[-2::-1] if part not in ("", "."))
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

@@ -19,8 +19,8 @@ def labels_of(card: Card, labels: Sequence[str] | None) -> tuple[str, ...]:
 def match_labels(examples: Iterable[Example], labels: Sequence[str], *, where: str) -> dict[str, int]:
     """Return the class of each label of the examples: the equal one, or the only one that differs in spelling alone.
 
-    Spelling is case, spaces and punctuation. If all labels are numbers, and none is the name of a class, they are the numbers
-    of classes, from 0, as in the lists of SlowFast and VMZ. `where` names the list in messages.
+    Spelling is as in `spelling`. If all labels are numbers, and none is the name of a class, they are the numbers of classes,
+    from 0, as in the lists of SlowFast and VMZ. `where` names the list in messages.
 
     Raises UsageError if a label has no class, or several.
     """

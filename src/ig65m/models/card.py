@@ -69,16 +69,16 @@ class Learned:
 
     def __post_init__(self) -> None:
         for name in ("base", "base_sha256", "labels_sha256"):
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if type(self.temperature) not in (int, float) or not 0 < self.temperature < 1e6:
             raise UsageError(f"a temperature must be a positive number, got {plain(repr(self.temperature), 40)}")
         for name, those in (("settings", self.settings), ("metrics", self.metrics)):
             if not isinstance(those, dict) or len(those) > _MAX_ENTRIES:
                 raise UsageError(f"the {name} of a learned network must be at most {_MAX_ENTRIES} names and values")
             for key, value in those.items():
-                _check_text(name, key)
+                check_text(name, key)
                 if type(value) is str:
-                    _check_text(key, value)
+                    check_text(key, value)
                 elif type(value) not in (int, float, bool, NoneType) or (type(value) is float and not isfinite(value)):
                     raise UsageError(f"{shown([key])} of a learned network cannot be {plain(repr(value), 40)}")
 
@@ -119,10 +119,10 @@ class Card:
     left_out: tuple[str, ...] = ()  # blobs of the checkpoint that the network does not use, such as those for sound
 
     def __post_init__(self) -> None:
-        _check_text("name", self.name)
+        check_text("name", self.name)
         for name in _TEXTS:
             if (text := getattr(self, name)) is not None:
-                _check_text(name, text)
+                check_text(name, text)
         for name, those in (("labels", self.labels or ()), ("left_out", self.left_out)):
             if type(those) is not tuple:
                 raise UsageError(f"{name} must be a tuple, got {type(those).__name__}")
@@ -185,9 +185,10 @@ def _check_numbers(card: Card) -> None:
             raise UsageError(f"{name} must be a percentage, got {plain(repr(share), 40)}")
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Raise UsageError unless a card can hold a value as its `name`: text of at most MAX_TEXT printable characters."""
     if type(value) is not str or len(value) > MAX_TEXT:
-        raise UsageError(f"a card's {name} must be text of at most {MAX_TEXT} characters, got {plain(repr(value), 40)}")
+        raise UsageError(f"the {name} must be text of at most {MAX_TEXT:,} characters, got {plain(repr(value), 40)}")
     if _CONTROL.search(value):
         raise UsageError(f"the {name} {shown([value])} has control characters")
 
@@ -196,7 +197,7 @@ def _check_texts(name: str, those: tuple[str, ...]) -> None:
     """Check several texts: all at once, since dozens of cards have hundreds of labels, and one by one if that fails."""
     if not all(type(text) is str and len(text) <= MAX_TEXT for text in those) or _CONTROL.search("".join(those)):
         for text in those:
-            _check_text(name, text)
+            check_text(name, text)
 
 
 def _spec(values: dict[str, Any]) -> Spec:
