@@ -211,3 +211,27 @@ import ig65m.engines.openvino, ig65m.quantize, nncf
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+SIGNALS = """
+import os, signal, threading
+import numpy as np
+import ig65m
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+video = ig65m.Frames(np.zeros((20, 64, 64, 3), np.uint8), 25)
+extractors = [ig65m.Extractor("r2plus1d_10_camera_motion", in_process=True) for _ in range(3)]
+for extractor in extractors:
+    extractor.extract(video)
+del extractor, extractors[0], extractors[0]
+thread = threading.Thread(target=extractors.clear)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_engines_have_ended():
+    """An instance of OpenVINO leaves a stack for signal handlers behind, which must not be freed."""
+    done = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

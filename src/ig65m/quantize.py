@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.engines.graph import graph_of
+from ig65m.engines.openvino import shared_core
 from ig65m.errors import ModelError, UsageError, VideoError, needs
 from ig65m.models.quantization import INPUT, Quantization
 from ig65m.models.weights import Weights, fold
@@ -113,7 +114,7 @@ def quantize(weights: Weights, clips: Sequence[Pixels], work: Work) -> Weights:
     with needs("quantize", "quantising"):
         import nncf
     work = replace(work, batch_size=1)
-    graph = openvino.Core().read_model(graph_of(weights, work).SerializeToString())
+    graph = shared_core().read_model(graph_of(weights, work).SerializeToString())
     dataset = nncf.Dataset(clips, lambda clip: {"pixels": clip[None]})
     floats = nncf.IgnoredScope(types=["MatMul", "GroupConvolution"], validate=False)
     logging.getLogger("nncf").setLevel(logging.WARNING)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,23 @@ def avoid_amx() -> None:
     os.environ[_ISA] = _WITHOUT_AMX
 
 
+@lru_cache(maxsize=1)
+def shared_core() -> openvino.Core:
+    """Return the one instance of OpenVINO, which lives as long as the program.
+
+    Each instance gives its thread another stack for signal handlers (sigaltstack). If instances do not end in the reverse order
+    of their start, or end in other threads, one that is freed stays in use, and the next signal ends the program.
+    """
+    return openvino.Core()
+
+
 def core_for(precision: Precision) -> openvino.Core:
     """Return OpenVINO, if this CPU has the precision. Raises UsageError, naming what is available, if not."""
     global _started  # noqa: PLW0603 - as global as what OpenVINO remembers
     if precision in ("bf16", "fp16"):
         avoid_amx()
     _started = True
-    core = openvino.Core()
+    core = shared_core()
     there = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     capability = _NAMES[precision][1]
     if capability not in there:

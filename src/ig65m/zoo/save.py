@@ -44,6 +44,8 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: Sequence[str
     weights = trained_weights(unwrapped(model))
     if broken := [key for key, array in weights.arrays.items() if not np.isfinite(array).all()]:
         raise ModelError(f"{shown(broken)} of {weights.card.name} are not finite; the training has diverged")
+    if isinstance(labels, str):
+        raise UsageError(f"labels must be a sequence with a name for each class, got the text {shown([labels])}")
     labels = weights.card.labels if labels is None else tuple(labels)
     if labels is not None and len(labels) != weights.spec.classes:
         raise UsageError(f"{len(labels)} labels for {weights.spec.classes} classes; give one for each class, in order")
