@@ -23,7 +23,7 @@ GROUPS = {
         *("save_features", "load_features"),
     ],
     "Models": ["list_models", "cards", "load_model", "Card", "Preprocess"],
-    "Training": ["ClipDataset", "save_model"],
+    "Training": ["ClipDataset", "read_label_list", "LabelList", "save_model"],
     "Inputs and options": ["Frames", "Segment", "Sampling", "Pooling", "Limits", "Preprocessing"],
     "Results": ["Features", "Prediction", "ClipPrediction", "Label", "ClipSpan", "Clip", "Failure"],
     "Errors": ["IgError", "VideoError", "UsageError", "ModelError", "CheckpointError", "DownloadError", "ProofError"],

@@ -188,6 +188,12 @@ def test_splits_of_a_list_have_the_same_classes(folder, tmp_path):
     assert int(val[0][1]) == 3
 
 
+def test_missing_videos_of_a_list_are_named(folder, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,label\n{folder}/up/0.mp4,up\ngone.mp4,up\n")
+    with pytest.warns(UserWarning, match=r"1 videos of the list were not found: 'gone\.mp4'"):
+        assert len(ClipDataset(tmp_path / "list.csv", CARD)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_worker_processes_read_the_same_clips(folder, context):

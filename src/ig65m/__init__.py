@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ig65m.collection.label_list import LabelList, read_label_list
     from ig65m.engines.base import Pooling
     from ig65m.errors import (
         CheckpointError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "collection.label_list": ["LabelList", "read_label_list"],
     "engines.base": ["Pooling"],
     "errors": ["CheckpointError", "DownloadError", "IgError", "ModelError", "ProofError", "UsageError", "VideoError"],
     "store.features": ["Features", "load_features", "save_features"],
@@ -90,6 +92,7 @@ __all__ = [
     "Frames",
     "IgError",
     "Label",
+    "LabelList",
     "Limits",
     "ModelError",
     "Pooling",
@@ -111,6 +114,7 @@ __all__ = [
     "load_features",
     "load_model",
     "read_clips",
+    "read_label_list",
     "save_features",
     "save_model",
 ]

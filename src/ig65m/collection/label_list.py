@@ -35,16 +35,12 @@ class Example:
 
 @dataclass(frozen=True)
 class LabelList:
-    """The labelled videos of a list.
-
-    `classes` are in the order of the list's own index of classes if it has one, else sorted. `missing` has the names of videos
-    that are in the list but were not found.
-    """
+    """The labelled videos of a list: see `ig65m.read_label_list`."""
 
     format: str
-    classes: tuple[str, ...]
-    examples: tuple[Example, ...]
-    missing: tuple[str, ...] = ()
+    classes: tuple[str, ...]  # in the order of the list's own index of classes if it has one, else sorted
+    examples: tuple[Example, ...]  # each with `video` (a Segment), `labels`, `group`, `split` and `line`
+    missing: tuple[str, ...] = ()  # names of videos that are in the list but were not found
     multi_label: bool = False  # whether an example may have several labels, or none
 
     @property
@@ -68,16 +64,24 @@ def read_label_list(
     """Read labelled videos from a list, or from a folder with a folder of videos for each class.
 
     Args:
-        source: A list, in a format of `list_formats.read_list`; or a folder, which may have the folders train, val and test
-            above those of the classes. Folders of features and of evaluations are no classes.
-        videos: Folder of the videos of a list, or the paths of all videos that there are. Default: see `place_rows`.
-        list_format: A format of `read_list`. Default: recognised from the contents.
+        source: A list, in a format of docs/labels.md; or a folder, which may have the folders train, val and test above those
+            of the classes. Folders of features and of evaluations are no classes.
+        videos: Folder of the videos of a list, or the paths of all videos that there are. Default: paths are looked up beside
+            the list and in the working folder; names without a path also in the subfolders of the list's folder.
+        list_format: "paths", "pairs", "table", "kinetics", "ucf101", "hmdb51" or "activitynet". Default: recognised from the
+            contents.
         split: Only examples of this split. Default: all.
         multi_label: Whether an example may have several labels, or none. Default: if one has several, of whatever split.
 
     Raises:
         UsageError: A line is wrong, has no label, or contradicts another one; two labels differ in spelling only; or no video
             was found.
+
+    Example:
+        >>> numpy.savetxt("labels.csv", ["path,label", "video.mp4,rabbit", "missing.mp4,dog"], fmt="%s")
+        >>> found = ig65m.read_label_list("labels.csv")
+        >>> found.classes, found.examples[0].labels, found.missing
+        (('rabbit',), ('rabbit',), ('missing.mp4',))
     """
     if split is not None:
         check_choice("split", split, get_args(Split))

@@ -3,6 +3,7 @@
 import gc
 import operator
 import os
+import warnings
 from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import fields, replace
@@ -73,8 +74,9 @@ class ClipDataset(Dataset[Item]):
         """Make a data set.
 
         Args:
-            videos: A list of labels, or the path of one, or of a folder with a folder of videos for each class; or video files
-                without labels, as paths or `ig65m.Segment`.
+            videos: A list of `ig65m.read_label_list`, or the path of one, or of a folder with a folder of videos for each
+                class; or video files without labels, as paths or `ig65m.Segment`. Videos of a list that were not found are
+                named in a warning.
             card: Card of the network: `model.card`.
             split: Only examples of this split of the list: "train", "val" or "test". Default: all.
             clips: Number of clips of each video, spread evenly as VMZ does; 1 is the clip at its start.
@@ -248,4 +250,6 @@ def _label_list(videos: Videos, split: Split | None) -> LabelList:
         found = LabelList("paths", (), tuple(examples))
     if not found.examples:
         raise UsageError("there are no videos" + ("" if split is None else f" of the split {split!r}"))
+    if found.missing:
+        warnings.warn(f"{len(found.missing):,} videos of the list were not found: {shown(found.missing)}", stacklevel=3)
     return found
