@@ -21,6 +21,7 @@ from tests.conftest import PROGRAM
 from tests.serving import serving
 from tests.test_hostile_files import state_dicts
 from tests.test_torch_file import ARCHIVES, BY_HAND
+from tests.videos import repeated
 
 pytestmark = pytest.mark.slow
 
@@ -216,8 +217,8 @@ def footage(bigbuckbunny, bikes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("footage")
     for name, video in (("rabbit", bigbuckbunny), ("street", bikes)):
         (folder / name).mkdir()
-        for number in range(2):
-            shutil.copy(video, folder / name / f"{number}.mp4")
+        shutil.copy(video, folder / name / "once.mp4")
+        repeated(video, folder / name / "twice.mp4", 2)  # another file, since copies count as one video
     return folder
 
 
