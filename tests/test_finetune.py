@@ -31,6 +31,15 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in one order: rounding differs with threads, and training amplifies it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """20 videos to train on and 8 others."""
@@ -51,7 +60,7 @@ def state_of(checkpoint):
 
 @pytest.mark.parametrize("first", ["stem", "layer4", "fc"])
 def test_two_steps_equal_a_plain_loop(first, data, tmp_path):
-    recipe = Recipe(epochs=2, batch_size=20, rate=0.01, warmup=0, patience=None, first=first, weight_decay=0.02)
+    recipe = Recipe(epochs=2, batch_size=20, rate=0.001, warmup=0, patience=None, first=first, weight_decay=0.02)
     finetune(narrow(), *data, recipe, checkpoint=tmp_path / "state")
     found = state_of(tmp_path / "state")
 
@@ -59,7 +68,7 @@ def test_two_steps_equal_a_plain_loop(first, data, tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trained = [name for name in before if name.split(".")[0] in STAGES[STAGES.index(first) :]]
     momenta = {}
-    for step, peak in enumerate((0.01, 0.005)):
+    for step, peak in enumerate((0.001, 0.0005)):
         draws = Draws(data[0], 0, balance=False)
         clips, targets = (torch.stack(each) for each in zip(*(draws[20 * step + n] for n in range(20)), strict=True))
         model.train()
