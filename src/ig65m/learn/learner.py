@@ -13,11 +13,10 @@ from ig65m.learn.calibration import best_temperature
 from ig65m.learn.examples import FOLDS, deal
 from ig65m.learn.linear import choose_strength, held_out_logits, learn_head
 from ig65m.learn.report import FEW, ClassCount, HeldOut, Report, count_classes, measure_held_out
-from ig65m.learn.training_set import TrainingSet
+from ig65m.learn.training_set import TrainingSet, preprocessing_of
 from ig65m.models.card import LINEAR, Learned, Scalar
 from ig65m.models.head import with_head
 from ig65m.models.weights import Weights
-from ig65m.types import Preprocessing
 
 MOST_COMPARED: Final = 50  # classes with few videos whose names are compared with all others
 
@@ -116,12 +115,6 @@ def described(model: Weights, base: Weights, report: Report, *, name: str, label
         metrics=metrics,
     )
     return replace(model, card=replace(model.card, name=name, origin=f"learned from {base.card.name}", learned=learned))
-
-
-def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:
-    """Return the preprocessing that settings of a folder of features describe."""
-    read: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Preprocessing(**read)
 
 
 def class_warnings(counts: Sequence[ClassCount], videos: int, *, measured: bool, multi_label: bool = False) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Clips with features and labels, from a folder of features and a list of labels."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -58,9 +58,7 @@ def videos_with_features(folder: Path) -> list[str]:
     return list(dict.fromkeys(entry.video.path for entry in read_journal(folder)))
 
 
-def read_training_set(
-    folder: Path, labels: LabelList, width: int, on_partial: Callable[[Entry], None] | None = None
-) -> TrainingSet:
+def read_training_set(folder: Path, labels: LabelList, width: int) -> TrainingSet:
     """Read the features of the labelled videos.
 
     A clip belongs to a labelled part of a video if at least half of it lies within the part; a part shorter than that has the
@@ -70,7 +68,6 @@ def read_training_set(
         folder: Folder of features.
         labels: Labelled videos, with the paths of the folder's journal.
         width: Length of a feature vector.
-        on_partial: Called with each entry whose video is partial or failed.
 
     Raises:
         UsageError: Features are damaged, not finite, or of another length.
@@ -87,10 +84,6 @@ def read_training_set(
         wanted.setdefault(example.video.path, []).append(example)
     for path, those in wanted.items():
         own = entries.get(path, [])
-        if on_partial is not None:
-            for entry in own:
-                if entry.status != "ok":
-                    on_partial(entry)
         there = {entry.video: _read(folder, entry, width) for entry in own if entry.sha256 is not None}
         for example in those:
             found = list(_clips(example, there))

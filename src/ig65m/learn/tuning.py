@@ -155,11 +155,7 @@ def split_list(listed: LabelList, seed: int = 0) -> tuple[LabelList, LabelList, 
             f"fine-tuning needs videos to train on, and others to measure with; there are {len(parts['train']):,} and "
             f"{len(choosing):,}"
         )
+    listed = replace(listed, missing=())  # which is said of the whole list
     held_out = replace(listed, examples=tuple(choosing))
-    same = measuring is choosing
-    return (
-        replace(listed, examples=tuple(parts["train"])),
-        held_out,
-        held_out if same else replace(listed, examples=tuple(measuring)),
-        how,
-    )
+    measured = held_out if measuring is choosing else replace(listed, examples=tuple(measuring))
+    return replace(listed, examples=tuple(parts["train"])), held_out, measured, how
