@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         Prediction,
         Preprocessing,
         Segment,
+        Shot,
+        ShotList,
     )
     from ig65m.video.clips import read_clips
     from ig65m.video.network_input import Preprocess
@@ -66,7 +68,7 @@ _MODULES = {
     "train.dataset": ["ClipDataset"],
     "types": [
         *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label"),
-        *("Limits", "Prediction", "Preprocessing", "Segment"),
+        *("Limits", "Prediction", "Preprocessing", "Segment", "Shot", "ShotList"),
     ],
     "video.clips": ["read_clips"],
     "video.network_input": ["Preprocess"],
@@ -102,6 +104,8 @@ __all__ = [
     "ProofError",
     "Sampling",
     "Segment",
+    "Shot",
+    "ShotList",
     "UsageError",
     "VideoError",
     "cards",

@@ -3,7 +3,7 @@
 import operator
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -29,6 +29,7 @@ MAX_FRAMES = 10_000
 
 Resampling = Literal["fast_bilinear", "area", "float_bilinear"]
 Status = Literal["ok", "partial", "failed"]
+Transition = Literal["cut", "gradual", "end"]
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class ClipSpan:
     end: float  # of the last frame, likewise
     first_frame: int = 0
     last_frame: int = 0
+    shot: int | None = None  # number of the shot that the clip is within, from 0; None if clips may cross boundaries
 
     def __post_init__(self) -> None:
         if not self.start <= self.end:
@@ -209,6 +211,7 @@ class ClipPrediction:
     start: float  # in seconds
     end: float  # in seconds
     labels: tuple[Label, ...]
+    shot: int | None = None  # as `ClipSpan.shot`
 
 
 @dataclass(frozen=True)
@@ -243,3 +246,40 @@ class Prediction:
     clips: tuple[ClipPrediction, ...]
     error: Failure | None = None
     sought: bool = False  # whether only the parts of the video that its clips need were decoded; `status` is that of these
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames of one take, from one transition to the next; frame numbers count from 0, from the `start` that was asked for."""
+
+    start: float  # of the first frame, in seconds of the stream's presentation times
+    end: float  # of the end of the last frame, likewise
+    first_frame: int
+    last_frame: int
+    transition: Transition  # to the next shot; "end": the video ends
+    score: float | None  # highest probability of a frame of the transition, from 0 to 1; None at the end of the video
+
+
+@dataclass(frozen=True)
+class ShotList:
+    """The shots of a video in order. The frames within a gradual transition belong to no shot.
+
+    Example:
+        >>> shots = ig65m.detect_shots("video.mp4")
+        >>> [(shot.start, shot.end, shot.transition) for shot in shots.shots]
+        [(0.0, 3.0, 'end')]
+    """
+
+    path: str
+    status: Status
+    shots: tuple[Shot, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what found them: network, sha256 of its weights, threshold
+    error: Failure | None = None
+
+    @property
+    def fps(self) -> float:
+        """Mean rate in frames a second; 0 without shots."""
+        if not self.shots:
+            return 0.0
+        first, last = self.shots[0], self.shots[-1]
+        return (last.last_frame + 1 - first.first_frame) / (last.end - first.start)

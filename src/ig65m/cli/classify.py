@@ -96,6 +96,7 @@ def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
         record = asdict(prediction)
         record["error"] = None if prediction.error is None else prediction.error.to_record()
         sought = {"sought": True} if prediction.sought else {}
+        record["clips"] = [{key: value for key, value in clip.items() if value is not None} for clip in record["clips"]]
         return {key: record[key] for key in ("path", "status", "error", "labels", "clips")} | sought
 
     return {"model": predictions[0].model, "videos": [video(prediction) for prediction in predictions]}

@@ -62,7 +62,14 @@ def describe(features: Features) -> dict[str, Any]:
         "shape": list(features.array.shape[1:]),
         "spans": [[span.start, span.end] for span in features.spans],
         "frames": [[span.first_frame, span.last_frame] for span in features.spans],
+        **({"shots": shots} if (shots := shots_of(features)) is not None else {}),
     }
+
+
+def shots_of(features: Features) -> list[int] | None:
+    """Return the number of the shot of each clip; None if clips may cross the boundaries of shots."""
+    shots = [span.shot for span in features.spans if span.shot is not None]
+    return shots if shots and len(shots) == len(features.spans) else None
 
 
 def sought_record(features: Features) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def _array_file(array: NDArray[np.float32]) -> memoryview:
 
 def _npz(features: Features, path: Path) -> Contents:
     """`features` (clips, C) float32; `spans` (clips, 2) float64 in seconds; `frames` (clips, 2) int64, first and last frame;
-    `info`, metadata as JSON; `logits` (clips, classes) float32, if there are any."""
+    `info`, metadata as JSON; `logits` (clips, classes) float32 and `shots` (clips,) int64, if there are any."""
     arrays: dict[str, Any] = {
         "features": features.array,
         "spans": np.array([(span.start, span.end) for span in features.spans], np.float64).reshape(-1, 2),
@@ -96,6 +103,8 @@ def _npz(features: Features, path: Path) -> Contents:
     }
     if features.logits is not None:
         arrays["logits"] = features.logits
+    if (shots := shots_of(features)) is not None:
+        arrays["shots"] = np.array(shots, np.int64)
     out = io.BytesIO()
     np.savez(out, **arrays)
     return {path: out.getbuffer()}
@@ -165,11 +174,13 @@ def load(path: str | os.PathLike[str]) -> Features:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("features", "logits") if name in file}
                 info = json.loads(str(file["info"]))
+        shots = info.get("shots") or [None] * len(info["spans"])
+        spans = zip(info["spans"], info["frames"], shots, strict=True)
         return Features(
             path=info["path"],
             status=info["status"],
             array=arrays["features"],
-            spans=tuple(ClipSpan(*span, *frames) for span, frames in zip(info["spans"], info["frames"], strict=True)),
+            spans=tuple(ClipSpan(*span, *frames, shot) for span, frames, shot in spans),
             model=info["model"],
             logits=arrays.get("logits"),
             error=None if info["error"] is None else Failure.from_record(info["error"]),
@@ -217,8 +228,8 @@ def to_parquet(features: Features, description: Mapping[str, Any], dtype: Dtype 
     """Return the bytes of the file; equal features give equal bytes.
 
     Columns: start and end in seconds, first_frame, last_frame, features (a fixed-size list; un-pooled ones are flattened), and
-    if there are any, logits (a fixed-size list) and labels (a list of label and score). The description is in the schema's
-    metadata.
+    if there are any, shot (number of the clip's shot), logits (a fixed-size list) and labels (a list of label and score). The
+    description is in the schema's metadata.
 
     Raises UsageError if the features do not fit `dtype`.
     """
@@ -232,6 +243,8 @@ def to_parquet(features: Features, description: Mapping[str, Any], dtype: Dtype 
         "last_frame": pa.array([span.last_frame for span in features.spans], pa.int64()),
         "features": _lists(features.array, dtype),
     }
+    if (shots := shots_of(features)) is not None:
+        columns["shot"] = pa.array(shots, pa.int64())
     if features.logits is not None:
         columns["logits"] = _lists(features.logits, dtype)
     if features.labels is not None:
@@ -270,7 +283,8 @@ def read_parquet(path: Path) -> tuple[Features, dict[str, Any]]:
     try:
         table = pq.read_table(path, use_threads=False)
         description = json.loads((table.schema.metadata or {})[_KEY])
-        spans = zip(*(table[name].to_pylist() for name in ("start", "end", "first_frame", "last_frame")), strict=True)
+        columns = ["start", "end", "first_frame", "last_frame", *(["shot"] if "shot" in table.column_names else [])]
+        spans = zip(*(table[name].to_pylist() for name in columns), strict=True)
         error = description["error"]
         features = Features(
             path=description["path"],

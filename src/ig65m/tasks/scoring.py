@@ -79,4 +79,4 @@ def _mean_scores(crops: Sequence[ClipResult], card: Card) -> NDArray[np.float64]
 
 
 def _clip_prediction(clip: ClipResult, scores: NDArray[np.float64], card: Card, top_k: int, threshold: float) -> ClipPrediction:
-    return ClipPrediction(clip.span.start, clip.span.end, best_labels(scores, card, top_k, threshold))
+    return ClipPrediction(clip.span.start, clip.span.end, best_labels(scores, card, top_k, threshold), clip.span.shot)
