@@ -24,7 +24,7 @@ from ig65m.cli.options import (
     video_options,
 )
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure
-from ig65m.cli.terminal import printable
+from ig65m.cli.terminal import print_title
 from ig65m.types import Prediction
 
 WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are part of the table
@@ -104,13 +104,10 @@ def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 def _print_table(prediction: Prediction) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
-    status = "" if prediction.status == "ok" else f": {prediction.status}"
-    console.print(Text(printable(prediction.path), "bold"), status, sep="", markup=False)
+    console = print_title(prediction.path, prediction.status)
     if prediction.clips:
         whole = ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels) or NONE
         console.print(f"whole video: {whole}", markup=False)
