@@ -125,6 +125,29 @@ class ClipOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShotOptions:
+    """How clips are kept within shots."""
+
+    within_shots: Annotated[
+        bool,
+        option(INPUT, "No clip crosses from one shot to the next; finds the shots on the way.", "--within-shots"),
+    ] = False
+    shots: Annotated[
+        str | None,
+        option(INPUT, "No clip crosses the shots in this folder of `ig65m shots --output`.", metavar="FOLDER"),
+    ] = None
+
+    def source(self) -> bool | str:
+        """What `within_shots` of `ig65m.tasks` takes. Raises UsageError for a folder that is not there."""
+        if self.shots is None:
+            return self.within_shots
+        folder = Path(self.shots)
+        if not folder.is_dir():
+            raise UsageError(f"{self.shots} is not a folder; expected one of `ig65m shots VIDEO... --output {self.shots}`")
+        return str(folder.absolute())
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
     """What runs a network."""
 
