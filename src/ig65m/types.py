@@ -270,7 +270,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class ShotList:
-    """The shots of a video in order. The frames within a gradual transition belong to no shot.
+    """The shots of a video in order. Frames between two shots, within a transition, belong to none.
 
     Example:
         >>> shots = ig65m.detect_shots("video.mp4")

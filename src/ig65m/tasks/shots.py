@@ -29,7 +29,7 @@ _EVERY: Final = 25  # frames from one call of `on_frame` to the next
 def detect_shots(
     video: Source,
     *,
-    threshold: float | None = THRESHOLD,
+    threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
     precision: Precision | None = None,
@@ -74,7 +74,7 @@ def detect_shots(
 def detect_shots_many(
     videos: Iterable[Source],
     *,
-    threshold: float | None = THRESHOLD,
+    threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
     precision: Precision | None = None,
