@@ -38,6 +38,8 @@ def test_the_shots_are_the_takes(takes):
     assert found.shots[0].score > 0.5
     assert found.shots[-1].score is None
     assert found.fps == pytest.approx(25)
+    assert found.probabilities.shape == (185, 2)
+    assert np.flatnonzero(found.probabilities[:, 0] > 0.5).tolist() == [89, 144]
     assert [len(each.shots) for each in ig65m.detect_shots_many(alone)] == [1, 1, 1]
 
 

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ig65m.engines.base import Precision
 from ig65m.engines.choice import EngineName, choose
 from ig65m.errors import IgError
@@ -131,7 +133,8 @@ def _detect(
             scores = list(frame_scores(frames.pictures(), network.probabilities))
             shots = shots_of(frames.times, scores, threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
-            yield ShotList(path_of(video), status, shots, settings, frames.failure)
+            probabilities = np.array(scores, np.float32).reshape(-1, 2)
+            yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
 
 
 class _Frames:
