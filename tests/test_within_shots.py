@@ -230,7 +230,8 @@ def test_a_dissolve_is_gradual(tmp_path):
     ("how", "message"),
     [
         ({"clips": 3}, "--clips or --within-shots"),
-        ({"within_shots": "nowhere"}, "nowhere"),
+        ({"within_shots": "nowhere"}, "nowhere is not a folder of shots"),
+        ({"within_shots": 1}, "True, False or a folder of shots, got 1"),
     ],
 )
 def test_what_contradicts_shots_is_refused(how, message, bikes):

@@ -34,6 +34,8 @@ def shot_source(shots: bool | str | os.PathLike[str], choice: Choice, limits: Li
     """
     if isinstance(shots, bool):
         return _found(choice, limits) if shots else None
+    if not isinstance(shots, str | os.PathLike):
+        raise UsageError(f"within_shots must be True, False or a folder of shots, got {shots!r:.60}")
     folder = Path(shots)
     if has_range:
         raise UsageError(f"the shots in {folder} are those of whole videos; leave start and end out, or the folder")
