@@ -91,6 +91,32 @@ def test_a_folder_has_the_shots_of_a_film_and_of_a_late_one(run, bikes, tmp_path
     assert scenes.read_text().splitlines()[2] == "1,1,00:00:00.000,0.000,30,00:00:01.200,1.200,30,00:00:01.200,1.200"
 
 
+@pytest.mark.slow
+def test_a_video_that_cannot_be_read_and_one_of_a_frame(run, bikes, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(bikes.read_bytes()[:-100_000])  # without its index
+    one = encode_numbers(tmp_path / "one.mkv", [5000])
+    code, out, err = run("shots", broken, one, "--json", "--output", tmp_path / "shots")
+    assert code == 3
+    assert "failed" in err
+    assert [video["status"] for video in json.loads(out)["videos"]] == ["failed", "ok"]
+    assert read_shots(tmp_path / "shots", one).shots == (Shot(5.0, 5.04, 0, 0, "end", None),)
+    with pytest.raises(ig65m.VideoError, match="finding its shots failed"):
+        read_shots(tmp_path / "shots", broken)
+
+
+@pytest.mark.slow
+def test_clips_within_shots_of_a_folder_are_those_of_shots_on_the_way(run, bikes, tmp_path, monkeypatch):
+    """The folder knows the video by another path."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(bikes, tmp_path / "copy.mp4")
+    assert run("shots", bikes, "--output", "shots")[0] == 0
+    classify = ("classify", "copy.mp4", "--model", "r2plus1d_10_camera_motion", "--json")
+    there, on_the_way = (run(*classify, *how) for how in (("--shots", "shots"), ("--within-shots",)))
+    assert there[:2] == on_the_way[:2]
+    assert {clip["shot"] for clip in json.loads(there[1])["videos"][0]["clips"]} == set(range(6))
+
+
 def test_a_table_for_each_video(run, clips, detection):
     detection.bad = ["b.mp4"]
     code, out, err = run("shots", clips)
@@ -136,6 +162,15 @@ def test_csv_has_a_row_for_each_shot(run, clips, detection, monkeypatch):
     table = pd.read_csv(clips / "table.csv")
     assert table["score"].isna().tolist() == [False, True] * 6
     assert table.drop(columns=["path", "score"]).values.tolist()[:2] == [[0, 0.0, 0.2, 0, 4, "cut"], [1, 0.2, 0.4, 5, 9, "end"]]
+
+
+def test_without_the_weights_a_line_says_what_to_install(run, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("ig65m.shots.weights.find_spec", lambda _: None)
+    for args in ((), ("--output", tmp_path / "shots")):
+        code, out, err = run("shots", clips, *args)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "pip install 'ig65m[shots]'" in err
+    assert not (tmp_path / "shots").exists()
 
 
 @pytest.mark.parametrize(

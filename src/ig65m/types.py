@@ -270,7 +270,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class ShotList:
-    """The shots of a video in order. The frames within a gradual transition belong to no shot.
+    """The shots of a video in order. Frames between two shots, within a transition, belong to none.
+
+    `probabilities` has two numbers for each frame: that it is the middle of a transition, and that it is part of one. It is
+    None for shots that were read from a folder.
 
     Example:
         >>> shots = ig65m.detect_shots("video.mp4")
@@ -283,6 +286,7 @@ class ShotList:
     shots: tuple[Shot, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # what found them: network, sha256 of its weights, threshold
     error: Failure | None = None
+    probabilities: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # (frames, 2)
 
     @property
     def fps(self) -> float:

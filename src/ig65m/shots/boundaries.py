@@ -59,7 +59,7 @@ def shots_of(times: Sequence[tuple[float, float]], scores: Sequence[tuple[float,
     ]
     firsts = [frames[0] for _, frames in runs]
     shots = []
-    for (_, frames), following in zip(runs, [*firsts[1:], None], strict=True):
+    for (_, frames), following in zip(runs, [*firsts, None][1:], strict=True):
         first, last = frames[0], frames[-1]
         transition: Transition = "end"
         score = None

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ig65m.engines.base import Precision
 from ig65m.engines.choice import EngineName, choose
 from ig65m.errors import IgError
@@ -29,7 +31,7 @@ _EVERY: Final = 25  # frames from one call of `on_frame` to the next
 def detect_shots(
     video: Source,
     *,
-    threshold: float | None = THRESHOLD,
+    threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
     precision: Precision | None = None,
@@ -74,7 +76,7 @@ def detect_shots(
 def detect_shots_many(
     videos: Iterable[Source],
     *,
-    threshold: float | None = THRESHOLD,
+    threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
     precision: Precision | None = None,
@@ -131,7 +133,8 @@ def _detect(
             scores = list(frame_scores(frames.pictures(), network.probabilities))
             shots = shots_of(frames.times, scores, threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
-            yield ShotList(path_of(video), status, shots, settings, frames.failure)
+            probabilities = np.array(scores, np.float32).reshape(-1, 2)
+            yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
 
 
 class _Frames:

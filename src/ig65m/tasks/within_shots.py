@@ -10,6 +10,7 @@ from ig65m.engines.choice import Choice
 from ig65m.errors import UsageError
 from ig65m.shots.boundaries import THRESHOLD
 from ig65m.shots.detect import PIXELS, number_samples
+from ig65m.shots.folder import ShotFolder
 from ig65m.shots.network import load_network
 from ig65m.tasks.shots import shot_settings
 from ig65m.types import Frames, Limits, Segment
@@ -33,17 +34,17 @@ def shot_source(shots: bool | str | os.PathLike[str], choice: Choice, limits: Li
     """
     if isinstance(shots, bool):
         return _found(choice, limits) if shots else None
+    if not isinstance(shots, str | os.PathLike):
+        raise UsageError(f"within_shots must be True, False or a folder of shots, got {shots!r:.60}")
     folder = Path(shots)
     if has_range:
         raise UsageError(f"the shots in {folder} are those of whole videos; leave start and end out, or the folder")
-    from ig65m.shots.folder import read_settings
-
-    settings = read_settings(folder)
+    known = ShotFolder(folder)
 
     def number(source: object, samples: Iterable[Sample]) -> Iterator[Numbered]:
-        return _numbered(folder, source, samples)
+        return _numbered(known, source, samples)
 
-    return ShotSource(WithinShots(number, most=limits.frames), settings)
+    return ShotSource(WithinShots(number, most=limits.frames), known.settings)
 
 
 def _found(choice: Choice, limits: Limits) -> ShotSource:
@@ -55,15 +56,13 @@ def _found(choice: Choice, limits: Limits) -> ShotSource:
     return ShotSource(WithinShots(number, PIXELS, limits.frames), shot_settings(network.sha256, THRESHOLD))
 
 
-def _numbered(folder: Path, source: object, samples: Iterable[Sample]) -> Iterator[Numbered]:
+def _numbered(known: ShotFolder, source: object, samples: Iterable[Sample]) -> Iterator[Numbered]:
     """Yield the samples with the numbers of the shots in a folder."""
     if isinstance(source, Frames):
-        raise UsageError(f"frames in memory have no shots in {folder}; pass within_shots=True")
+        raise UsageError(f"frames in memory have no shots in {known.folder}; pass within_shots=True")
     if isinstance(source, Segment) and (source.start is not None or source.end is not None):
-        raise UsageError(f"{source}: the shots in {folder} are those of whole videos; give the whole video")
-    from ig65m.shots.folder import read_shots
-
-    shots = enumerate(read_shots(folder, _name(source)).shots)
+        raise UsageError(f"{source}: the shots in {known.folder} are those of whole videos; give the whole video")
+    shots = enumerate(known.read(_name(source)).shots)
     number, shot = next(shots, (0, None))
     for frame, sample in enumerate(samples):
         while shot is not None and frame > shot.last_frame:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -63,17 +64,18 @@ def shot_clips(
 
     own = replace(sampling, start=None, end=None)
     before = 0  # samples of the shots so far
-    for shot, group in groupby(within.number(source, sound()), key=itemgetter(1)):
-        shown = _Samples(group, own, within.most - before)
-        if shot is None:
-            for _ in shown.read():
-                pass
-        else:
-            for clip in clips_of(shown.read(), own):
-                span = clip.span
-                numbers = before + span.first_frame, before + span.last_frame
-                yield replace(clip, span=replace(span, first_frame=numbers[0], last_frame=numbers[1], shot=shot))
-        before += shown.count
+    with closing(read):
+        for shot, group in groupby(within.number(source, sound()), key=itemgetter(1)):
+            shown = _Samples(group, own, within.most - before)
+            if shot is None:
+                for _ in shown.read():
+                    pass
+            else:
+                for clip in clips_of(shown.read(), own):
+                    span = clip.span
+                    numbers = before + span.first_frame, before + span.last_frame
+                    yield replace(clip, span=replace(span, first_frame=numbers[0], last_frame=numbers[1], shot=shot))
+            before += shown.count
     if failure is not None:
         raise failure
 
