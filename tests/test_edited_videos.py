@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
 
-from shot_footage import LOSSLESS, Edit, Event, Join, Take, join, render
+from edited_videos import LOSSLESS, Edit, Event, Join, Take, join, render
 
 TAKE = Take("coffee.png", 20, False, 0, 1.5, 0.1, (0.5, 0.5), 6.0, 0.0, 0.0, None)
 EDIT = Edit(
