@@ -12,7 +12,7 @@ from ig65m.engines.base import Precision
 from ig65m.engines.choice import EngineName, choose
 from ig65m.errors import IgError
 from ig65m.shots.boundaries import THRESHOLD, check_threshold, shots_of
-from ig65m.shots.detect import PIXELS, frame_scores, good_frames
+from ig65m.shots.detect import PIXELS, good_frames, transition_scores
 from ig65m.shots.network import NAME, ShotNetwork, check_precision, load_network
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of
@@ -130,10 +130,10 @@ def _detect(
     with nullcontext() if in_process else Decoder(read["limits"]) as decoder:
         for video in videos:
             frames = _Frames(video, partial(_samples, video, decoder, **read), on_frame)
-            scores = list(frame_scores(frames.pictures(), network.probabilities))
-            shots = shots_of(frames.times, scores, threshold)
+            scores = list(transition_scores(frames.pictures(), network.probabilities))
+            shots = shots_of(frames.times, [decisive for _, decisive in scores], threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
-            probabilities = np.array(scores, np.float32).reshape(-1, 2)
+            probabilities = np.array([every for every, _ in scores], np.float32).reshape(-1, 2)
             yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
 
 
