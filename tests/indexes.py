@@ -18,15 +18,20 @@ SETTINGS = {
     "features": "float32",
 }
 SECONDS = 0.5  # of a clip
-COLUMNS = ["video", "path", "result", "status", "clip", "start", "end", "first_frame", "last_frame", "labels", "vector"]
+COLUMNS = ["video", "path", "result", "status", "clip", "start", "end", "first_frame", "last_frame", "labels", "vector", "shot"]
 
 
-def spans(count, stride=SECONDS):
-    return tuple(ClipSpan(n * stride, n * stride + SECONDS, 8 * n, 8 * n + 7) for n in range(count))
+def spans(count, stride=SECONDS, shots=None):
+    """`shots`: the number of each clip's shot."""
+    numbers = [None] * count if shots is None else shots
+    return tuple(ClipSpan(n * stride, n * stride + SECONDS, 8 * n, 8 * n + 7, numbers[n]) for n in range(count))
 
 
-def write(folder, videos, settings=SETTINGS, stride=SECONDS):
-    """`videos`: by path an array (clips, C), or it and the clips' labels, [(name, score), ...] each, or None: it failed."""
+def write(folder, videos, settings=SETTINGS, stride=SECONDS, shots=None):
+    """`videos`: by path an array (clips, C), or it and the clips' labels, [(name, score), ...] each, or None: it failed.
+
+    `shots`: by path, for some of them, the number of each clip's shot.
+    """
     with Store(folder, settings) as store:
         for path, content in videos.items():
             array, labels = content if isinstance(content, tuple) else (content, None)
@@ -37,11 +42,17 @@ def write(folder, videos, settings=SETTINGS, stride=SECONDS):
             else:
                 given = None if labels is None else tuple(tuple(Label(*each) for each in row) for row in labels)
                 array = np.asarray(array, np.float32)
-                features = Features(path, "ok", array, spans(len(array), stride), settings, labels=given)
+                theirs = spans(len(array), stride, (shots or {}).get(path))
+                features = Features(path, "ok", array, theirs, settings, labels=given)
             video = Segment(path)
             assert store.claim(result_name(video))
             store.commit(video, "content", features)
     return folder
+
+
+def without_shots(folder):
+    """Make the table of an index as an earlier version of ig65m wrote it."""
+    lancedb.connect(folder).open_table("clips").drop_columns(["shot"])
 
 
 def drawn(videos, clips, width=16, seed=0):
