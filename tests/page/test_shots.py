@@ -50,6 +50,7 @@ def test_every_shot_has_a_picture_and_a_mark(open_page, ids):
     shots = page.get_by_role("toolbar", name="Shots by time").get_by_role("button")
     expect(shots).to_have_count(5)
     expect(shots.nth(1)).to_have_accessible_name("Shot from 0:01.3 to 0:03.0")
+    expect(page.locator(".shot img")).to_have_count(5)
     for picture, start, end in zip(page.locator(".shot img").all(), STARTS, CUTS, strict=True):
         expect(picture).to_have_js_property("naturalWidth", 320)
         shown = float(re.search(r"time=([0-9.]+)$", picture.get_attribute("src"))[1])
