@@ -22,6 +22,7 @@ GROUPS = {
         *("classify", "classify_clips", "classify_many", "extract", "extract_many", "Extractor", "read_clips"),
         *("save_features", "load_features"),
     ],
+    "Shots": ["detect_shots", "detect_shots_many", "ShotList", "Shot"],
     "Models": ["list_models", "cards", "load_model", "Card", "Preprocess"],
     "Training": ["ClipDataset", "read_label_list", "LabelList", "save_model"],
     "Inputs and options": ["Frames", "Segment", "Sampling", "Pooling", "Limits", "Preprocessing"],

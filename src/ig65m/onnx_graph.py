@@ -23,17 +23,13 @@ _ALIGNED: Final = 64  # bytes
 _PLACES: Final = (2, 3, 4)  # axes of time, height and width
 
 
-class Graph:
-    """Nodes and constants of a network's graph, added one by one; each value has the name that adding it returns.
+class GraphBuilder:
+    """Nodes and constants of a graph, added one by one; each value has the name that adding it returns.
 
-    A node that computes the output of a layer or block has its path as name. In a quantised network, values are rounded and
-    weights are integers. With a `file`, the graph refers to constants in it by its name in the same folder, and none stay in
-    memory.
+    With a `file`, the graph refers to constants in it by its name in the same folder, and none stay in memory.
     """
 
-    def __init__(self, weights: Weights, file: BinaryIO | None = None) -> None:
-        self.weights = weights
-        self.plan = plan_of(weights.spec)
+    def __init__(self, file: BinaryIO | None = None) -> None:
         self.file = file
         self.proto = onnx.ModelProto(ir_version=onnx.IR_VERSION_2023_5_5, producer_name="ig65m")
         self.proto.opset_import.append(helper.make_opsetid("", OPSET))
@@ -62,6 +58,31 @@ class Graph:
             self.file.write(np.ascontiguousarray(array).data)
         return name
 
+    def rename(self, value: str, name: str) -> None:
+        """Rename a value."""
+        for node in self.proto.graph.node:
+            for values in (node.input, node.output):
+                values[:] = [name if old == value else old for old in values]
+
+    def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """Return the finished model."""
+        self.proto.graph.input.extend(inputs)
+        self.proto.graph.output.extend(outputs)
+        return self.proto
+
+
+class Graph(GraphBuilder):
+    """The graph of a network of `plan.py`.
+
+    A node that computes the output of a layer or block has its path as name. In a quantised network, values are rounded and
+    weights are integers.
+    """
+
+    def __init__(self, weights: Weights, file: BinaryIO | None = None) -> None:
+        super().__init__(file)
+        self.weights = weights
+        self.plan = plan_of(weights.spec)
+
     def weight(self, values: NDArray[np.float32], path: str) -> str:
         """Add the weight (C, ...) of the convolution at a path."""
         quantization = self.weights.quantization
@@ -79,18 +100,6 @@ class Graph:
         step, zero = quantization.step(path)
         grid = self.constant(np.array(step, np.float32)), self.constant(np.array(zero, np.uint8))
         return self.add("DequantizeLinear", self.add("QuantizeLinear", value, *grid), *grid)
-
-    def rename(self, value: str, name: str) -> None:
-        """Rename a value."""
-        for node in self.proto.graph.node:
-            for values in (node.input, node.output):
-                values[:] = [name if old == value else old for old in values]
-
-    def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """Return the finished model."""
-        self.proto.graph.input.extend(inputs)
-        self.proto.graph.output.extend(outputs)
-        return self.proto
 
 
 def add_pixels(graph: Graph, pixels: str, mean: Sequence[float], std: Sequence[float]) -> str:

@@ -4,13 +4,13 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import IgError, VideoError
+from ig65m.errors import IgError
 from ig65m.types import Clip, ClipSpan, Failure, Status
 from ig65m.video.clips import Source
 
@@ -93,9 +93,7 @@ class _Reader(threading.Thread):
                 for clip in clips:
                     self._put((source, clip))
         except (IgError, OSError) as error:
-            failure = Failure("decode", str(error))
-            if isinstance(error, VideoError):
-                failure = replace(failure, last_good_time=error.last_good_time, gaps=error.gaps)
+            failure = Failure.of("decode", error)
         self._put(VideoEnd(source, failure))
 
     def _put(self, item: tuple[Source, Clip] | VideoEnd | BaseException | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError, check_choice
+from ig65m.errors import UsageError, VideoError, check_choice
 
 MAX_FPS = 1000.0
 """Highest rate at which a video can be sampled."""
@@ -27,7 +27,7 @@ MAX_CLIPS = 1000
 MAX_FRAMES = 10_000
 """Most frames in a clip, and largest step between them; more would exhaust the memory."""
 
-Resampling = Literal["fast_bilinear", "area", "float_bilinear"]
+Resampling = Literal["fast_bilinear", "area", "bicubic", "float_bilinear"]
 Status = Literal["ok", "partial", "failed"]
 Transition = Literal["cut", "gradual", "end"]
 
@@ -37,8 +37,9 @@ class Preprocessing:
     """How frames become input of a network; part of its card.
 
     Resampling "fast_bilinear" and "area" are flags of libswscale, which converts the decoded pixel format (BT.601 matrix) to
-    RGB bytes of the new size in one step; the crop's corner is rounded down. "float_bilinear" is the way of ig65m-pytorch:
-    bilinear in float without antialiasing, the crop's corner rounded half to even.
+    RGB bytes of the new size in one step; the crop's corner is rounded down. "bicubic" is the same as FFmpeg's command line
+    does it, with the matrix and range of the stream's tags. "float_bilinear" is the way of ig65m-pytorch: bilinear in float
+    without antialiasing, the crop's corner rounded half to even.
 
     Raises UsageError if a value is out of range.
 
@@ -223,6 +224,13 @@ class Failure:
     last_good_time: float | None = None
     gaps: tuple[tuple[float, float], ...] = ()
 
+    @staticmethod
+    def of(stage: str, error: Exception) -> "Failure":
+        """Return the failure that an error is, with what is known of the video if it is a VideoError."""
+        if isinstance(error, VideoError):
+            return Failure(stage, str(error), error.last_good_time, error.gaps)
+        return Failure(stage, str(error))
+
     def to_record(self) -> dict[str, Any]:
         """Return the failure as JSON values; `gaps` is left out if there are none."""
         record = asdict(self)
@@ -262,7 +270,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class ShotList:
-    """The shots of a video in order. The frames within a gradual transition belong to no shot.
+    """The shots of a video in order. Frames between two shots, within a transition, belong to none.
+
+    `probabilities` has two numbers for each frame: that it is the middle of a transition, and that it is part of one. It is
+    None for shots that were read from a folder.
 
     Example:
         >>> shots = ig65m.detect_shots("video.mp4")
@@ -275,6 +286,7 @@ class ShotList:
     shots: tuple[Shot, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # what found them: network, sha256 of its weights, threshold
     error: Failure | None = None
+    probabilities: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # (frames, 2)
 
     @property
     def fps(self) -> float:

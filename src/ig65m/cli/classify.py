@@ -18,13 +18,14 @@ from ig65m.cli.options import (
     Json,
     Labels,
     Model,
+    ShotOptions,
     Videos,
     flattened,
     option,
     video_options,
 )
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure
-from ig65m.cli.terminal import printable
+from ig65m.cli.terminal import print_title
 from ig65m.types import Prediction
 
 WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are part of the table
@@ -36,6 +37,7 @@ NONE = "no label reaches the threshold"
 def classify(
     inputs: Videos,
     clip_options: ClipOptions,
+    shot_options: ShotOptions,
     clips: Clips = None,
     crops: Annotated[int, CROPS] = 1,
     full: Full = False,
@@ -57,7 +59,7 @@ def classify(
     Example: ig65m classify videos/ --top-k 3 --json
     """
     check_videos(inputs)
-    options = video_options(clip_options, engine_options, decoding)
+    options = video_options(clip_options, engine_options, decoding) | {"within_shots": shot_options.source()}
     from ig65m.collection.listing import find_videos
     from ig65m.tasks.classify import classify_many
 
@@ -104,23 +106,21 @@ def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 def _print_table(prediction: Prediction) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
-    status = "" if prediction.status == "ok" else f": {prediction.status}"
-    console.print(Text(printable(prediction.path), "bold"), status, sep="", markup=False)
+    console = print_title(prediction.path, prediction.status)
     if prediction.clips:
         whole = ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels) or NONE
         console.print(f"whole video: {whole}", markup=False)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("from (s)", "to (s)", "score"):
+        has_shots = prediction.clips[0].shot is not None
+        for name in (*(["shot"] if has_shots else []), "from (s)", "to (s)", "score"):
             table.add_column(name, justify="right")
         table.add_column("label")
         table.add_column("others")
         for clip in prediction.clips:
-            times = f"{clip.start:.2f}", f"{clip.end:.2f}"
+            times = (*([str(clip.shot)] if has_shots else []), f"{clip.start:.2f}", f"{clip.end:.2f}")
             if not clip.labels:
                 table.add_row(*times, "", Text(NONE, "dim"))
                 continue

@@ -15,6 +15,7 @@ from ig65m.cli.models import models
 from ig65m.cli.quantize import quantize
 from ig65m.cli.search import search
 from ig65m.cli.serve import serve
+from ig65m.cli.shots import shots
 
 app = typer.Typer(
     help="Turn video into labels and features with the 3-D convolutional networks of VMZ, pre-trained on IG-65M.",
@@ -27,6 +28,7 @@ app.command()(models)
 app.command()(convert)
 app.command()(classify)
 app.command()(extract)
+app.command()(shots)
 app.command()(evaluate)
 app.add_typer(features, name="features")
 app.add_typer(index, name="index")

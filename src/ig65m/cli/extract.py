@@ -21,6 +21,7 @@ from ig65m.cli.options import (
     Ray,
     RetryFailed,
     Shard,
+    ShotOptions,
     Videos,
     VideosIn,
     flattened,
@@ -39,6 +40,7 @@ Reduction = Literal["mean", "max", "none"]
 def extract(
     inputs: Videos,
     clip_options: ClipOptions,
+    shot_options: ShotOptions,
     model: Model = None,
     *,
     engine_options: EngineOptions,
@@ -88,7 +90,7 @@ def extract(
     if overwrite and not to_file:
         raise UsageError("--overwrite is for a file; a folder is continued, so give another folder for other features")
     check_videos(inputs)
-    options = video_options(clip_options, engine_options, decoding)
+    options = video_options(clip_options, engine_options, decoding) | {"within_shots": shot_options.source()}
     from ig65m.engines.base import Pooling
 
     options |= {"model": model, "pooling": Pooling(pool_spatial, pool_temporal), "logits": logits, "top_k": top_k}

@@ -42,7 +42,7 @@ def info(folder: FeaturesFolder, as_json: Json = False) -> None:
     print(", ".join(f"{number:,} {status}" for status, number in record["videos"].items()))
     for key in ("name", "sha256", "precision", "features", "content"):
         print(printable(f"{key}: {settings.get(key)}"))
-    for key in ("sampling", "preprocessing", "pooling"):
+    for key in ("sampling", "preprocessing", "pooling", *(["shots"] if "shots" in settings else [])):
         parts = settings.get(key) or {}
         print(printable(f"{key}: {', '.join(f'{part} {value}' for part, value in parts.items() if value is not None)}"))
 

@@ -77,6 +77,7 @@ FrameStep = Annotated[
 Stride = Annotated[int | None, option(INPUT, "Frames from one clip's start to the next. Default: the length of a clip.")]
 Start = Annotated[float | None, option(INPUT, "Where to start, in seconds.")]
 End = Annotated[float | None, option(INPUT, "Where to end, in seconds.")]
+ImageFps = Annotated[float, option(INPUT, "Frame rate of a folder of images, in frames a second.")]
 Clips = Annotated[
     int | None, option(INPUT, "Number of clips, spread evenly over the video; VMZ tested with 10. Default: all.", "--clips")
 ]
@@ -116,7 +117,7 @@ class ClipOptions:
         Literal["pad", "drop"],
         option(INPUT, "A last clip that is short of frames: repeat its last frame, or leave it out."),
     ] = "pad"
-    image_fps: Annotated[float, option(INPUT, "Frame rate of a folder of images, in frames a second.")] = 25.0
+    image_fps: ImageFps = 25.0
     preprocessing: Annotated[
         Literal["vmz", "ig65m-pytorch"] | None,
         option(INPUT, "Resize frames as VMZ or as ig65m-pytorch does. Default: as the model's card says."),
@@ -124,14 +125,43 @@ class ClipOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """What runs the network."""
+class ShotOptions:
+    """How clips are kept within shots."""
 
-    batch_size: BatchSize = None
+    within_shots: Annotated[
+        bool,
+        option(INPUT, "No clip crosses from one shot to the next; finds the shots on the way.", "--within-shots"),
+    ] = False
+    shots: Annotated[
+        str | None,
+        option(INPUT, "No clip crosses the shots in this folder of `ig65m shots --output`.", metavar="FOLDER"),
+    ] = None
+
+    def source(self) -> bool | str:
+        """What `within_shots` of `ig65m.tasks` takes. Raises UsageError for a folder that is not there."""
+        if self.shots is None:
+            return self.within_shots
+        folder = Path(self.shots)
+        if not folder.is_dir():
+            raise UsageError(f"{self.shots} is not a folder; expected one of `ig65m shots VIDEO... --output {self.shots}`")
+        return str(folder.absolute())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What runs a network."""
+
     device: Device = "cpu"
     engine: Engine = None
     precision: Precision = None
     threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(NetworkOptions):
+    """What runs a network, and on how many clips at a time."""
+
+    batch_size: BatchSize = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +199,17 @@ def video_options(clips: ClipOptions, engine: EngineOptions, decoding: DecodingO
 
     Raises UsageError if a limit is out of range.
     """
+    return {**asdict(clips), **asdict(engine), **decoding_options(decoding)}
+
+
+def decoding_options(decoding: DecodingOptions) -> dict[str, Any]:
+    """Keyword arguments of `ig65m.tasks` for reading videos; errors and worker process as in `video_options`."""
     limits = decoding.limits()
     if not decoding.in_process:
         from ig65m.video.isolation import prepare
 
         prepare(limits)
-    return {**asdict(clips), **asdict(engine), "limits": limits, "in_process": decoding.in_process}
+    return {"limits": limits, "in_process": decoding.in_process}
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:

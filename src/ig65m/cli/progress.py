@@ -77,6 +77,10 @@ class ProgressBar:
         self.clips += 1
         self.show(f"{self.clips} clips, {source_name(source)} at {span.end:.1f} s")
 
+    def on_frame(self, source: object, time: float) -> None:
+        """Show the time that is reached in a video."""
+        self.show(f"{source_name(source)} at {time:.1f} s")
+
     def show(self, state: str) -> None:
         """Show a text beside the bar."""
         if self.progress is not None:

@@ -6,8 +6,12 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ig65m.errors import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def printable(text: object) -> str:
@@ -20,6 +24,16 @@ def say(text: str) -> None:
     with suppress(OSError):
         for line in text.splitlines():
             print(printable(line), file=sys.stderr)
+
+
+def print_title(path: str, status: str) -> "Console":
+    """Print the path of a video on stdout, and its status unless it is ok; return the console for what follows."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(printable(path), "bold"), "" if status == "ok" else f": {status}", sep="", markup=False)
+    return console
 
 
 def say_warnings() -> None:

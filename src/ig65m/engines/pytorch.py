@@ -44,7 +44,7 @@ class PyTorchEngine:
         if self.place.type == "cuda":
             pixels = pixels.pin_memory().to(self.place, non_blocking=True)
         x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std  # channels last in memory, as pixels are
-        with self._exact():
+        with exact(self.place):
             maps = self.model.forward_features(x.to(self.dtype)).float()
             logits = self._logits(maps)
             plain = self.work.pooling == Pooling()
@@ -58,10 +58,12 @@ class PyTorchEngine:
             return self.model.forward_head(maps)
         return self.model.class_map(maps, self.work.window)
 
-    def _exact(self) -> AbstractContextManager[Any]:
-        if self.place.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Turn TF32 off for the block, so that float32 is true float32 on a GPU."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
 
 
 def pool(maps: Tensor, pooling: Pooling) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ig65m.atomic import finished_file
 from ig65m.errors import UsageError, check_choice, check_name, needs
-from ig65m.store.features import Features, files_at, save
+from ig65m.store.features import Features, files_at, save, shots_of
 from ig65m.store.folder import read_journal, read_settings
 from ig65m.store.grid import TOLERANCE, Grid, grid_of
 from ig65m.store.journal import Entry
@@ -167,6 +167,8 @@ def _h5(run: _Run, output: Path) -> dict[str, Any]:
                 dataset = _dataset(file, name, features.array)
                 for part in ("start", "end", "first_frame", "last_frame"):
                     dataset.attrs[part] = np.array([getattr(span, part) for span in features.spans])
+                if (shots := shots_of(features)) is not None:
+                    dataset.attrs["shot"] = np.array(shots)
                 dataset.attrs["path"] = features.path.encode(errors="backslashreplace").decode()
                 dataset.attrs["status"] = features.status
                 dataset.attrs["gaps"] = np.array(features.error.gaps if features.error else [], np.float64).reshape(-1, 2)

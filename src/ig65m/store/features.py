@@ -175,12 +175,12 @@ def load(path: str | os.PathLike[str]) -> Features:
                 arrays = {name: file[name] for name in ("features", "logits") if name in file}
                 info = json.loads(str(file["info"]))
         shots = info.get("shots") or [None] * len(info["spans"])
-        spans = zip(info["spans"], info["frames"], shots, strict=True)
+        rows = zip(info["spans"], info["frames"], shots, strict=True)
         return Features(
             path=info["path"],
             status=info["status"],
             array=arrays["features"],
-            spans=tuple(ClipSpan(*span, *frames, shot) for span, frames, shot in spans),
+            spans=tuple(ClipSpan(span[0], span[1], frames[0], frames[1], shot) for span, frames, shot in rows),
             model=info["model"],
             logits=arrays.get("logits"),
             error=None if info["error"] is None else Failure.from_record(info["error"]),

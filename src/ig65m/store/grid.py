@@ -66,7 +66,8 @@ def grid_of(features: Features, *, from_first_frame: bool = False) -> Grid:
     on_stride = all(each.first_frame % stride == 0 for each in spans)
     lost = features.error.gaps if features.error else ()
     if sampling["starts"] is not None or not in_order or not on_stride or (rows[-1] + 1 > len(rows) and not lost):
-        raise UsageError(f"{features.path}: its clips do not start every {stride} frames")
+        hint = "; extract it without --within-shots" if "shots" in features.model else ""
+        raise UsageError(f"{features.path}: its clips do not start every {stride} frames{hint}")
     fps = sampling["fps"] or _rate(features, rows, stride)
     zero = spans[0].start - rows[0] * stride / fps
     if abs(zero) > TOLERANCE and not from_first_frame:

@@ -61,6 +61,8 @@ def _check_clips(clips: int, options: Options) -> None:
         raise UsageError(f"the number of clips must be from 1 to {MAX_CLIPS}, got {clips!r}")
     if options.stride is not None:
         raise UsageError("clips spread over the video have no stride; leave --clips or --stride out")
+    if options.within_shots:
+        raise UsageError("clips spread over the video cross shots; leave --clips or --within-shots out")
     if options.tail == "drop":
         raise UsageError("clips spread over the video leave no short last clip to drop; leave --clips or --tail out")
 

@@ -35,6 +35,7 @@ def extract(
     start: float | None = None,
     end: float | None = None,
     tail: Tail | None = "pad",
+    within_shots: bool | str | os.PathLike[str] | None = False,
     preprocessing: Resizing | None = None,
     batch_size: int | None = None,
     device: str | None = "cpu",
@@ -63,6 +64,9 @@ def extract(
         start: Where to start, in seconds of the stream's presentation times.
         end: Where to end, in seconds of the stream's presentation times.
         tail: What happens to a last clip that is short of frames: "pad" repeats its last frame, "drop" leaves it out.
+        within_shots: Whether no clip crosses from one shot to the next; each shot then has clips as if it were a video of its
+            own. True finds the shots on the way, with the weights of the extra `ig65m[shots]`. A path is a folder of
+            `ig65m shots`, which has the shots already.
         preprocessing: Who resizes: "vmz" or "ig65m-pytorch". Default: as the card says.
         batch_size: Clips that go through the network together. Default: 1 on a CPU, 8 on a GPU.
         device: "cpu", "cuda" or "cuda:1".
@@ -109,6 +113,7 @@ def extract_many(
     start: float | None = None,
     end: float | None = None,
     tail: Tail | None = "pad",
+    within_shots: bool | str | os.PathLike[str] | None = False,
     preprocessing: Resizing | None = None,
     batch_size: int | None = None,
     device: str | None = "cpu",

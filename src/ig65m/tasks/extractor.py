@@ -69,6 +69,7 @@ class Extractor:
         start: float | None = None,
         end: float | None = None,
         tail: Tail | None = "pad",
+        within_shots: bool | str | os.PathLike[str] | None = False,
         preprocessing: Resizing | None = None,
         batch_size: int | None = None,
         device: str | None = "cpu",
@@ -107,6 +108,8 @@ class Extractor:
             "pooling": asdict(pooling),
             "precision": self._run.engine.precision,
         }
+        if run.shots is not None:
+            self.settings["shots"] = run.shots.settings
 
     def extract(self, video: Source | NDArray[np.uint8]) -> Features:
         """Extract the features of one video.
@@ -225,6 +228,7 @@ class Run:
                 sampling=resolved.sampling,
                 preprocessing=resolved.preprocessing,
                 clips=resolved.clips,
+                within=None if resolved.shots is None else resolved.shots.within,
                 image_fps=resolved.image_fps,
                 limits=resolved.limits,
                 in_process=resolved.in_process,

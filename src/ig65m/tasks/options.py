@@ -20,6 +20,7 @@ from ig65m.zoo.load import load_weights
 
 if TYPE_CHECKING:
     from ig65m.models.network import Network
+    from ig65m.tasks.within_shots import ShotSource
 
 CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the last one is padded
 GPU_BATCH: Final = 8
@@ -53,6 +54,7 @@ class Options:
     image_fps: float | None = 25.0  # frame rate of a folder of images
     limits: Limits | None = LIMITS  # what one video may cost
     in_process: bool | None = False  # decode in this process: a video that crashes the decoder ends the program
+    within_shots: bool | str | os.PathLike[str] | None = False  # no clip crosses shots: found on the way, or from a folder
     shared: bool | None = False  # several threads use the extractor at once; their clips share batches
     on_engine: Callable[[str], None] | None = None  # called with a line that names engine, precision and device
 
@@ -106,6 +108,7 @@ class Resolved:
     in_process: bool
     shared: bool
     on_engine: Callable[[str], None] | None
+    shots: "ShotSource | None" = None  # shots that no clip crosses
     clips: int | None = None  # clips spread evenly over each video, instead of the stride
     window: tuple[int, int] | None = None  # height and width of the window that slides over feature maps
 
@@ -131,6 +134,13 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
     limits = cast(Limits, options.limits)
     if not options.in_process:
         prepare(limits)
+    has_range = options.start is not None or options.end is not None
+    within_shots = options.within_shots
+    shots = None
+    if within_shots is not False and within_shots is not None:
+        from ig65m.tasks.within_shots import shot_source
+
+        shots = shot_source(within_shots, choice, limits, has_range=has_range)
 
     check = partial(check_use, frames=options.frames, logits=logits, maps=maps, labels=labels)
     name = os.fspath(options.model) if isinstance(options.model, str | os.PathLike) else None
@@ -153,6 +163,7 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         in_process=bool(options.in_process),
         shared=bool(options.shared),
         on_engine=options.on_engine,
+        shots=shots,
     )
 
 

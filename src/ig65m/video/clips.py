@@ -17,6 +17,7 @@ from ig65m.types import Clip, ClipSpan, Frames, Limits, Preprocessing, Segment
 from ig65m.video.isolation import Decoder
 from ig65m.video.sample import Sample, SeekError, crops_of
 from ig65m.video.sampling import Sampling, leaves_gaps, uniform_starts, windows
+from ig65m.video.shot_clips import WithinShots, check_within, frames_of, shot_clips
 
 Source = Path | str | Frames | Segment
 ReadSamples = Callable[[Sampling], Generator[Sample, None, None]]
@@ -95,12 +96,14 @@ def clips_from(
     preprocessing: Preprocessing,
     *,
     clips: int | None = None,
+    within: WithinShots | None = None,
     image_fps: float = 25.0,
 ) -> Generator[Clip, None, None]:
     """Yield the clips of a source. `read` and `seek` are `read_samples` and `seek_clips`, or those of a `Decoder`.
 
     A segment's values override those of `sampling`. With `clips`, as many are spread evenly instead of following the stride.
-    Where clips leave gaps, only the parts of a video file that they need are decoded, if that is exact.
+    Where clips leave gaps, only the parts of a video file that they need are decoded, if that is exact. With `within`, clips
+    do not cross shots.
 
     Raises UsageError for anything that is not a source, and for clips spread over a list of starts. Raises VideoError as
     `read` does, and if there is no complete clip at one of the starts.
@@ -111,6 +114,13 @@ def clips_from(
         sampling, path = sampling_of(source, sampling), source.path
     else:
         path = source
+
+    if within is not None:
+        check_within(source, sampling, clips)
+        frames = read(
+            path, sampling=frames_of(sampling), preprocessing=preprocessing, image_fps=image_fps, beside=within.beside
+        )
+        return shot_clips(source, frames, within, sampling, clips_of)
 
     def read_with(each: Sampling) -> Generator[Sample, None, None]:
         return read(path, sampling=each, preprocessing=preprocessing, image_fps=image_fps)
@@ -190,6 +200,7 @@ def read_clips(
     preprocessing: Preprocessing,
     *,
     clips: int | None = None,
+    within: WithinShots | None = None,
     image_fps: float = 25.0,
     limits: Limits | None = None,
     in_process: bool = False,
@@ -202,6 +213,7 @@ def read_clips(
         sampling: How clips are chosen.
         preprocessing: How frames are resized and cropped: `card.preprocessing`.
         clips: Number of clips, spread evenly over the video instead of following the stride. Default: all.
+        within: How clips are kept within shots. Default: they may cross shots.
         image_fps: Frame rate of a folder of images, in frames a second.
         limits: What the video may cost. Default: `ig65m.Limits()`.
         in_process: Decode in this process instead of a worker process.
@@ -226,7 +238,7 @@ def read_clips(
         (8, 64, 64, 3) 1.8
         (8, 64, 64, 3) 2.4
     """
-    options: dict[str, Any] = {"clips": clips, "image_fps": image_fps}
+    options: dict[str, Any] = {"clips": clips, "within": within, "image_fps": image_fps}
     if in_process or isinstance(source, Frames):
         from ig65m.video.sample_reader import read_samples
         from ig65m.video.seeking import seek_clips

@@ -27,7 +27,7 @@ from ig65m.errors import IgError, UsageError, VideoError
 from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
 from ig65m.video import jobs
 from ig65m.video.jobs import Job, View
-from ig65m.video.sample import Sample, SeekError
+from ig65m.video.sample import Pixels, Sample, SeekError
 from ig65m.video.sampling import Sampling
 
 _WITHOUT_GAPS: Final[dict[str, type[UsageError | SeekError]]] = {"usage": UsageError, "seek": SeekError}
@@ -195,21 +195,31 @@ class Decoder:
             self._worker.process.kill()
 
     def read_samples(
-        self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, image_fps: float
+        self,
+        source: Path | str,
+        sampling: Sampling,
+        preprocessing: Preprocessing,
+        *,
+        image_fps: float,
+        beside: Preprocessing | None = None,
     ) -> Generator[Sample, None, None]:
         """Read samples as `sample_reader.read_samples`. VideoError also stands for a crash of the worker, and for no frame
         within `limits.seconds`.
         """
-        shape = (*preprocessing.crop, 3) if preprocessing.crops == 1 else (preprocessing.crops, *preprocessing.crop, 3)
-        dtype = _dtype(preprocessing)
-        job = self._job(source, sampling, preprocessing, image_fps=image_fps)
-        pixels, torn = None, False
-        with closing(self._answers(job, math.prod(shape) * dtype.itemsize)) as answers:
+        sizes = [_size(each) for each in (preprocessing, beside) if each is not None]
+        job = self._job(source, sampling, preprocessing, image_fps=image_fps, beside=beside)
+        pictures: list[Pixels] = []
+        torn = False
+        with closing(self._answers(job, sum(sizes))) as answers:
             for kind, start, end, body in answers:
                 if kind == jobs.SAMPLE:
-                    pixels = np.frombuffer(body, dtype).reshape(shape) if body else None
+                    parts = [body[: sizes[0]], body[sizes[0] :]]
+                    kinds = [preprocessing, *([beside] if beside is not None else [])]
+                    pictures = [_picture(part, each) for part, each in zip(parts, kinds, strict=False)] if body else []
                 if kind in (jobs.SAMPLE, jobs.SAME, jobs.LOST):
-                    yield Sample(start, end, None if kind == jobs.LOST else pixels, lost=kind == jobs.LOST, lost_before=torn)
+                    lost = kind == jobs.LOST
+                    pixels, small, *_ = *([] if lost else pictures), None, None
+                    yield Sample(start, end, pixels, lost=lost, lost_before=torn, beside=small)
                 torn = kind == jobs.TORN or (torn and kind == jobs.ALIVE)
 
     def seek_clips(
@@ -294,6 +304,22 @@ class Decoder:
     def _drop(self, grace: float = 0.0) -> int:
         worker, self._worker = self._worker, None
         return 0 if worker is None else worker.stop(grace)
+
+
+def _shape(preprocessing: Preprocessing) -> tuple[int, ...]:
+    """Shape of a frame as `to_pixels` returns it."""
+    shape = (*preprocessing.crop, 3)
+    return shape if preprocessing.crops == 1 else (preprocessing.crops, *shape)
+
+
+def _size(preprocessing: Preprocessing) -> int:
+    """Bytes of a frame."""
+    return math.prod(_shape(preprocessing)) * _dtype(preprocessing).itemsize
+
+
+def _picture(body: bytes, preprocessing: Preprocessing) -> Pixels:
+    """Return a frame from its bytes. Raises ValueError for another number of bytes."""
+    return np.frombuffer(body, _dtype(preprocessing)).reshape(_shape(preprocessing))
 
 
 def _dtype(preprocessing: Preprocessing) -> np.dtype[Any]:

@@ -18,7 +18,8 @@ class View(NamedTuple):
 class Job(NamedTuple):
     """What to read: samples; with `seek`, clips; with `view`, one picture; without `sampling` and `view`, the duration.
 
-    folder: where a relative source is looked up. clips: number of clips to spread evenly; only with `seek`.
+    folder: where a relative source is looked up. clips: number of clips to spread evenly; only with `seek`. beside: a second
+    size in which each frame is sent, after the first.
     """
 
     folder: str | None
@@ -30,6 +31,7 @@ class Job(NamedTuple):
     view: View | None = None
     seek: bool = False
     clips: int | None = None
+    beside: Preprocessing | None = None
 
 
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow

@@ -19,7 +19,7 @@ class Sample:
     """A sampled frame, displayed from `time` to `end` in seconds.
 
     pixels: (H, W, 3), with several crops (crops, H, W, 3); None if no clip contains the frame. lost: it was lost to damage.
-    lost_before: a frame between the previous sample and this one was lost.
+    lost_before: a frame between the previous sample and this one was lost. beside: the frame in a second size, if asked for.
     """
 
     time: float
@@ -27,6 +27,7 @@ class Sample:
     pixels: Pixels | None
     lost: bool = False
     lost_before: bool = False
+    beside: Pixels | None = None
 
 
 def crops_of(frames: Sequence[Pixels]) -> list[Pixels]:

@@ -25,12 +25,14 @@ def read_samples(
     preprocessing: Preprocessing,
     *,
     image_fps: float = 25.0,
+    beside: Preprocessing | None = None,
     limits: Limits | None = None,
     on_frame: Callable[[Frame | LostFrame], None] | None = None,
 ) -> Generator[Sample, None, None]:
     """Yield the samples of a video file, a folder of images (`image_fps` frames a second) or frames in memory.
 
-    Each frame is decoded and resized once, however many clips contain it. `on_frame` is called with each decoded frame.
+    Each frame is decoded and resized once, however many clips contain it. With `beside`, samples carry a second, smaller
+    picture of each frame with pixels. `on_frame` is called with each decoded frame.
 
     Raises VideoError if nothing can be read, or after the last sample if the video breaks off or frames between start and end
     were lost. Raises UsageError if no frame lies between start and end.
@@ -39,20 +41,21 @@ def read_samples(
     start = None if sampling.start is None else sampling.start - TOLERANCE
     frames = read_frames(source, image_fps=image_fps, start=start, limits=limits)
     noted = _Noted(frames, sampling, on_frame)
-    scaler = Scaler()
-    resized: tuple[Frame, Pixels] | None = None
+    scaler, second = Scaler(), Scaler()
+    resized: tuple[Frame, Pixels, Pixels | None] | None = None
     number, shown = -1, -math.inf
     with closing(frames):
         try:
             chosen = samples(noted, sampling, most=limits.frames)
             for number, frame in enumerate(chosen if sampling.last is None else islice(chosen, sampling.last + 1)):
-                pixels = None
+                pixels = small = None
                 if isinstance(frame, Frame) and needed(number, sampling):
                     if resized is None or resized[0] is not frame:
-                        resized = frame, to_pixels(frame, preprocessing, scaler)
-                    pixels = resized[1]
+                        also = None if beside is None else to_pixels(frame, beside, second)
+                        resized = frame, to_pixels(frame, preprocessing, scaler), also
+                    _, pixels, small = resized
                 lost_before = number > 0 and noted.lost_between(shown, frame.time)
-                yield Sample(frame.time, frame.end, pixels, isinstance(frame, LostFrame), lost_before)
+                yield Sample(frame.time, frame.end, pixels, isinstance(frame, LostFrame), lost_before, small)
                 shown = frame.time
         except VideoError as error:
             named = error is noted.error  # from the reader, which names the video

@@ -65,6 +65,7 @@ class Scaler:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._scaling: tuple[tuple[int, int, str, int, int], Graph] | None = None
         self._forgetting: tuple[tuple[int, int, str], Graph] | None = None
 
     def to_rgb(self, picture: av.VideoFrame, height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
@@ -84,6 +85,23 @@ class Scaler:
             threads=1,
         )
         return cast(NDArray[np.uint8], rgb.to_ndarray())
+
+    def scaled(self, picture: av.VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
+        """Convert and resize a picture to RGB (height, width, 3) as `ffmpeg -s WIDTHxHEIGHT -pix_fmt rgb24` does: bicubic, with
+        the matrix, range and chroma location of the stream's tags.
+        """
+        kind = picture.width, picture.height, picture.format.name, height, width
+        if self._scaling is None or self._scaling[0] != kind:
+            graph = Graph()
+            source = graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+            )
+            filters = graph.add("scale", f"w={width}:h={height}"), graph.add("format", "pix_fmts=rgb24")
+            graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
+            self._scaling = kind, graph
+        _, graph = self._scaling
+        graph.push(picture)
+        return cast(NDArray[np.uint8], cast(av.VideoFrame, graph.pull()).to_ndarray())
 
     def _without_siting(self, picture: av.VideoFrame) -> av.VideoFrame:
         """Return the same pixels without the tag for chroma location, which libswscale respects; PyAV has no other way."""
@@ -134,6 +152,11 @@ def _area(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
     return _swscale(frame, size, scaler, Interpolation.AREA)
 
 
+def _bicubic(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
+    height, width = size[::-1] if frame.orientation.transpose else size
+    return frame.orientation.turn(scaler.scaled(frame.picture, height, width))
+
+
 def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
     """Resize RGB bytes of full size, as OpenCV's VideoCapture returns them, like torch's F.interpolate(mode="bilinear")."""
     picture = frame.picture
@@ -161,5 +184,6 @@ def _taps(length: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.intp],
 _RESAMPLERS: dict[Resampling, Callable[[Frame, tuple[int, int], Scaler], Pixels]] = {
     "fast_bilinear": _fast_bilinear,
     "area": _area,
+    "bicubic": _bicubic,
     "float_bilinear": _float_bilinear,
 }

@@ -57,7 +57,9 @@ class _Answers:
         elif sample.pixels is not None and sample.pixels is self.pixels:
             self.send(jobs.SAME, sample.time, sample.end)
         else:
-            body = b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
+            body: Any = b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
+            if sample.beside is not None:
+                body = b"".join([body, sample.beside.data])
             self.send(jobs.SAMPLE, sample.time, sample.end, body)
             self.pixels = sample.pixels
 
@@ -86,7 +88,7 @@ class _Answers:
 
 def _read(job: Job, answers: _Answers) -> None:
     """Read what a job asks for, and send it."""
-    folder, name, sampling, preprocessing, image_fps, limits, view, seek, clips = job
+    folder, name, sampling, preprocessing, image_fps, limits, view, seek, clips, beside = job
     if folder is not None:
         os.chdir(folder)
     if view is not None:
@@ -99,7 +101,8 @@ def _read(job: Job, answers: _Answers) -> None:
         for clip in seek_clips(name, sampling, preprocessing, clips=clips, limits=limits, **alive):
             answers.clip(clip)
     else:
-        for sample in read_samples(name, sampling, preprocessing, image_fps=image_fps, limits=limits, on_frame=answers.alive):
+        how: Any = {"image_fps": image_fps, "beside": beside, "limits": limits, "on_frame": answers.alive}
+        for sample in read_samples(name, sampling, preprocessing, **how):
             answers.sample(sample)
 
 

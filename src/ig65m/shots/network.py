@@ -1,0 +1,113 @@
+"""TransNetV2 in an engine: windows of frames in, probabilities of a transition out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.engines.choice import Choice, choose
+from ig65m.errors import UsageError, needs
+from ig65m.shots.weights import ShotWeights, load_weights
+
+NAME: Final = "transnetv2"
+
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ShotNetwork:
+    """TransNetV2, loaded into an engine; several threads may use it at once if `run` lets them."""
+
+    run: Run  # pixels (1, 100, 27, 48, 3) uint8 -> logits (1, 100, 2) float32
+    sha256: str  # of the file of its weights
+    engine: str  # library and version, precision, device
+
+    def probabilities(self, window: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the probability of each frame of a window, (100, 27, 48, 3) RGB -> (100, 2).
+
+        The first says that the frame is the middle of a transition, the second that it is part of one.
+        """
+        logits = self.run(np.ascontiguousarray(window)[None])[0].astype(np.float64)
+        probabilities: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits))
+        return probabilities
+
+
+def load_network(choice: Choice | None = None) -> ShotNetwork:
+    """Load TransNetV2 into the engine of that choice, in float32. Default: OpenVINO on the CPU.
+
+    Raises:
+        UsageError: The engine or the weights are not installed, or another precision is asked for.
+        CheckpointError: The file of the weights is damaged.
+    """
+    choice = choice or choose()
+    weights = load_weights()
+    name, run = _ENGINES[choice.engine](weights, choice)
+    return ShotNetwork(run, weights.sha256, f"{name}, fp32, {choice.device}")
+
+
+def check_precision(precision: str | None) -> None:
+    """Raise UsageError for a precision other than float32."""
+    if precision not in (None, "fp32"):
+        raise UsageError(f"shots are found in fp32 only, got {precision!r}; leave the precision out")
+
+
+def _openvino(weights: ShotWeights, choice: Choice) -> tuple[str, Run]:
+    import openvino
+
+    from ig65m.engines.openvino import compiled
+    from ig65m.shots.graph import graph_of
+
+    model = compiled(graph_of(weights).SerializeToString(), "fp32", choice.threads)
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(model.create_infer_request().infer({"pixels": pixels}, share_inputs=True)[0])
+
+    return f"openvino {openvino.__version__.split('-')[0]}", run
+
+
+def _onnxruntime(weights: ShotWeights, choice: Choice) -> tuple[str, Run]:
+    import onnxruntime
+
+    from ig65m.engines.onnxruntime import session
+    from ig65m.shots.graph import graph_of
+
+    loaded = session(graph_of(weights).SerializeToString(), choice.threads)
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (logits,) = loaded.run(["logits"], {"pixels": pixels})
+        return np.asarray(logits)
+
+    return f"onnxruntime {onnxruntime.__version__}", run
+
+
+def _pytorch(weights: ShotWeights, choice: Choice) -> tuple[str, Run]:
+    with needs("torch", "the pytorch engine"):
+        import torch
+
+        from ig65m.engines.pytorch import exact, find_device
+        from ig65m.models.transnetv2 import TransNetV2
+
+    if choice.threads is not None:
+        torch.set_num_threads(choice.threads)
+    device = find_device(choice.device)
+    with torch.device("meta"):
+        network = TransNetV2()
+    network.load_state_dict({key: torch.from_numpy(array) for key, array in weights.arrays.items()}, assign=True)
+    network.eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with exact(device):
+            logits: NDArray[Any] = network(torch.from_numpy(pixels).to(device)).cpu().numpy()
+        return logits
+
+    return f"pytorch {torch.__version__}", run
+
+
+_ENGINES: Final[dict[str, Callable[[ShotWeights, Choice], tuple[str, Run]]]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "pytorch": _pytorch,
+}
