@@ -63,6 +63,21 @@ def test_every_shot_has_a_picture_and_a_mark(open_page, ids):
         assert mark["x"] + mark["width"] == pytest.approx(plot["x"] + plot["width"] * start / 10, abs=2)
 
 
+def test_a_short_last_clip_of_a_shot_leaves_no_gap_before_it(open_page):
+    """The part of each clip in the timeline: overlapping ones share, others keep their whole span."""
+    page = open_page("#/upload")
+    cells = "clips => import('/static/bands.js').then(({ cellsOf }) => cellsOf(clips.map(([start, end]) => ({ start, end }))))"
+    for clips, parts in (
+        ([[0, 2], [2, 2.25], [2.25, 4]], [[0, 2], [2, 2.25], [2.25, 4]]),
+        ([[0, 2], [1, 3], [2, 4]], [[0, 1.5], [1.5, 2.5], [2.5, 4]]),
+        ([[0, 4], [3, 3.5]], [[0, 3], [3, 3.5]]),
+        ([[0, 1], [3, 4]], [[0, 1], [3, 4]]),
+        ([[1, 2]], [[1, 2]]),
+        ([], []),
+    ):
+        assert page.evaluate(cells, clips) == parts
+
+
 def test_a_click_on_a_shot_goes_to_its_start(open_page, ids):
     page = open_page(video_address(ids, "bikes"))
     page.locator(".shot").nth(3).click()
