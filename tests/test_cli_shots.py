@@ -133,10 +133,10 @@ def test_a_table_for_each_video(run, clips, detection):
 
 
 def test_options_reach_the_detection(run, clips, detection):
-    how = ("--device", "cuda:1", "--engine", "pytorch", "--precision", "fp32", "--threads", 3)
+    how = ("--device", "cuda:1", "--engine", "pytorch", "--threads", 3)
     run("shots", clips, *how, "--threshold", 0.25, "--image-fps", 5, "--max-frames", 99, "--in-process")
     (call,) = detection.calls
-    wanted = {"device": "cuda:1", "engine": "pytorch", "precision": "fp32", "threads": 3, "threshold": 0.25, "image_fps": 5}
+    wanted = {"device": "cuda:1", "engine": "pytorch", "threads": 3, "threshold": 0.25, "image_fps": 5}
     assert call.items() >= (wanted | {"in_process": True, "limits": ig65m.Limits(frames=99)}).items()
     assert call["videos"] == [f"{clips}/a.mp4", f"{clips}/b.mp4"]
 
@@ -180,7 +180,6 @@ def test_without_the_weights_a_line_says_what_to_install(run, clips, tmp_path, m
         (("--threshold", "1"), "the threshold must be between 0 and 1, got 1.0"),
         (("--threshold", "nan"), "the threshold must be between 0 and 1, got nan"),
         (("--threshold", "2", "--output", "shots"), "the threshold must be between 0 and 1, got 2.0"),
-        (("--precision", "bf16"), "fp32 only"),
         (("--output", "a.mp4"), "a.mp4 is not a folder"),
         (("--output", "."), "is not empty, and not a folder of shots"),
     ],

@@ -276,6 +276,8 @@ HOSTILE = {
     "an end before the start": {"start": 5.0, "end": 1.0},
     "frames beyond all": {"last_frame": (1 << 63) - 1},
     "a negative frame": {"first_frame": -5},
+    "a negative shot": {"shot": -1},
+    "a shot beyond all": {"shot": 1 << 62},
     "a label without a name": {"labels": [{"label": None, "score": 0.5}]},
     "a label without a score": {"labels": [{"label": "pan", "score": None}]},
     "a label of no number": {"labels": [{"label": "pan", "score": float("nan")}]},
@@ -338,4 +340,13 @@ def test_a_table_of_other_types_is_refused(tmp_path):
     clip = table.column_names.index("clip")
     connection.create_table("clips", table.set_column(clip, "clip", table["clip"].cast(pa.string())), mode="overwrite")
     with pytest.raises(UsageError, match="has an unexpected table; expected clip: int64"):
+        Index.open(tmp_path / "index")
+
+
+def test_shots_of_another_type_are_refused(tmp_path):
+    Index.build(write(tmp_path / "features", drawn(2, 3)), tmp_path / "index")
+    connection = lancedb.connect(tmp_path / "index")
+    table = connection.open_table("clips").to_arrow().drop_columns(["shot"])
+    connection.create_table("clips", table.append_column("shot", pa.array(["first"] * 6)), mode="overwrite")
+    with pytest.raises(UsageError, match="has an unexpected table; expected shot: int64"):
         Index.open(tmp_path / "index")

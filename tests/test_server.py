@@ -182,7 +182,8 @@ def test_search_by_clip(web, ids, shelf):
     found = web.get("/api/search", params={"video": bikes, "time": 3.1, "count": 7, "merge": False}).json()
     number = next(place for place, span in enumerate(rows.spans) if span.start <= 3.1 < span.end)
     span = rows.spans[number]
-    assert found["query"] == {"video": bikes, "title": "bikes.mp4", "start": span.start, "end": span.end, "label": None}
+    expected = {"video": bikes, "title": "bikes.mp4", "start": span.start, "end": span.end, "shot": None, "label": None}
+    assert found["query"] == expected
     assert len(found["hits"]) == 7
     every = [
         (float(vector @ rows.vectors[number]), video.video, clip.start)

@@ -250,12 +250,7 @@ def test_a_threshold_is_between_0_and_1(threshold, bikes):
         ig65m.detect_shots(bikes, threshold=threshold)
 
 
-def test_only_float32(bikes):
-    with pytest.raises(ig65m.UsageError, match="fp32 only"):
-        ig65m.detect_shots(bikes, precision="bf16")
-
-
-def test_a_learned_sampling_is_that_of_each_shot(takes):
+def test_a_part_of_a_video_has_shots_of_its_own(takes):
     """Segments have their own range, within which shots count from 0."""
     _, together = takes
     part = ig65m.Segment(str(together), start=3.0, end=6.4)

@@ -84,6 +84,10 @@ class UnknownLabelError(UsageError):
     """No clip in the index has that label."""
 
 
+class UnknownShotError(UsageError):
+    """The index has no such shot, or no shots at all."""
+
+
 class DownloadError(IgError, OSError):
     """Weights cannot be downloaded, or differ from the published ones."""
 

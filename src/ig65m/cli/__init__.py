@@ -12,6 +12,8 @@ from ig65m.cli.signals import stopped_by
 from ig65m.cli.terminal import drop_output, open_standard_files, say, say_warnings
 
 _NAMES = {signal.SIGINT: "Ctrl-C"}
+_OPTIONAL = {"--ray": ("local", r"auto|local|ray://.*|[^/]+:[0-9]+"), "--merge": ("touching", "touching|shot")}
+"""Options whose value may be left out: the default, and a pattern of the values."""
 
 
 def app(args: list[str] | None = None, *, standalone_mode: bool = True) -> Any:
@@ -35,7 +37,7 @@ def main() -> None:
         from ig65m.cli.log import say_log
 
         say_log()
-    args = _with_address(args)
+    args = _with_values(args)
     message: str | None = None
     with stopped_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as came:
         try:
@@ -60,13 +62,13 @@ def _without_debug(args: list[str]) -> tuple[list[str], bool]:
     return [arg for arg in options if arg != "--debug"] + args[len(options) :], "--debug" in options
 
 
-def _with_address(args: list[str]) -> list[str]:
-    """Insert "local" after an option --ray without an address; arguments after -- are not options."""
+def _with_values(args: list[str]) -> list[str]:
+    """Insert the default after an option of _OPTIONAL without a value; arguments after -- are not options."""
     options = args[: args.index("--")] if "--" in args else args
-    places = [place for place, arg in enumerate(options) if arg == "--ray"]
-    for place in reversed(places):
-        if not any(re.fullmatch(r"auto|local|ray://.*|[^/]+:[0-9]+", following) for following in args[place + 1 : place + 2]):
-            args = [*args[: place + 1], "local", *args[place + 1 :]]
+    for place in reversed([place for place, arg in enumerate(options) if arg in _OPTIONAL]):
+        default, values = _OPTIONAL[args[place]]
+        if not any(re.fullmatch(values, following) for following in args[place + 1 : place + 2]):
+            args = [*args[: place + 1], default, *args[place + 1 :]]
     return args
 
 

@@ -103,6 +103,7 @@ def info(folder: Folder, as_json: Json = False) -> None:
         "kind": index.kind,
         "videos": len(index.sources()),
         "clips": len(index),
+        **({"shots": index.shots} if index.shots else {}),
         "width": index.width,
         "labels": index.labels(),
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
@@ -114,6 +115,8 @@ def info(folder: Folder, as_json: Json = False) -> None:
         return
     print(printable(f"{folder}: {index.described()}, {record['bytes'] / 1e6:,.1f} MB"))
     print(printable(f"model: {index.model_name}, {index.width} numbers a clip, clips of {index.clip_seconds:.2f} s"))
+    if "shots" in record:
+        print(f"shots: {record['shots']:,}")
     shown = [f"{label} ({clips:,})" for label, clips in list(record["labels"].items())[:10]]
     print(printable(f"labels: {', '.join(shown) or 'none'}{' ...' if len(record['labels']) > len(shown) else ''}"))
     for key in ("sha256", "precision"):

@@ -153,14 +153,14 @@ class NetworkOptions:
 
     device: Device = "cpu"
     engine: Engine = None
-    precision: Precision = None
     threads: Threads = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(NetworkOptions):
-    """What runs a network, and on how many clips at a time."""
+    """What runs a network, in which precision, and on how many clips at a time."""
 
+    precision: Precision = None
     batch_size: BatchSize = None
 
 

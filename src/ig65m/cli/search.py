@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ig65m.cli.inputs import check_inputs
-from ig65m.cli.options import OUTPUT, Device, Engine, Index, Json, Model, Precision, option
+from ig65m.cli.options import INPUT, OUTPUT, Device, Engine, Index, Json, Model, Precision, option
 from ig65m.cli.progress import say_engine, say_failure
 from ig65m.cli.terminal import printable, say
 from ig65m.errors import UsageError
@@ -31,6 +31,9 @@ def search(
             show_default=False,
         ),
     ] = None,
+    whole_shot: Annotated[
+        bool, option(INPUT, "Search with all clips of the shot at that time of VIDEO.", "--whole-shot")
+    ] = False,
     label: Annotated[
         str | None, option(FILTERS, "Only clips with this label. Without VIDEO: the clips where its score is highest.")
     ] = None,
@@ -45,8 +48,13 @@ def search(
     device: Device = "cpu",
     count: Annotated[int, option(OUTPUT, "Number of hits.")] = 10,
     merge: Annotated[
-        bool, option(OUTPUT, "Merge hits that touch each other into one; --count counts merged hits.", "--merge")
-    ] = False,
+        Literal["touching", "shot"] | None,
+        option(
+            OUTPUT,
+            "Merge hits that touch each other into one, or with `--merge shot` those of one shot; --count counts merged hits.",
+            metavar="[shot]",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the clips that are most similar to a moment of a video, by the cosine of their features.
@@ -56,20 +64,24 @@ def search(
 
     Example: ig65m search index/ holiday.mp4@12.5s --others
 
+    Example: ig65m search index/ holiday.mp4@12.5s --whole-shot --merge shot
+
     Example: ig65m search index/ --label archery --merge
     """
     if video is None and label is None:
         raise UsageError("no query given; expected VIDEO, VIDEO@12.5s or --label")
     if video is None and others:
         raise UsageError("--others leaves out the clips of VIDEO, but no VIDEO is given")
+    if whole_shot and video is None:
+        raise UsageError("--whole-shot is for the shot at a time of VIDEO, but no VIDEO is given")
     from ig65m.search import index as search_index
-    from ig65m.search.hits import Where
+    from ig65m.search.hits import Merge, Where
     from ig65m.search.query import find_video
 
     index = search_index.Index.open(folder)
     how = {"model": model, "engine": engine, "precision": precision, "device": None if device == "cpu" else device}
     given = {name: value for name, value in how.items() if value is not None}
-    query = None if video is None else _query(index, video, given)
+    query = None if video is None else _query(index, video, given, whole_shot=whole_shot)
     if given and (query is None or query.video is not None):
         raise UsageError(f"--{next(iter(given))} is for a VIDEO that is not in the index; here, no features are computed")
     unwanted = [find_video(index, name) for name in without or ()]
@@ -82,10 +94,11 @@ def search(
         start=start,
         end=end,
     )
+    how_merged: Merge = "shot" if merge == "shot" else merge is not None
     if query is not None:
-        hits = index.search(query.vectors, count, where=where, leave_out=query.own, merge=merge)
+        hits = index.search(query.vectors, count, where=where, leave_out=query.own, merge=how_merged)
     else:
-        hits = index.search_label(label or "", count, where=where, merge=merge)
+        hits = index.search_label(label or "", count, where=where, merge=how_merged)
     if as_json:
         print(json.dumps(_record(index, query, label, hits), indent=1))
     else:
@@ -95,27 +108,39 @@ def search(
         raise typer.Exit(3)
 
 
-def _query(index: "SearchIndex", text: str, options: dict[str, Any]) -> "Query":
+def _query(index: "SearchIndex", text: str, options: dict[str, Any], *, whole_shot: bool) -> "Query":
     from ig65m.search.query import extractor_for, file_query, resolve, stored_query
 
     check_inputs([text])
     name, path, time = resolve(index, text)
+    if whole_shot and time is None:
+        raise UsageError("--whole-shot needs a time within the shot, as in VIDEO@12.5s")
+    if whole_shot and name is None:
+        raise UsageError(f"--whole-shot is for a video of the index, and {path!a} is not in it")
     if name is not None:
-        return stored_query(index, name, time)
+        return stored_query(index, name, time, whole_shot=whole_shot)
     say(f"ig65m: {printable(path)} is not in the index; computing its features")
     return file_query(index, extractor_for(index, **options, on_engine=say_engine), path, time)
 
 
 def _record(index: "SearchIndex", query: "Query | None", label: str | None, hits: "list[Hit]") -> dict[str, Any]:
     spans = [] if query is None else [{"start": span.start, "end": span.end} for span in query.spans]
+    shot = {} if query is None or query.shot is None else {"shot": query.shot}
     return {
         "index": str(index.folder),
         "kind": index.kind,
         "model": index.model_name,
-        "query": {"video": query.video, "path": query.path, "clips": spans} if query else None,
+        "query": {"video": query.video, "path": query.path, "clips": spans, **shot} if query else None,
         "label": label,
-        "hits": [{**asdict(hit), "query": spans[hit.query] if spans else None} for hit in hits],
+        "hits": [_hit(hit, spans[hit.query] if spans else None) for hit in hits],
     }
+
+
+def _hit(hit: "Hit", query: dict[str, float] | None) -> dict[str, Any]:
+    record = {**asdict(hit), "query": query}
+    if hit.shot is None:
+        del record["shot"]
+    return record
 
 
 def _print(query: "Query | None", hits: "list[Hit]") -> None:
@@ -129,14 +154,16 @@ def _print(query: "Query | None", hits: "list[Hit]") -> None:
         return
     several = query is not None and len(query.spans) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("score", "from (s)", "to (s)", *(["like (s)"] if several else [])):
+    shots = any(hit.shot is not None for hit in hits)
+    for name in ("score", "from (s)", "to (s)", *(["shot"] if shots else []), *(["like (s)"] if several else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("label", no_wrap=True)
     table.add_column("video", overflow="fold")
     for hit in hits:
         best = f"{hit.labels[0].label} {hit.labels[0].score:.2f}" if hit.labels else ""
         like = [f"{query.spans[hit.query].start:.2f}"] if query is not None and several else []
-        words = (f"{hit.score:.4f}", f"{hit.start:.2f}", f"{hit.end:.2f}", *like)
+        shot = ["" if hit.shot is None else str(hit.shot)] if shots else []
+        words = (f"{hit.score:.4f}", f"{hit.start:.2f}", f"{hit.end:.2f}", *shot, *like)
         table.add_row(*words, Text(printable(best)), Text(printable(hit.path)))
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=10_000)).print(table)

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from ig65m.errors import UsageError
 from ig65m.types import Label
 
 TOUCHING: Final = 1e-3
 """Largest gap in seconds between spans that touch: Matroska rounds to milliseconds. Never more than a quarter of a span."""
+
+Merge = bool | Literal["shot"]
+"""Which hits become one: none, those of a video that touch, or those of a shot."""
 
 
 def touching(length: float) -> float:
@@ -28,6 +31,7 @@ class Hit:
     end: float  # likewise
     labels: tuple[Label, ...] = ()  # stored with the clip, best first
     query: int = 0  # number of the most similar query
+    shot: int | None = None  # number of its shot in the video; None if unknown, or if its clips are of several shots
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,30 @@ class Where:
             raise UsageError(f"the start must be before the end, got {self.start:g} s and {self.end:g} s")
 
 
-def merged(hits: Sequence[Hit]) -> list[Hit]:
-    """Merge hits of one video that overlap or touch to moments with the best hit's score, labels and query; best first."""
+def _group(hit: Hit, by_shot: bool) -> tuple[tuple[str, int], float]:
+    """Return video and shot, within which hits may be merged, and the largest gap in seconds between those that are."""
+    if by_shot and hit.shot is not None:
+        return (hit.video, hit.shot), math.inf
+    return (hit.video, -1), touching(hit.end - hit.start)
+
+
+def merged(hits: Sequence[Hit], *, by_shot: bool = False) -> list[Hit]:
+    """Merge hits of one video that overlap or touch to moments with the best hit's score, labels and query; best first.
+
+    by_shot: merge the hits of each shot instead; those whose shot is unknown are merged if they touch.
+    """
     moments: list[Hit] = []
-    ranked = sorted(range(len(hits)), key=lambda number: (hits[number].video, hits[number].start, hits[number].end))
+    groups = [_group(hit, by_shot) for hit in hits]
+    ranked = sorted(range(len(hits)), key=lambda number: (groups[number][0], hits[number].start, hits[number].end))
     best: list[int] = []  # index in `hits` of each moment's best
     for number in ranked:
-        hit = hits[number]
-        if moments and moments[-1].video == hit.video and hit.start <= moments[-1].end + touching(hit.end - hit.start):
+        hit, (group, near) = hits[number], groups[number]
+        if moments and groups[best[-1]][0] == group and hit.start <= moments[-1].end + near:
             last = moments[-1]
+            shot = hit.shot if hit.shot == last.shot else None
             if (-hit.score, number) < (-last.score, best[-1]):
                 best[-1], last = number, replace(hit, start=last.start, end=last.end)
-            moments[-1] = replace(last, end=max(last.end, hit.end))
+            moments[-1] = replace(last, end=max(last.end, hit.end), shot=shot)
         else:
             moments.append(hit)
             best.append(number)
@@ -79,18 +95,21 @@ def merged(hits: Sequence[Hit]) -> list[Hit]:
     return [moments[place] for place in order]
 
 
-def best_moments(hits: Sequence[Hit], count: int) -> list[Hit]:
-    """Return the moments of the fewest hits, best first, that make `count` moments; of all hits if they make fewer."""
-    spans: dict[str, list[tuple[float, float]]] = {}
+def best_moments(hits: Sequence[Hit], count: int, *, by_shot: bool = False) -> list[Hit]:
+    """Return the moments of the fewest hits, best first, that make `count` moments; of all hits if they make fewer.
+
+    by_shot: as in `merged`.
+    """
+    spans: dict[tuple[str, int], list[tuple[float, float]]] = {}
     there = 0
     for number, hit in enumerate(hits, 1):
-        others = spans.setdefault(hit.video, [])
-        near = touching(hit.end - hit.start)
+        group, near = _group(hit, by_shot)
+        others = spans.setdefault(group, [])
         touched = [each for each in others if each[0] <= hit.end + near and hit.start <= each[1] + near]
         apart = [each for each in others if each not in touched]
         whole = min([hit.start, *(each[0] for each in touched)]), max([hit.end, *(each[1] for each in touched)])
-        spans[hit.video] = [*apart, whole]
+        spans[group] = [*apart, whole]
         there += 1 - len(touched)
         if there == count:
-            return merged(hits[:number])
-    return merged(hits)
+            return merged(hits[:number], by_shot=by_shot)
+    return merged(hits, by_shot=by_shot)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import check_place
-from ig65m.errors import UnknownLabelError, UnknownVideoError, UsageError, shown
+from ig65m.errors import UnknownLabelError, UnknownShotError, UnknownVideoError, UsageError, check_choice, shown
 from ig65m.search.exact import best, cosines
-from ig65m.search.hits import Hit, Moment, Where, best_moments
+from ig65m.search.hits import Hit, Merge, Moment, Where, best_moments
 from ig65m.search.ingest import Ingest, IngestResult, unit_length
 from ig65m.search.lance import Table
 from ig65m.search.metadata import FILE, FORMAT, different, locked, pooled, read_record, write_record
@@ -29,6 +29,7 @@ FEW: Final = 16  # queries; more at once are faster to compare with all vectors
 MANY: Final = 50  # hits; likewise
 GROWN: Final = 4  # growth since the approximate index was built, at which it is rebuilt
 BESIDE: Final = 20_000  # clips outside the approximate index, up to which they cost a search little
+EXTRACT_SHOTS: Final = "extract the features with --within-shots, and add them with `ig65m index add`"
 PIECES: Final = 64  # number of files of rows from which on they are merged
 
 Kind = Literal["exact", "approximate"]
@@ -125,6 +126,13 @@ class Index:
         return int(self._latest().rows.damaged.sum())
 
     @property
+    def shots(self) -> int:
+        """Number of shots; 0 if the features were extracted without them."""
+        rows = self._latest().rows
+        known = rows.shot >= 0
+        return len(set(zip(rows.source[known].tolist(), rows.shot[known].tolist(), strict=True)))
+
+    @property
     def kind(self) -> Kind:
         """ "exact" or "approximate"."""
         return self._kind(self._latest().rows)
@@ -214,19 +222,22 @@ class Index:
         *,
         where: Where | None = None,
         leave_out: Moment | Sequence[Moment] | None = None,
-        merge: bool = False,
+        merge: Merge = False,
         exact: bool = False,
     ) -> list[Hit]:
         """Return the `count` clips most similar to any of the vectors (Q, C), best first; fewer only if there are no more.
 
         Similarity is the cosine; equal clips are ordered by video and time. leave_out: a moment whose clips are no hits, or
         one for each vector, whose clips are no hits of that vector. With `merge`, hits that touch are merged, and `count`
-        counts merged hits. With `exact`, all vectors are compared, whatever the kind of the index.
+        counts merged hits. With merge="shot", hits of one shot become one that spans the shot, and the shots of the moments
+        that are left out are left out as a whole. With `exact`, all vectors are compared, whatever the kind of the index.
 
-        Raises UsageError for vectors of another width, zero vectors, and unknown names in `where`.
+        Raises UsageError for vectors of another width, zero vectors, and unknown names in `where`; UnknownShotError for
+        merge="shot" if the index has no shots.
         """
         state = self._latest()
         _check_count(count)
+        self._check_merge(state.rows, merge)
         queries, numbers = self._queries(vectors)
         moments = [leave_out] * len(vectors) if leave_out is None or isinstance(leave_out, Moment) else list(leave_out)
         if len(moments) != len(vectors):
@@ -237,6 +248,8 @@ class Index:
         allowed = self._allowed(rows, where or Where())
         chosen = [moments[number] for number in numbers]
         own = [np.zeros(0, np.int64) if moment is None else rows.within(moment) for moment in chosen]
+        if merge == "shot":
+            own = [rows.with_shots(each) for each in own]
 
         def find(most: int) -> list[Hit]:
             found = None
@@ -245,7 +258,7 @@ class Index:
             rows_found, scores, asked = found or best(state.matrix, queries, most, allowed=allowed, own=own)
             return _hits(rows, rows_found, scores, numbers[asked], most)
 
-        return _found(find, count, len(rows), merge=merge)
+        return _found(find, count, rows, merge)
 
     def _near(
         self, state: _State, queries: Vectors, count: int, own: Sequence[NDArray[np.int64]]
@@ -266,12 +279,13 @@ class Index:
         facts = np.array([*best_of.values()])
         return np.array([*best_of]), facts[:, 0], facts[:, 1].astype(np.int64)
 
-    def search_label(self, label: str, count: int, *, where: Where | None = None, merge: bool = False) -> list[Hit]:
+    def search_label(self, label: str, count: int, *, where: Where | None = None, merge: Merge = False) -> list[Hit]:
         """Return the `count` clips with the highest stored score of a label, as `search`. Raises UsageError for an unknown
         label.
         """
         rows = self._latest().rows
         _check_count(count)
+        self._check_merge(rows, merge)
         _check_label(rows, label)
         scores, allowed = rows.scores_of(label), self._allowed(rows, where or Where())
         chosen = np.flatnonzero((scores >= 0) if allowed is None else (scores >= 0) & allowed)
@@ -279,7 +293,7 @@ class Index:
         def find(most: int) -> list[Hit]:
             return _hits(rows, chosen, scores[chosen], np.zeros(len(chosen), np.int64), most)
 
-        return _found(find, count, len(rows), merge=merge)
+        return _found(find, count, rows, merge)
 
     def sources(self) -> dict[str, str]:
         """Path of each video by its name in the index."""
@@ -333,6 +347,12 @@ class Index:
         if unknown := [video for video in videos if not video or video not in rows.numbers]:
             raise UnknownVideoError(f"{self.folder} has no video {unknown[0]!a}")
 
+    def _check_merge(self, rows: Rows, merge: Merge) -> None:
+        if isinstance(merge, str):
+            check_choice("merge", merge, ["shot"])
+        if merge == "shot" and not rows.has_shots:
+            raise UnknownShotError(f"{self.folder} has no shots to merge by; {EXTRACT_SHOTS}")
+
     def _latest(self) -> _State:
         """Return the current state, read again if the table has changed."""
         with self._loading:
@@ -347,17 +367,25 @@ class Index:
         return _State(table.version, rows, load_matrix(self.folder, rows, table.width, table.vectors), table.unlearned())
 
 
-def _found(find: Callable[[int], list[Hit]], count: int, most: int, *, merge: bool) -> list[Hit]:
+def _found(find: Callable[[int], list[Hit]], count: int, rows: Rows, merge: Merge) -> list[Hit]:
     """Return `count` hits or moments of `find`, which is asked for more until they are enough or all."""
     if not merge:
-        return find(min(count, most))
-    fetched = min(4 * count, most)
+        return find(min(count, len(rows)))
+    fetched = min(4 * count, len(rows))
     while True:
         hits = find(fetched)
-        moments = best_moments(hits, count)
-        if len(moments) >= count or len(hits) < fetched or fetched == most:
-            return moments
-        fetched = min(4 * fetched, most)
+        moments = best_moments(hits, count, by_shot=merge == "shot")
+        if len(moments) >= count or len(hits) < fetched or fetched == len(rows):
+            return [_whole_shot(rows, moment) for moment in moments] if merge == "shot" else moments
+        fetched = min(4 * fetched, len(rows))
+
+
+def _whole_shot(rows: Rows, hit: Hit) -> Hit:
+    """Extend a hit to the span of its shot, if that is known."""
+    if hit.shot is None:
+        return hit
+    clips = rows.of_shot(hit.video, hit.shot)
+    return replace(hit, start=float(rows.start[clips].min()), end=float(rows.end[clips].max()))
 
 
 def _hits(rows: Rows, found: NDArray[np.int64], scores: NDArray[np.float64], asked: NDArray[np.int64], count: int) -> list[Hit]:
@@ -367,7 +395,7 @@ def _hits(rows: Rows, found: NDArray[np.int64], scores: NDArray[np.float64], ask
         row = int(found[place])
         source, span = rows.sources[rows.source[row]], rows.span(row)
         score, query = float(scores[place]), int(asked[place])
-        hits.append(Hit(source.name, source.path, score, span.start, span.end, rows.labels(row), query))
+        hits.append(Hit(source.name, source.path, score, span.start, span.end, rows.labels(row), query, span.shot))
     return hits
 
 

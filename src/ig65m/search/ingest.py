@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
 from ig65m.search.lance import Table
-from ig65m.search.rows import schema, to_text
+from ig65m.search.rows import NUMBERS, TEXTS, schema, to_text
 from ig65m.search.vectors import Vectors
 from ig65m.store.features import Features
 from ig65m.store.journal import Entry
@@ -111,13 +111,13 @@ def _batch(entry: Entry, features: Features, width: int) -> Any:
         raise UsageError("its features contain numbers that are not finite")
     video = [entry.name, to_text(entry.video.path), entry.sha256, entry.status]
     labels = features.labels or ((),) * len(array)
-    columns = {
-        **{name: [value] * len(array) for name, value in zip(("video", "path", "result", "status"), video, strict=True)},
+    columns: dict[str, Any] = {
+        **{name: [value] * len(array) for name, value in zip(TEXTS, video, strict=True)},
         "clip": range(len(array)),
-        **{name: [getattr(span, name) for span in features.spans] for name in ("start", "end", "first_frame", "last_frame")},
+        **{name: [getattr(span, name) for span in features.spans] for name in (*NUMBERS[1:], "shot")},
         "labels": [[{"label": each.label, "score": each.score} for each in row] for row in labels],
     }
     kinds = schema(array.shape[1])
-    arrays = [pa.array(values, kinds.field(name).type) for name, values in columns.items()]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(unit_length(array).reshape(-1)), array.shape[1])
-    return pa.RecordBatch.from_arrays([*arrays, vectors], schema=kinds)
+    arrays = {name: pa.array(values, kinds.field(name).type) for name, values in columns.items()}
+    arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(unit_length(array).reshape(-1)), array.shape[1])
+    return pa.RecordBatch.from_arrays([arrays[name] for name in kinds.names], schema=kinds)

@@ -66,7 +66,8 @@ class Table:
 
     def rows(self) -> Rows:
         """Read all columns but the vectors."""
-        return read_rows(self._batches(COLUMNS))
+        there = COLUMNS if self._table is None else [name for name in COLUMNS if name in self._table.schema.names]
+        return read_rows(self._batches(there))
 
     def vectors(self, first: int = 0) -> Iterator[NDArray[np.float32]]:
         """Yield the vectors of the rows from `first` on, in batches."""
@@ -83,11 +84,13 @@ class Table:
                 yield from (query if count is None else query.limit(count)).to_batches(BATCH)
 
     def add(self, rows: Any) -> None:
-        """Add the rows of an Arrow table."""
+        """Add the rows of an Arrow table; a table of an earlier version gets the columns that it lacks."""
         with self._explained():
             if self._table is None:
                 self._table = self._connection.create_table(NAME, rows)
             else:
+                if missing := [field for field in rows.schema if field.name not in self._table.schema.names]:
+                    self._table.add_columns(missing)
                 self._table.add(rows)
 
     def delete(self, results: Iterable[str]) -> None:

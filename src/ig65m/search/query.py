@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError, VideoError, shown
+from ig65m.errors import UnknownShotError, UsageError, VideoError, shown
 from ig65m.models.card import LINEAR
 from ig65m.search.hits import TOUCHING, Moment
-from ig65m.search.index import Index
+from ig65m.search.index import EXTRACT_SHOTS, Index
 from ig65m.types import ClipSpan, Failure, Segment
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ class Query:
     vectors: NDArray[np.float32]  # (Q, C)
     spans: tuple[ClipSpan, ...]  # one for each vector
     error: Failure | None = None  # why a video that is not in the index has no more clips
+    shot: int | None = None  # number of the shot whose clips these are all; None if they were not chosen by it
 
     @property
     def own(self) -> list[Moment] | None:
         """Moments that are no hits: one for each vector."""
         if self.video is None:
             return None
+        if self.shot is not None:
+            start, end = min(span.start for span in self.spans), max(span.end for span in self.spans)
+            return [Moment(self.video, start, end)] * len(self.spans)
         return [Moment(self.video, span.start, span.end) for span in self.spans]
 
 
@@ -120,14 +124,30 @@ def _near(name: str, videos: Mapping[str, str]) -> str:
     return f"; did you mean {shown(near)}?" if near else f"; it has {shown(sorted(called))}" if called else "; it is empty"
 
 
-def stored_query(index: Index, video: str, time: float | None = None) -> Query:
-    """Return the query for the clip of an indexed video at a time, or for all its clips.
+def stored_query(index: Index, video: str, time: float | None = None, *, whole_shot: bool = False) -> Query:
+    """Return the query for all clips of an indexed video, or for the clip at a time, or with `whole_shot` for all of its shot.
 
-    Raises UsageError if there is no clip at that time.
+    Raises UsageError if there is no clip at that time, UnknownShotError if its shot is unknown.
     """
     rows, path = index.clips(video), index.sources()[video]
-    chosen = slice(None) if time is None else slice(place := clip_at(rows.spans, time), place + 1)
-    return Query(path, video, rows.vectors[chosen], rows.spans[chosen])
+    if time is None:
+        return Query(path, video, rows.vectors, rows.spans)
+    place = clip_at(rows.spans, time)
+    shot = rows.spans[place].shot
+    if whole_shot and shot is None:
+        raise UnknownShotError(f"{index.folder} does not know the shots of {path!a}; {EXTRACT_SHOTS}")
+    if whole_shot and shot is not None:
+        return shot_query(index, video, shot)
+    return Query(path, video, rows.vectors[place : place + 1], rows.spans[place : place + 1])
+
+
+def shot_query(index: Index, video: str, shot: int) -> Query:
+    """Return the query for all clips of a shot of an indexed video. Raises UnknownShotError if there is no such shot."""
+    rows, path = index.clips(video), index.sources()[video]
+    clips = [number for number, span in enumerate(rows.spans) if span.shot == shot]
+    if not clips:
+        raise UnknownShotError(f"{index.folder} has no shot {shot} of {path!a}")
+    return Query(path, video, rows.vectors[clips], tuple(rows.spans[clip] for clip in clips), shot=shot)
 
 
 def clip_at(spans: Sequence[ClipSpan], time: float) -> int:

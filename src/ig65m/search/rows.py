@@ -21,7 +21,10 @@ MOST_CLIPS: Final = 1 << 31
 MOST_FRAMES: Final = 1 << 53
 MOST_SECONDS: Final = 1e9
 MOST_TEXT: Final = 10_000
-COLUMNS: Final = ("video", "path", "result", "status", "clip", "start", "end", "first_frame", "last_frame", "labels")
+TEXTS: Final = ("video", "path", "result", "status")
+NUMBERS: Final = ("clip", "start", "end", "first_frame", "last_frame")
+COLUMNS: Final = (*TEXTS, *NUMBERS, "labels", "shot")
+"""All but the vector. A table of an earlier version has no `shot`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Rows:
     end: NDArray[np.float64]  # (n,) in seconds
     first_frame: NDArray[np.int64]  # (n,)
     last_frame: NDArray[np.int64]  # (n,)
+    shot: NDArray[np.int64]  # (n,) number of the clip's shot in its video; -1 if it is unknown
     label_names: tuple[str, ...]
     label_starts: NDArray[np.int64]  # (n + 1,) labels of row i are those from label_starts[i] to label_starts[i + 1]
     label: NDArray[np.int32]  # of all rows in sequence: number in `label_names`
@@ -102,6 +106,26 @@ class Rows:
         same = (np.abs(self.start[rows] - moment.start) <= near) & (np.abs(self.end[rows] - moment.end) <= near)
         return rows[(shared > near) | same]
 
+    @cached_property
+    def has_shots(self) -> bool:
+        """Whether the shot of any clip is known."""
+        return bool((self.shot >= 0).any())
+
+    def of_shot(self, video: str, shot: int) -> NDArray[np.int64]:
+        """Return the rows of a shot of a video, in order of its clips; none if there is no such shot."""
+        rows = self.of(video)
+        clips: NDArray[np.int64] = rows[self.shot[rows] == shot]
+        return clips
+
+    def with_shots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return these rows of one video, and all others of the shots that they are in."""
+        shots = np.unique(self.shot[rows])
+        if len(shots) == 0 or shots[-1] < 0:
+            return rows
+        every = self.of(self.sources[self.source[rows[0]]].name)
+        whole: NDArray[np.int64] = np.union1d(rows, every[np.isin(self.shot[every], shots[shots >= 0])])
+        return whole
+
     def allowed(self, where: Where) -> NDArray[np.bool_] | None:
         """Return whether each row may be a hit; None if all may."""
         if where == Where() and not self.damaged.any():
@@ -136,7 +160,8 @@ class Rows:
     def span(self, row: int) -> ClipSpan:
         """Span of a clip."""
         frames = int(self.first_frame[row]), int(self.last_frame[row])
-        return ClipSpan(float(self.start[row]), float(self.end[row]), *frames)
+        shot = int(self.shot[row])
+        return ClipSpan(float(self.start[row]), float(self.end[row]), *frames, None if shot < 0 else shot)
 
     def digest(self, count: int) -> str:
         """Return a digest of the first `count` rows' clips in order, which identifies their vectors."""
@@ -152,7 +177,7 @@ class Rows:
 
 
 def read_rows(batches: Iterable[Any]) -> Rows:
-    """Read the rows of Arrow record batches with the columns COLUMNS.
+    """Read the rows of Arrow record batches with the columns COLUMNS; `shot` may be missing.
 
     A row with an invalid value, such as a missing path or a start that is not a number, is marked as damaged; other rows are
     unaffected.
@@ -161,7 +186,7 @@ def read_rows(batches: Iterable[Any]) -> Rows:
     kept: list[Source] = []
     names: dict[str, int] = {}
     columns: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in (*COLUMNS[4:9], "source", "length", "label", "score", "damaged")
+        name: [] for name in (*NUMBERS, "shot", "source", "length", "label", "score", "damaged")
     }
     for batch in batches:
         sound = _sound_rows(batch)
@@ -174,8 +199,10 @@ def read_rows(batches: Iterable[Any]) -> Rows:
                 kept.append(_source(batch, int(firsts[place])) if result else Source("", "", "", "failed"))
             codes[place] = sources[result]
         columns["source"].append(codes[results.indices.to_numpy()])
-        for name in COLUMNS[4:9]:
+        for name in NUMBERS:
             columns[name].append(np.where(sound, _numbers_of(batch[name]), 0))
+        has_shots = "shot" in batch.schema.names
+        columns["shot"].append(np.where(sound, _numbers_of(batch["shot"]), -1) if has_shots else np.full(len(batch), -1))
         words, scores, owners = _labels_of(batch["labels"])
         wanted = sound[owners]
         numbers = np.array([names.setdefault(word, len(names)) for word in words.dictionary.to_pylist()] or [0], np.int32)
@@ -196,6 +223,7 @@ def read_rows(batches: Iterable[Any]) -> Rows:
         end=whole("end", np.float64),
         first_frame=whole("first_frame", np.int64),
         last_frame=whole("last_frame", np.int64),
+        shot=whole("shot", np.int64),
         label_names=tuple(names),
         label_starts=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
         label=whole("label", np.int32),
@@ -205,7 +233,7 @@ def read_rows(batches: Iterable[Any]) -> Rows:
 
 
 def _source(batch: Any, row: int) -> Source:
-    name, path, *rest = (batch[column][row].as_py() for column in COLUMNS[:4])
+    name, path, *rest = (batch[column][row].as_py() for column in TEXTS)
     return Source(name, from_text(path), *rest)
 
 
@@ -216,9 +244,12 @@ def _sound_rows(batch: Any) -> NDArray[np.bool_]:
         encoded = batch[name].dictionary_encode()
         fits = np.array([*(value is not None and can_be(value) for value in encoded.dictionary.to_pylist()), False])
         sound &= fits[encoded.indices.fill_null(len(fits) - 1).to_numpy()]
-    values = {name: _numbers_of(batch[name]) for name in COLUMNS[4:9]}
-    for name, most in (("clip", MOST_CLIPS), ("first_frame", MOST_FRAMES), ("last_frame", MOST_FRAMES)):
-        sound &= (values[name] >= 0) & (values[name] <= most)
+    values = {name: _numbers_of(batch[name]) for name in NUMBERS}
+    if "shot" in batch.schema.names:
+        values["shot"] = batch["shot"].fill_null(0).to_numpy(zero_copy_only=False)
+    for name, most in (("clip", MOST_CLIPS), *dict.fromkeys(("first_frame", "last_frame", "shot"), MOST_FRAMES).items()):
+        if name in values:
+            sound &= (values[name] >= 0) & (values[name] <= most)
     start, end = values["start"], values["end"]
     sound &= (start <= end) & (np.abs(start) <= MOST_SECONDS) & (np.abs(end) <= MOST_SECONDS)  # False for NaN
     words, scores, owners = _labels_of(batch["labels"])
@@ -266,20 +297,23 @@ def from_text(text: str) -> str:
 
 
 def schema(width: int) -> Any:
-    """Return the table's Arrow schema for vectors of `width`."""
+    """Return the table's Arrow schema for vectors of `width`.
+
+    `shot` is the last column, as in a table to which it was added later.
+    """
     label = pa.struct([("label", pa.string()), ("score", pa.float64())])
-    whole = dict.fromkeys(("clip", "first_frame", "last_frame"), pa.int64())
+    whole = dict.fromkeys(("clip", "first_frame", "last_frame", "shot"), pa.int64())
     times = dict.fromkeys(("start", "end"), pa.float64())
     kinds = {**whole, **times, "labels": pa.list_(label)}
-    fields = [(name, kinds.get(name, pa.string())) for name in COLUMNS]
-    return pa.schema([*fields, ("vector", pa.list_(pa.float32(), width))])
+    *fields, shot = [(name, kinds.get(name, pa.string())) for name in COLUMNS]
+    return pa.schema([*fields, ("vector", pa.list_(pa.float32(), width)), shot])
 
 
 def wrong_columns(found: Any) -> list[str]:
-    """Return columns, with types, that an Arrow schema lacks."""
+    """Return columns, with types, that an Arrow schema lacks; it may lack `shot`, but not have it with another type."""
     vector = found.field("vector").type if "vector" in found.names else None
     width = vector.list_size if vector is not None and pa.types.is_fixed_size_list(vector) else 1
-    there = {each.name: each.type for each in found}
+    there = {"shot": pa.int64()} | {each.name: each.type for each in found}
     return [f"{each.name}: {each.type}" for each in schema(width) if there.get(each.name) != each.type]
 
 

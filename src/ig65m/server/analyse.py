@@ -32,6 +32,7 @@ _LOGIN: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": Token.model_json_schema()}}}
 }
 _REFUSALS: Final = error_responses(400, 408, 413, 415, 422, 503)
+_SEARCH_REFUSALS: Final = error_responses(400, 404, 408, 413, 415, 422, 503)
 _LOGIN_BYTES: Final = 8192
 _LOGIN_SECONDS: Final = 10.0
 _MONTH: Final = 30 * 24 * 3600
@@ -51,7 +52,7 @@ async def features(service: Given, request: Request) -> Response:
     return await _upload(service, request, service.extract)
 
 
-@router.post("/search", response_model=SearchResults, responses=_REFUSALS, openapi_extra=_UPLOAD)
+@router.post("/search", response_model=SearchResults, responses=_SEARCH_REFUSALS, openapi_extra=_UPLOAD)
 async def search(service: Given, request: Request, count: Count = 12, merge: Merge = True) -> Response:
     """Find clips of the index that are similar to any clip of an upload."""
 

@@ -14,9 +14,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ig65m import __version__
-from ig65m.errors import DamagedIndexError, IgError, ModelError, UnknownLabelError, UnknownVideoError, plain
+from ig65m.errors import (
+    DamagedIndexError,
+    IgError,
+    ModelError,
+    UnknownLabelError,
+    UnknownShotError,
+    UnknownVideoError,
+    plain,
+)
 from ig65m.server import analyse, routes
-from ig65m.server.errors import ApiError, no_index, no_label, no_video, public_message
+from ig65m.server.errors import ApiError, no_index, no_label, no_shots, no_video, public_message
 from ig65m.server.security import AccessMiddleware
 from ig65m.server.service import Service
 from ig65m.server.uploads import ClientDisconnected
@@ -28,6 +36,11 @@ _WORDS: Final = {
 }
 _FRESH: Final = {"Cache-Control": "no-cache"}  # revalidated each time, which costs little if nothing has changed
 _READING: Final = ["GET", "HEAD"]
+_UNKNOWN: Final[dict[type[IgError], Callable[[], ApiError]]] = {
+    UnknownVideoError: no_video,
+    UnknownLabelError: no_label,
+    UnknownShotError: no_shots,
+}
 _FAULT: Final = ApiError(500, "fault", "internal error; the log of the service has the details")
 
 
@@ -90,8 +103,8 @@ def _add_handlers(app: FastAPI, service: Service, say: Callable[[str], None]) ->
         if isinstance(error, DamagedIndexError):
             say(f"ig65m: {plain(error)}")
             return no_index().response()
-        if isinstance(error, UnknownVideoError | UnknownLabelError):  # removed since the index was read
-            return (no_video() if isinstance(error, UnknownVideoError) else no_label()).response()
+        if type(error) in _UNKNOWN:  # removed since the index was read, or never there
+            return _UNKNOWN[type(error)]().response()
         return ApiError(422, "bad_parameter", public_message(str(error), service.index.folder, "the index")).response()
 
     async def gone(_: Request, error: ClientDisconnected) -> Response:

@@ -1,17 +1,30 @@
 """Videos, timelines and search hits of the index as response models."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.search.hits import Hit as Found
-from ig65m.search.hits import Moment, Where
+from ig65m.search.hits import Merge, Where
 from ig65m.search.index import Index
-from ig65m.search.query import clip_at
+from ig65m.search.query import Query, clip_at
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.catalogue import Listing, shown
-from ig65m.server.schemas import Hit, SearchQuery, SearchResults, Span, TimedLabels, Timeline, Video, Videos, scored
+from ig65m.server.errors import no_shot
+from ig65m.server.schemas import (
+    Hit,
+    SearchQuery,
+    SearchResults,
+    Shot,
+    Span,
+    Timeline,
+    TimelineClip,
+    Video,
+    Videos,
+    scored,
+)
 from ig65m.types import ClipSpan
 
 
@@ -43,36 +56,68 @@ def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: 
 
 
 def timeline(index: Index, video: IndexedVideo) -> Timeline:
-    """Return the clips of a video."""
+    """Return the clips of a video, and its shots."""
     rows = index.clips(video.video)
     clips = [
-        TimedLabels(start=span.start, end=span.end, labels=scored(labels))
+        TimelineClip(start=span.start, end=span.end, labels=scored(labels), shot=span.shot)
         for span, labels in zip(rows.spans, rows.labels, strict=True)
     ]
-    return Timeline(id=video.video, title=shown(video.title), duration=video.duration, clips=clips)
+    return Timeline(id=video.video, title=shown(video.title), duration=video.duration, clips=clips, shots=_shots(rows.spans))
+
+
+def _shots(spans: Sequence[ClipSpan]) -> list[Shot]:
+    """Return the shots of clips in order."""
+    shots, first = [], 0
+    for number, group in groupby(spans, lambda span: span.shot):
+        clips = list(group)
+        if number is not None:
+            start, end = min(span.start for span in clips), max(span.end for span in clips)
+            shots.append(Shot(number=number, start=start, end=end, first_clip=first, clips=len(clips)))
+        first += len(clips)
+    return shots
 
 
 def like_video(
-    index: Index, video: IndexedVideo, time: float | None, label: str | None, count: int, *, merge: bool, others: bool
+    index: Index,
+    video: IndexedVideo,
+    time: float | None,
+    shot: int | None,
+    label: str | None,
+    count: int,
+    *,
+    merge: Merge,
+    others: bool,
 ) -> SearchResults:
-    """Return clips similar to the one of a video at a time, or to any of its clips; with `others`, of other videos only.
+    """Return clips similar to the one of a video at a time, to any of a shot, or to any of the video; with `others`, of other
+    videos only.
 
-    A time outside the video means its nearest clip.
+    A time outside the video means its nearest clip. Raises ApiError 404 for an unknown shot.
     """
     rows = index.clips(video.video)
-    vectors, spans = rows.vectors, rows.spans
-    if time is not None:
-        number = clip_at(spans, min(max(time, spans[0].start), max(span.end for span in spans)))
-        vectors, spans = vectors[[number]], (spans[number],)
-    own = [Moment(video.video, span.start, span.end) for span in spans]
+    chosen = list(range(len(rows.spans)))
+    if shot is not None:
+        chosen = [clip for clip in chosen if rows.spans[clip].shot == shot]
+        if not chosen:
+            raise no_shot()
+    elif time is not None:
+        chosen = [clip_at(rows.spans, min(max(time, rows.spans[0].start), max(span.end for span in rows.spans)))]
+    spans = tuple(rows.spans[clip] for clip in chosen)
+    asked = Query(video.path, video.video, rows.vectors[chosen], spans, shot=shot)
     where = Where(label=label, not_videos=(video.video,) if others else ())
-    hits = index.search(vectors, count, where=where, leave_out=own, merge=merge)
-    query = SearchQuery(video=video.video, title=shown(video.title), start=spans[0].start, end=max(span.end for span in spans))
-    return SearchResults(query=query.model_copy(update={"label": label}), hits=[_hit(hit, spans[hit.query]) for hit in hits])
+    hits = index.search(asked.vectors, count, where=where, leave_out=asked.own, merge=merge)
+    query = SearchQuery(
+        video=video.video,
+        title=shown(video.title),
+        start=spans[0].start,
+        end=max(span.end for span in spans),
+        shot=shot,
+        label=label,
+    )
+    return SearchResults(query=query, hits=[_hit(hit, spans[hit.query]) for hit in hits])
 
 
 def like_features(
-    index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: bool
+    index: Index, vectors: NDArray[np.float32], spans: Sequence[ClipSpan], count: int, *, merge: Merge
 ) -> SearchResults:
     """Return clips similar to any of these features (n, C)."""
     hits = index.search(vectors, count, merge=merge)
@@ -80,7 +125,7 @@ def like_features(
     return SearchResults(query=query, hits=[_hit(hit, spans[hit.query]) for hit in hits])
 
 
-def with_label(index: Index, label: str, count: int, *, merge: bool) -> SearchResults:
+def with_label(index: Index, label: str, count: int, *, merge: Merge) -> SearchResults:
     """Return the clips with the highest scores of a label."""
     return SearchResults(
         query=SearchQuery(label=label), hits=[_hit(hit, None) for hit in index.search_label(label, count, merge=merge)]
@@ -97,4 +142,5 @@ def _hit(hit: Found, query: ClipSpan | None) -> Hit:
         labels=scored(hit.labels),
         query_time=None if query is None else query.start,
         query=None if query is None else Span(start=query.start, end=query.end),
+        shot=hit.shot,
     )

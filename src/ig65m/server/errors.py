@@ -52,6 +52,16 @@ def no_label() -> ApiError:
     return ApiError(404, "no_label", "the index has no such label; /api/labels lists all labels")
 
 
+def no_shot() -> ApiError:
+    """404: the index has no such shot."""
+    return ApiError(404, "no_shot", "the index has no such shot; /api/videos/{id}/timeline lists the shots of a video")
+
+
+def no_shots() -> ApiError:
+    """404: the index has no shots at all."""
+    return ApiError(404, "no_shot", "the index has no shots: its features were extracted without them")
+
+
 def closing() -> ApiError:
     """503: the service is shutting down."""
     return ApiError(503, "shutting_down", "the service is shutting down; try again later", {"Retry-After": "5"})

@@ -1,12 +1,13 @@
 """Routes that only read: health, models, videos, timelines, thumbnails, files, search."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 
 from ig65m.models.card import Card
+from ig65m.search import hits
 from ig65m.server import browse
 from ig65m.server.catalogue import shown
 from ig65m.server.errors import ApiError
@@ -27,7 +28,10 @@ Given = Annotated[Service, Depends(_service)]
 Id = Annotated[str, InPath(description="id of a video, from /api/videos", max_length=400)]
 Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False, description="time in seconds")]
 Count = Annotated[int, Query(ge=1, le=200, description="hits at most")]
-Merge = Annotated[bool, Query(description="merge hits of one video that touch")]
+Merge = Annotated[
+    hits.Merge, Query(description="true: merge hits of one video that touch; shot: merge hits of one shot, which span it")
+]
+_MOST_SHOTS: Final = 1 << 53
 LabelName = Annotated[str | None, Query(min_length=1, max_length=1000, description="label in the index")]
 
 
@@ -77,7 +81,7 @@ def video(service: Given, id: Id) -> Video:
 
 @router.get("/videos/{id}/timeline", responses=error_responses(404, 422))
 def timeline(service: Given, id: Id) -> Timeline:
-    """Clips of a video and their labels."""
+    """Clips of a video with their labels, and its shots if the index knows them."""
     return browse.timeline(service.index, service.catalogue.listing().video(id))
 
 
@@ -131,21 +135,24 @@ def search(
     service: Given,
     video: Annotated[str | None, Query(max_length=400, description="id of a video")] = None,
     time: Annotated[Time | None, Query(description="time of a clip in seconds; all clips if left out")] = None,
+    shot: Annotated[int | None, Query(ge=0, le=_MOST_SHOTS, description="number of a shot of the video: all its clips")] = None,
     label: LabelName = None,
     count: Count = 12,
     merge: Merge = True,
     others: Annotated[bool, Query(description="only hits in other videos")] = False,
 ) -> SearchResults:
-    """Clips similar to one clip of a video, or to any of its clips; with a label, only clips that have it. Without a video:
-    clips of a label.
+    """Clips similar to one clip of a video, to any clip of one of its shots, or to any of its clips; with a label, only clips
+    that have it. Without a video: clips of a label.
     """
+    if shot is not None and (video is None or time is not None):
+        raise ApiError(422, "bad_parameter", "shot is the number of a shot of video; give video with it, and no time")
     listing = service.catalogue.listing()
     listing.check_label(label)
     if video is not None:
         asked = listing.video(video)
-        return browse.like_video(service.index, asked, time, label, count, merge=merge, others=others)
+        return browse.like_video(service.index, asked, time, shot, label, count, merge=merge, others=others)
     if label is None:
-        raise ApiError(422, "bad_parameter", "no query given; expected video, with or without time, or label")
+        raise ApiError(422, "bad_parameter", "no query given; expected video, alone or with time or shot, or label")
     return browse.with_label(service.index, label, count, merge=merge)
 
 

@@ -109,13 +109,30 @@ class TimedLabels(BaseModel):
     labels: list[Scored]
 
 
+class TimelineClip(TimedLabels):
+    """A clip of the index."""
+
+    shot: int | None = Field(description="number of the clip's shot; null if the index does not know it")
+
+
+class Shot(BaseModel):
+    """A shot of a video, from its first clip in the index to its last."""
+
+    number: int
+    start: Seconds
+    end: Seconds
+    first_clip: int = Field(description="position of its first clip in the timeline, from 0")
+    clips: int
+
+
 class Timeline(BaseModel):
-    """The clips of a video in order."""
+    """The clips of a video in order, and its shots; no shots if the index does not know them."""
 
     id: str
     title: str
     duration: Seconds
-    clips: list[TimedLabels]
+    clips: list[TimelineClip]
+    shots: list[Shot]
 
 
 class Span(BaseModel):
@@ -136,15 +153,17 @@ class Hit(BaseModel):
     labels: list[Scored]
     query_time: float | None = None
     query: Span | None = None
+    shot: int | None = Field(None, description="number of its shot; null if unknown, or if it is of several shots")
 
 
 class SearchQuery(BaseModel):
-    """The query: clips of a video, or a label."""
+    """The query: clips of a video, all of one of its shots, or a label."""
 
     video: str | None = None
     title: str | None = None
     start: float | None = None
     end: float | None = None
+    shot: int | None = None
     label: str | None = None
 
 

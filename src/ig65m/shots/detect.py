@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ig65m.errors import VideoError
 from ig65m.models.transnetv2_plan import CONTEXT, COUNTED, HEIGHT, WIDTH
 from ig65m.shots.boundaries import shot_numbers
+from ig65m.shots.flashes import flash_frames
 from ig65m.types import Preprocessing
 from ig65m.video.sample import Pixels, Sample
 from ig65m.video.shot_clips import Numbered
@@ -54,6 +56,15 @@ def frame_scores(
         start += COUNTED
 
 
+def transition_scores(
+    frames: Iterable[Pixels], probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+) -> Iterator[tuple[Scores, Scores]]:
+    """Yield the probabilities of each frame, and those that decide: a frame of a flash is not the middle of a transition."""
+    seen, also_seen = tee(frames)
+    for (middle, part), is_flash in zip(frame_scores(seen, probabilities), flash_frames(also_seen), strict=True):
+        yield (middle, part), (0.0 if is_flash else middle, part)
+
+
 def _pair(row: NDArray[np.float64]) -> Scores:
     return float(row[0]), float(row[1])
 
@@ -94,7 +105,8 @@ def number_samples(
                 raise VideoError(f"{name}: its first {len(waiting)} frames are one transition; raise the threshold of shots")
             yield picture
 
-    for shot in shot_numbers((middle for middle, _ in frame_scores(frames(), probabilities)), threshold):
+    scores = (middle for _, (middle, _) in transition_scores(frames(), probabilities))
+    for shot in shot_numbers(scores, threshold):
         sample = waiting.popleft()
         held -= 0 if sample.pixels is None else sample.pixels.nbytes
         yield sample, shot

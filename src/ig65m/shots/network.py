@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.engines.choice import Choice, choose
-from ig65m.errors import UsageError, needs
+from ig65m.errors import needs
 from ig65m.shots.weights import ShotWeights, load_weights
 
 NAME: Final = "transnetv2"
@@ -38,19 +38,13 @@ def load_network(choice: Choice | None = None) -> ShotNetwork:
     """Load TransNetV2 into the engine of that choice, in float32. Default: OpenVINO on the CPU.
 
     Raises:
-        UsageError: The engine or the weights are not installed, or another precision is asked for.
+        UsageError: The engine or the weights are not installed.
         CheckpointError: The file of the weights is damaged.
     """
     choice = choice or choose()
     weights = load_weights()
     name, run = _ENGINES[choice.engine](weights, choice)
     return ShotNetwork(run, weights.sha256, f"{name}, fp32, {choice.device}")
-
-
-def check_precision(precision: str | None) -> None:
-    """Raise UsageError for a precision other than float32."""
-    if precision not in (None, "fp32"):
-        raise UsageError(f"shots are found in fp32 only, got {precision!r}; leave the precision out")
 
 
 def _openvino(weights: ShotWeights, choice: Choice) -> tuple[str, Run]:

@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ig65m.engines.base import Precision
 from ig65m.engines.choice import EngineName, choose
 from ig65m.errors import IgError
 from ig65m.shots.boundaries import THRESHOLD, check_threshold, shots_of
-from ig65m.shots.detect import PIXELS, frame_scores, good_frames
-from ig65m.shots.network import NAME, ShotNetwork, check_precision, load_network
+from ig65m.shots.detect import PIXELS, good_frames, transition_scores
+from ig65m.shots.network import NAME, ShotNetwork, load_network
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of
 from ig65m.types import Failure, Frames, Limits, Segment, ShotList, Status
@@ -34,7 +33,6 @@ def detect_shots(
     threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
-    precision: Precision | None = None,
     threads: int | None = None,
     image_fps: float | None = 25.0,
     limits: Limits | None = None,
@@ -48,7 +46,6 @@ def detect_shots(
         threshold: Probability above which a frame is the middle of a transition.
         device: "cpu", "cuda" or "cuda:1".
         engine: "openvino", "onnxruntime" or "pytorch". Default: OpenVINO on a CPU, PyTorch on a GPU.
-        precision: "fp32", the only one.
         threads: Threads of the engine. Default: one for each core.
         image_fps: Frame rate of a folder of images, in frames a second.
         limits: What one video may cost in pixels, frames, memory and seconds. Default: `ig65m.Limits()`.
@@ -79,7 +76,6 @@ def detect_shots_many(
     threshold: float | None = 0.5,
     device: str | None = "cpu",
     engine: EngineName | None = None,
-    precision: Precision | None = None,
     threads: int | None = None,
     image_fps: float | None = 25.0,
     limits: Limits | None = None,
@@ -106,7 +102,6 @@ def detect_shots_many(
     check_several(videos)
     threshold = THRESHOLD if threshold is None else threshold
     check_threshold(threshold)
-    check_precision(precision)
     limits = limits or Limits()
     if not in_process:
         prepare(limits)
@@ -130,10 +125,10 @@ def _detect(
     with nullcontext() if in_process else Decoder(read["limits"]) as decoder:
         for video in videos:
             frames = _Frames(video, partial(_samples, video, decoder, **read), on_frame)
-            scores = list(frame_scores(frames.pictures(), network.probabilities))
-            shots = shots_of(frames.times, scores, threshold)
+            scores = list(transition_scores(frames.pictures(), network.probabilities))
+            shots = shots_of(frames.times, [decisive for _, decisive in scores], threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
-            probabilities = np.array(scores, np.float32).reshape(-1, 2)
+            probabilities = np.array([every for every, _ in scores], np.float32).reshape(-1, 2)
             yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
 
 

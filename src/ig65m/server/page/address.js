@@ -17,6 +17,11 @@ export function toSimilar(id, time, options = {}) {
   return withQuery(`/similar/${encodeURIComponent(id)}${time === null ? "" : `@${seconds(time)}`}`, optionsToQuery(options));
 }
 
+/** Moments similar to a shot of a video, by its number. */
+export function toSimilarShot(id, shot, options = {}) {
+  return withQuery(`/similar/${encodeURIComponent(id)}`, { shot: String(shot), ...optionsToQuery(options) });
+}
+
 export const toLabel = (label, options = {}) => withQuery(`/label/${encodeURIComponent(label)}`, optionsToQuery(options));
 
 function optionsToQuery({ merge = true, others = false, label = "", count = 12 }) {
@@ -52,6 +57,10 @@ function timeOf(text) {
   return Number.isFinite(number) && number >= 0 ? number : null;
 }
 
+function numberOf(text) {
+  return /^[0-9]{1,15}$/.test(text ?? "") ? Number(text) : null;
+}
+
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -69,7 +78,13 @@ const PLACES = [
   [/^\/label\/(.+)$/, ([name], query) => ({ view: "label", name: decoded(name), options: queryToOptions(query) })],
   [
     /^\/similar\/(.+?)(?:@([0-9.]+))?$/,
-    ([id, moment], query) => ({ view: "similar", id: decoded(id), time: timeOf(moment), options: queryToOptions(query) }),
+    ([id, moment], query) => ({
+      view: "similar",
+      id: decoded(id),
+      time: timeOf(moment),
+      shot: moment ? null : numberOf(query.get("shot")),
+      options: queryToOptions(query),
+    }),
   ],
 ];
 

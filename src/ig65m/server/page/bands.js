@@ -4,15 +4,17 @@ const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
 const FAINTEST = 0.01;
 
 /**
- * Clips may overlap or leave gaps. Each gets the part of its span that is nearer to its centre than to its neighbours' centres:
- * clips [{start, end}] -> [[from, to]] in seconds, without overlap.
+ * Clips may overlap or leave gaps. Where two overlap, each gets the part that is nearer to its centre; a clip that overlaps no other
+ * keeps its span: clips [{start, end}] -> [[from, to]] in seconds, without overlap.
  */
 export function cellsOf(clips) {
-  const middles = clips.map(({ start, end }) => (start + end) / 2);
-  return clips.map(({ start, end }, i) => [
-    i > 0 ? Math.max(start, (middles[i - 1] + middles[i]) / 2) : start,
-    i < clips.length - 1 ? Math.min(end, (middles[i] + middles[i + 1]) / 2) : end,
-  ]);
+  const borders = clips.slice(1).map((next, i) => {
+    const { start, end } = clips[i];
+    if (next.start >= end) return null;
+    const between = (start + end + next.start + next.end) / 4;
+    return Math.min(Math.max(between, next.start), end);
+  });
+  return clips.map(({ start, end }, i) => [borders[i - 1] ?? start, borders[i] ?? end]);
 }
 
 /** Index of the cell that contains a time, or of the nearest one. */

@@ -1,5 +1,5 @@
 import * as api from "./api.js";
-import { rewrite, toLabel, toSimilar, toVideo } from "./address.js";
+import { rewrite, toLabel, toSimilar, toSimilarShot, toVideo } from "./address.js";
 import { announce, button, buttonLink, h, icon } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
 import { chip, indexLabels, labelField, swatch } from "./labels.js";
@@ -9,25 +9,30 @@ import { failure, notice, skeletons } from "./states.js";
 const STEP = 12;
 const MOST = 96;
 
-/** Moments similar to one moment of a video, or to any of its moments. */
+/** Moments similar to one moment of a video, to one of its shots, or to any of its moments. */
 export function similar(main, place, signal) {
   const query = h("div", { class: "query" }, queryPlaceholder());
+  const byShot = place.shot !== null;
+  const ofAll = place.time === null && !byShot;
   return results(main, place, signal, {
-    heading: place.time === null ? "Moments like any of this video" : "Moments like this one",
-    address: (options) => toSimilar(place.id, place.time, options),
+    heading: byShot ? "Moments like this shot" : ofAll ? "Moments like any of this video" : "Moments like this one",
+    address: (options) => (byShot ? toSimilarShot(place.id, place.shot, options) : toSimilar(place.id, place.time, options)),
     ask: ({ merge, others, label, count: number }) => ({
       video: place.id,
       time: place.time,
-      merge,
+      shot: place.shot,
+      merge: merge && byShot ? "shot" : merge,
       others,
       label,
       count: number,
     }),
     switches: true,
+    merging: byShot ? "One hit for each shot" : undefined,
     beside: query,
-    answered: (answer) => query.querySelector("a") ?? query.replaceChildren(...queryPicture(answer.query, place)),
+    answered: (answer) => query.querySelector("a") ?? query.replaceChildren(...queryPicture(answer.query, place.id, ofAll)),
     score: similarity,
-    queried: place.time === null ? ({ query_time: when }) => `like the moment at ${clock(when, 1)}` : null,
+    byShot,
+    queried: ofAll ? ({ query_time: when }) => `like the moment at ${clock(when, 1)}` : null,
   });
 }
 
@@ -86,7 +91,7 @@ function results(main, place, signal, kind) {
     load();
   }
 
-  const tools = h("div", { class: "tools" }, switches(options, kind.switches, change));
+  const tools = h("div", { class: "tools" }, switches(options, kind, change));
   const head = h("div", { class: "page-head stacked" }, h("h1", { tabindex: -1 }, kind.heading), kind.beside);
   main.replaceChildren(head, tools, list, rest);
   load();
@@ -99,16 +104,16 @@ function results(main, place, signal, kind) {
 
 const none = () => notice("search", "Nothing found", h("p", {}, "No other moment fits what was asked for."));
 
-function switches(options, all, change) {
+function switches(options, { switches: all = false, merging = "Merge neighbours" }, change) {
   const one = (name, text) => {
     const box = h("input", { type: "checkbox", role: "switch", on: { change: () => change({ [name]: box.checked }) } });
     box.checked = options[name];
     return h("label", { class: "switch" }, box, h("span", { class: "track", "aria-hidden": "true" }), text);
   };
-  if (!all) return [one("merge", "Merge neighbours")];
+  if (!all) return [one("merge", merging)];
   return [
     one("others", "Other videos only"),
-    one("merge", "Merge neighbours"),
+    one("merge", merging),
     labelField("Label", "Any label", options.label, (label) => change({ label })).field,
   ];
 }
@@ -118,8 +123,8 @@ function queryPlaceholder() {
   return [h("div", { class: "skeleton" }, h("div", { class: "thumb" })), h("div", { class: "query-text skeleton" }, lines)];
 }
 
-function queryPicture(query, { id, time }) {
-  const where = time === null ? `${query.title}, any of its moments` : query.title;
+function queryPicture(query, id, ofAll) {
+  const where = ofAll ? `${query.title}, any of its moments` : query.title;
   const href = toVideo(id, query.start);
   const text = h(
     "div",
@@ -139,16 +144,17 @@ const isSame = (a, b) => a.id === b.id && a.start === b.start && a.end === b.end
 
 /**
  * Show hits in a list; unchanged cards stay. `score(number)` formats a score; `queried(hit)` describes the part of the query
- * that a hit is similar to, if it differs from hit to hit.
+ * that a hit is similar to, if it differs from hit to hit; with `byShot`, hits lead to moments like their shots.
  */
-export function showHits(list, hits, { score = similarity, queried = null } = {}) {
+export function showHits(list, hits, { score = similarity, queried = null, byShot = false } = {}) {
   const before = shown.get(list) ?? [];
   stopPreview();
   hits.forEach((hit, i) => {
     if (before[i] && isSame(before[i], hit)) return;
     const place = list.children[i];
-    if (place) place.replaceWith(card(hit, score, queried));
-    else list.append(card(hit, score, queried));
+    const fresh = card(hit, score, queried, byShot);
+    if (place) place.replaceWith(fresh);
+    else list.append(fresh);
   });
   while (list.childElementCount > hits.length) list.lastElementChild.remove();
   shown.set(list, hits);
@@ -158,14 +164,14 @@ function similarity(score) {
   return h("span", { class: "score", title: "Cosine similarity" }, score.toFixed(3));
 }
 
-function card(hit, score, queried) {
-  const { id, title, start, end } = hit;
+function card(hit, score, queried, byShot) {
+  const { id, title, start, end, shot } = hit;
   const href = toVideo(id, start);
   const like = h(
     "a",
     {
       class: "button quiet icon-only small",
-      href: toSimilar(id, (start + end) / 2),
+      href: byShot && shot !== null ? toSimilarShot(id, shot) : toSimilar(id, (start + end) / 2),
       "aria-label": `More like ${title} at ${clock(start, 1)}`,
       title: "More like this",
     },

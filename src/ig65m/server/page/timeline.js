@@ -8,6 +8,7 @@ const LANES = 6;
 const MOST_LANES = 40; // a canvas has a largest size
 const WORTH_A_LANE = 0.1;
 const TICKS_APART = 72;
+const CUTS_APART = 12;
 
 /** Clips with their labels over time, a semantic code below, an axis, and a playhead that is a slider. */
 export class Timeline {
@@ -21,10 +22,15 @@ export class Timeline {
   #time = 0;
   #onSeek;
   #linked;
+  #shots;
 
-  /** `strip`: URL of a picture with a column for each clip, or null; `linked(label)`: whether it links to its moments. */
-  constructor({ clips, duration, strip = null, linked = always, onSeek, signal }) {
+  /**
+   * `strip`: URL of a picture with a column for each clip, or null; `linked(label)`: whether it links to its moments; `shots`:
+   * [{start, end}], whose boundaries are marked.
+   */
+  constructor({ clips, duration, shots = [], strip = null, linked = always, onSeek, signal }) {
     this.#clips = clips;
+    this.#shots = shots;
     this.#cells = cellsOf(clips);
     this.#lanes = lanesOf(clips);
     const worth = this.#lanes.filter(({ best }) => best >= WORTH_A_LANE);
@@ -43,6 +49,7 @@ export class Timeline {
     this.names = h("ul", { class: "lane-names", "aria-label": "Labels in this video" });
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.axis = h("div", { class: "axis", "aria-hidden": "true" });
+    this.cuts = h("div", { class: "cuts", "aria-hidden": "true" });
     this.now = h("span", { class: "playhead-time", "aria-hidden": "true" });
     this.hover = h("div", { class: "hover-line", hidden: true });
     this.tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
@@ -51,6 +58,7 @@ export class Timeline {
       "div",
       { class: "plot", role: "slider", tabindex: 0, "aria-label": "Time in the video", "aria-valuemin": 0 },
       this.canvas,
+      this.cuts,
       this.axis,
       this.hover,
       head,
@@ -129,6 +137,18 @@ export class Timeline {
     const { times, digits } = ticks(this.#duration, width, TICKS_APART);
     const at = (time) => ({ "--at": `${(time / this.#duration) * 100}%` });
     this.axis.replaceChildren(...times.map((time) => h("span", { class: "tick", vars: at(time) }, clock(time, digits))));
+    this.#drawCuts(width);
+  }
+
+  /** A mark from the end of each shot to the start of the next: a gradual transition has a length. */
+  #drawCuts(width) {
+    const share = (seconds) => `${(Math.max(seconds, 0) / this.#duration) * 100}%`;
+    const marks = this.#shots.slice(1).map(({ start }, i) => {
+      const { end } = this.#shots[i];
+      return h("span", { class: "cut", vars: { "--at": share(Math.min(start, end)), "--wide": share(start - end) } });
+    });
+    this.cuts.replaceChildren(...marks);
+    this.cuts.classList.toggle("dense", marks.length * CUTS_APART > width);
   }
 
   #listen(signal) {

@@ -1,8 +1,10 @@
 import * as api from "./api.js";
-import { rewrite, toSimilar, toVideo } from "./address.js";
+import { rewrite, toSimilar, toSimilarShot, toVideo } from "./address.js";
 import { announce, buttonLink, h } from "./dom.js";
 import { clock, count } from "./format.js";
 import { indexLabels } from "./labels.js";
+import { thumbnail } from "./preview.js";
+import { Shots } from "./shots.js";
 import { command, failure } from "./states.js";
 import { watched } from "./video_view.js";
 
@@ -26,10 +28,10 @@ export function player(main, place, signal) {
     }
   }
 
-  function show(video, { clips, duration }) {
+  function show(video, { clips, duration, shots }) {
     heading.textContent = video.title;
     document.title = `${video.title} · ig65m`;
-    facts.replaceChildren(...describe(video));
+    facts.replaceChildren(...describe(video, shots));
     announce(video.title);
     const { node, seek } = watched({
       clips,
@@ -40,7 +42,9 @@ export function player(main, place, signal) {
       source: api.fileOf(place.id),
       pictureAt: (time) => api.thumbnailOf(place.id, Math.min(time, duration)),
       strip: api.semanticCodeOf(place.id),
-      actions: actions(place.id),
+      shots,
+      shotPictureAt: (time) => thumbnail(place.id, time),
+      actions: actions(place.id, shots),
       remember: (time) => rewrite(toVideo(place.id, time)),
       signal,
     });
@@ -52,17 +56,23 @@ export function player(main, place, signal) {
   return view;
 }
 
-function describe({ duration, clips, status }) {
-  const text = `${clock(duration)}, ${count(clips, "clip")}`;
+function describe({ duration, clips, status }, shots) {
+  const text = [clock(duration), count(clips, "clip"), ...(shots.length ? [count(shots.length, "shot")] : [])].join(", ");
   return status === "ok"
     ? [text]
     : [text, h("span", { class: "tag" }, status === "partial" ? "breaks off before its end" : status)];
 }
 
-function actions(id) {
+function actions(id, shots) {
   const like = buttonLink("More like this moment", toSimilar(id, 0), { drawing: "similar", look: "primary" });
   const any = buttonLink("Like any of its moments", toSimilar(id, null), { look: "quiet small" });
-  return { nodes: [like, any], at: (time) => like.setAttribute("href", toSimilar(id, time)) };
+  const ofShot = shots.length ? buttonLink("Moments like this shot", "", { drawing: "film" }) : null;
+  const places = new Shots(shots);
+  const at = (time) => {
+    like.setAttribute("href", toSimilar(id, time));
+    ofShot?.setAttribute("href", toSimilarShot(id, shots[places.at(time)].number));
+  };
+  return { nodes: [like, ofShot, any].filter(Boolean), at };
 }
 
 function skeleton() {

@@ -1,6 +1,7 @@
 import { button, h, throttled } from "./dom.js";
 import { clock, count, percent, span, words } from "./format.js";
 import { always, labelBars } from "./labels.js";
+import { ShotStrip } from "./shots.js";
 import { VideoPlayer } from "./video_player.js";
 import { Timeline } from "./timeline.js";
 
@@ -12,7 +13,8 @@ const PLAYING_MS = 1000;
  * A video, the labels at its current time, and a timeline, kept in sync: {node, seek(seconds)}.
  *
  * `labels`: labels of the whole video; `actions`: {nodes, at(seconds)}, shown below the labels; `remember(seconds)` is called with
- * the time now and then; other options are for the player and the timeline.
+ * the time now and then; `shots`: [{start, end}], empty if they are unknown, and `shotPictureAt(seconds)` makes a picture of one;
+ * other options are for the player and the timeline.
  */
 export function watched({
   clips,
@@ -23,6 +25,8 @@ export function watched({
   source,
   pictureAt,
   strip,
+  shots = [],
+  shotPictureAt,
   linked = always,
   actions,
   remember,
@@ -32,9 +36,11 @@ export function watched({
   const write = throttled(RESTING_MS, signal, remember);
   let written = 0;
   const seek = (time) => player.seek(time);
-  const line = new Timeline({ clips, duration, strip, linked, signal, onSeek: seek });
+  const line = new Timeline({ clips, duration, shots, strip, linked, signal, onSeek: seek });
+  const film = shots.length ? new ShotStrip({ shots, pictureAt: shotPictureAt, signal, onSeek: seek }) : null;
   const moved = (time, playing) => {
     line.setTime(time, playing);
+    film?.setTime(time);
     moment.show(time, line.clipAt(time));
     actions.at(time);
     if (playing && performance.now() - written < PLAYING_MS) return;
@@ -54,6 +60,9 @@ export function watched({
     event.preventDefault();
     player.toggle();
   });
+  for (const part of film ? [player.node, film.node, line.plot] : []) {
+    part.addEventListener("keydown", (event) => stepByKey(event, film));
+  }
   const whole = labels.length
     ? h(
         "section",
@@ -68,9 +77,17 @@ export function watched({
     clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null,
     h("div", { class: "actions" }, actions.nodes),
   );
-  const over = h("section", { class: "over", "aria-label": "Timeline" }, line.node, clipList(clips, seek));
+  const over = h("section", { class: "over", "aria-label": "Timeline" }, film?.node, line.node, clipList(clips, seek));
   seek(start);
   return { node: h("div", { class: "video-body" }, player.node, beside, over), seek };
+}
+
+/** N and P work while the player, the shots or the timeline have the focus: on the whole page, speech input would press them. */
+function stepByKey(event, film) {
+  const direction = { n: 1, p: -1 }[event.key.toLowerCase()];
+  if (!direction || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  film.step(direction);
 }
 
 function momentLabels(linked) {
