@@ -8,11 +8,12 @@ there. Measured in turns, on all cores:
 - both: the video to a list of shots, with the network loaded before.
 
 Prints frames a second, and how many times faster than real time that is; medians of all rounds. `--json FILE` appends a JSON
-line with every round and the versions. Needs ffmpeg and the extra dev.
+line with every round, the versions, and the load of the machine before. Needs ffmpeg and the extra dev.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import time
@@ -81,6 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     edit = next(edit for edit in draw_edits(args.seed) if edit.width == WIDTH)
     path = make(edit, args.folder)
+    load = os.getloadavg()[0]
     with Decoder(Limits()) as decoder:
         measured = jobs(path, decoder)
         speeds: dict[str, list[float]] = {name: [] for name in measured}
@@ -98,6 +100,7 @@ def main() -> None:
             "bench": "shot_speed",
             "frames": edit.frames,
             "frames_a_second": speeds,
+            "load_average": round(load, 2),
             "machine": machine(),
             "versions": {name: version(name) for name in PACKAGES},
         }
