@@ -110,14 +110,15 @@ scores = st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.9]), min_size=1, max_size=60
 @given(scores, st.sampled_from([0.3, 0.5, 0.7]))
 def test_shots_are_the_scenes_of_the_package(values, threshold):
     scenes = Published.predictions_to_scenes(np.array(values), threshold)
-    times = [(0.04 * number, 0.04 * (number + 1)) for number in range(len(values))]
-    shots = shots_of(times, [(value, value) for value in values], threshold)
+    times = 0.04 * np.stack([np.arange(len(values)), np.arange(len(values)) + 1], 1)
+    shots = shots_of(times, np.array(values), np.array(values), threshold)
     assert [[shot.first_frame, shot.last_frame] for shot in shots] == scenes.tolist()
     assert [shot.transition == "end" for shot in shots] == [number == len(shots) - 1 for number in range(len(shots))]
     for shot, after in pairwise(shots):
         between = values[shot.last_frame : after.first_frame]
         assert shot.score == max(between)
         assert all(value > threshold for value in between)
+        assert (shot.transition == "gradual") == (len(between) > 2)  # with both probabilities alike
 
 
 @given(scores)

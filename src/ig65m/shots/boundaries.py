@@ -1,10 +1,12 @@
 """Probabilities of transitions -> shots: pure arithmetic on frames."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, takewhile
 from math import isfinite
-from operator import itemgetter
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
 from ig65m.types import Shot, Transition
@@ -49,36 +51,38 @@ def shot_numbers(scores: Iterable[float], threshold: float) -> Iterator[int | No
         yield 0
 
 
-def shots_of(times: Sequence[tuple[float, float]], scores: Sequence[tuple[float, float]], threshold: float) -> tuple[Shot, ...]:
-    """Return the shots of a video, given start and end of each frame in seconds, and both its probabilities."""
-    numbers = list(shot_numbers((middle for middle, _ in scores), threshold))
-    runs = [
-        (shot, [frame for frame, _ in group])
-        for shot, group in groupby(enumerate(numbers), key=itemgetter(1))
-        if shot is not None
-    ]
-    firsts = [frames[0] for _, frames in runs]
+def shots_of(
+    times: NDArray[np.float64], middle: NDArray[np.float64], part: NDArray[np.float64], threshold: float
+) -> tuple[Shot, ...]:
+    """Return the shots of a video of n frames.
+
+    Args:
+        times: (n, 2) start and end of each frame in seconds.
+        middle: (n,) probability that a frame is the middle of a transition.
+        part: (n,) probability that a frame is part of a transition.
+        threshold: Probability above which it is.
+    """
+    numbers = np.array([-1 if shot is None else shot for shot in shot_numbers(middle.tolist(), threshold)], np.int64)
+    edges = np.flatnonzero(np.diff(numbers, prepend=-2, append=-2))
+    spans = [(int(first), int(end)) for first, end in pairwise(edges) if numbers[first] >= 0]
     shots = []
-    for (_, frames), following in zip(runs, [*firsts, None][1:], strict=True):
-        first, last = frames[0], frames[-1]
+    for (first, end), following in zip(spans, [*spans, None][1:], strict=True):
         transition: Transition = "end"
         score = None
         if following is not None:
-            transition = kind_of(scores, last, following, threshold)
-            score = max(middle for middle, _ in scores[last:following])
-        shots.append(Shot(times[first][0], times[last][1], first, last, transition, score))
+            within = slice(end - 1, following[0])  # from the last frame of this shot on
+            transition = kind_of(part, within, threshold)
+            score = float(middle[within].max())
+        shots.append(Shot(float(times[first, 0]), float(times[end - 1, 1]), first, end - 1, transition, score))
     return tuple(shots)
 
 
-def kind_of(scores: Sequence[tuple[float, float]], last: int, following: int, threshold: float) -> Transition:
-    """Return the kind of the transition from the shot whose last frame is `last` to the one whose first is `following`.
+def kind_of(part: NDArray[np.float64], within: slice, threshold: float) -> Transition:
+    """Return the kind of the transition whose middle is `within` these frames.
 
-    It is gradual if more than LONGEST_CUT frames in sequence around it belong to a transition, by their second probability.
+    It is gradual if more than LONGEST_CUT frames in sequence around it belong to a transition.
     """
-    peak = max(range(last, following), key=lambda frame: scores[frame][1])
-    start = end = peak
-    while start > 0 and scores[start - 1][1] > threshold:
-        start -= 1
-    while end + 1 < len(scores) and scores[end + 1][1] > threshold:
-        end += 1
-    return "gradual" if end - start + 1 > LONGEST_CUT else "cut"
+    peak = within.start + int(part[within].argmax())
+    before, after = part[max(0, peak - LONGEST_CUT) : peak][::-1], part[peak + 1 : peak + 1 + LONGEST_CUT]
+    beside = [takewhile(lambda value: value > threshold, side.tolist()) for side in (before, after)]
+    return "gradual" if 1 + sum(len(list(side)) for side in beside) > LONGEST_CUT else "cut"

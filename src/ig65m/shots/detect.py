@@ -58,11 +58,13 @@ def frame_scores(
 
 def transition_scores(
     frames: Iterable[Pixels], probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-) -> Iterator[tuple[Scores, Scores]]:
-    """Yield the probabilities of each frame, and those that decide: a frame of a flash is not the middle of a transition."""
+) -> Iterator[tuple[float, float, float]]:
+    """Yield both probabilities of each frame as `frame_scores`, and the one that decides whether it is the middle of a
+    transition, which is 0 in a flash.
+    """
     seen, also_seen = tee(frames)
     for (middle, part), is_flash in zip(frame_scores(seen, probabilities), flash_frames(also_seen), strict=True):
-        yield (middle, part), (0.0 if is_flash else middle, part)
+        yield middle, part, 0.0 if is_flash else middle
 
 
 def _pair(row: NDArray[np.float64]) -> Scores:
@@ -105,8 +107,8 @@ def number_samples(
                 raise VideoError(f"{name}: its first {len(waiting)} frames are one transition; raise the threshold of shots")
             yield picture
 
-    scores = (middle for _, (middle, _) in transition_scores(frames(), probabilities))
-    for shot in shot_numbers(scores, threshold):
+    decisive = (decisive for _, _, decisive in transition_scores(frames(), probabilities))
+    for shot in shot_numbers(decisive, threshold):
         sample = waiting.popleft()
         held -= 0 if sample.pixels is None else sample.pixels.nbytes
         yield sample, shot

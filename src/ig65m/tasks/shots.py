@@ -1,5 +1,6 @@
 """Shots of videos: `ig65m.detect_shots` and `ig65m.detect_shots_many`."""
 
+from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, nullcontext
 from functools import partial
@@ -125,10 +126,13 @@ def _detect(
     with nullcontext() if in_process else Decoder(read["limits"]) as decoder:
         for video in videos:
             frames = _Frames(video, partial(_samples, video, decoder, **read), on_frame)
-            scores = list(transition_scores(frames.pictures(), network.probabilities))
-            shots = shots_of(frames.times, [decisive for _, decisive in scores], threshold)
+            scores = array("d")
+            for row in transition_scores(frames.pictures(), network.probabilities):
+                scores.extend(row)
+            middle, part, decisive = np.array(scores).reshape(-1, 3).T
+            shots = shots_of(np.array(frames.times).reshape(-1, 2), decisive, part, threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
-            probabilities = np.array([every for every, _ in scores], np.float32).reshape(-1, 2)
+            probabilities = np.stack([middle, part], 1).astype(np.float32)
             yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
 
 
@@ -136,7 +140,7 @@ class _Frames:
     """The frames of a video; once they are read, `times` has start and end of each, and `failure` why there are no more."""
 
     def __init__(self, video: Source, read: Callable[[], Generator[Sample, None, None]], on_frame: OnFrame | None) -> None:
-        self.times: list[tuple[float, float]] = []
+        self.times = array("d")  # start and end of each frame, in sequence
         self.failure: Failure | None = None
         self._video, self._read, self._on_frame = video, read, on_frame
 
@@ -145,8 +149,8 @@ class _Frames:
         try:
             with closing(self._read()) as samples:
                 for sample, picture in good_frames(samples, lambda each: each.pixels):
-                    self.times.append((sample.time, sample.end))
-                    if self._on_frame is not None and len(self.times) % _EVERY == 0:
+                    self.times.extend((sample.time, sample.end))
+                    if self._on_frame is not None and len(self.times) % (2 * _EVERY) == 0:
                         self._on_frame(self._video, sample.time)
                     yield picture
         except (IgError, OSError) as error:
