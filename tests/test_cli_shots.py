@@ -49,7 +49,7 @@ def detection(monkeypatch):
                     yield ShotList(video.path, "failed", (), settings, Failure("decode", f"{video.path}: no frames"))
                 else:
                     shots = (Shot(0.0, 0.2, 0, 4, "cut", 0.875), Shot(0.2, 0.4, 5, 9, "end", None))
-                    yield ShotList(video.path, "ok", shots, settings)
+                    yield ShotList(video.path, "ok", shots, settings, frames=10)
 
     class Weights:
         sha256 = "ab" * 32

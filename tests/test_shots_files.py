@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +42,7 @@ def shots_at(times, parts=PARTS, path="/videos/holiday.mp4"):
         Shot(times[first], times[last + 1], first, last, transition, None if transition == "end" else 0.75)
         for (first, last), transition in zip(parts, [*transitions, "end"], strict=True)
     ]
-    return ShotList(path, "ok", tuple(shots), SETTINGS)
+    return ShotList(path, "ok", tuple(shots), SETTINGS, frames=shots[-1].last_frame + 1 if shots else 0)
 
 
 def at_rate(fps, count=60, start=0.0):
@@ -206,7 +208,7 @@ def test_a_folder_gives_back_the_shots(folder, video, found):
     assert read_shots(folder, video) == found
     assert read_shots(folder, Segment(str(video), start=1.0)) == found
     record = json.loads(record_in(folder).read_text())
-    assert list(record) == ["path", "content", "status", "error", "settings", "shots"]
+    assert list(record) == ["path", "content", "status", "error", "settings", "frames", "shots"]
     assert record["path"] == str(video)
     assert record["shots"][1] == {
         **{"start": 0.4, "end": 1.2, "first_frame": 10, "last_frame": 29, "transition": "gradual", "score": 0.75}
@@ -411,3 +413,29 @@ def test_a_folder_of_an_unknown_format_is_refused(folder):
     (folder / "shots.json").write_text(json.dumps({**settings, "format": 2}))
     with pytest.raises(UsageError, match=r"unknown format 2"):
         read_settings(folder)
+
+
+@pytest.mark.parametrize("doubled", [0, 1, 5, 8])
+def test_a_few_long_frames_leave_29_97_what_it_is(doubled):
+    """Ten minutes at 29.97 frames a second: timecodes count frames, 30 to a second."""
+    frame = 1001 / 30000
+    end = (17_982 + doubled) * frame
+    shots = (Shot(0.0, end / 2, 0, 8_990, "cut", 0.9), Shot(end / 2, end, 8_991, 17_981, "end", None))
+    last = edit_list(ShotList("a.mp4", "ok", shots, SETTINGS, frames=17_982)).splitlines()[-2].split()[-1]
+    assert last == f"00:09:59:{12 + doubled}"
+
+
+def test_two_processes_agree_on_the_settings_of_a_new_folder(tmp_path):
+    def create(threshold):
+        barrier.wait()
+        try:
+            return ShotWriter(folder, {**SETTINGS, "threshold": threshold}).settings["threshold"]
+        except UsageError:
+            return None
+
+    for turn in range(20):
+        folder, barrier = tmp_path / str(turn), threading.Barrier(2)
+        with ThreadPoolExecutor(2) as pool:
+            accepted = list(pool.map(create, [0.3, 0.6]))
+        assert sum(threshold is not None for threshold in accepted) == 1
+        assert read_settings(folder)["threshold"] in accepted

@@ -260,3 +260,72 @@ def test_a_part_of_a_video_has_shots_of_its_own(takes):
     assert {span.shot for span in features.spans} == {0, 1, 2}
     assert features.spans == ig65m.extract(str(together), model=MODEL, within_shots=True, start=3.0, end=6.4).spans
     assert replace(features.spans[0], shot=None).first_frame == 0
+
+
+def test_shots_that_end_too_early_are_not_silent(takes, tmp_path):
+    """The shots of a run that was limited to the first frames: what follows is named, and the clips so far are kept."""
+    _, together = takes
+    folder = tmp_path / "shots"
+    limited = subprocess.run(
+        [PROGRAM, "shots", together, "--output", folder, "--max-frames", "100"], capture_output=True, check=False
+    )
+    assert limited.returncode == 3
+    found = ig65m.extract(together, model=MODEL, within_shots=folder)
+    assert found.status == "partial"
+    assert "are known up to 4.000 s only; run `ig65m shots" in found.error.message
+    assert {span.shot for span in found.spans} == {0, 1}
+    record = next(file for file in folder.glob("*.json") if file.name != "shots.json")
+    contents = json.loads(record.read_text())
+    record.write_text(json.dumps({**contents, "shots": [], "status": "ok", "error": None}))
+    with pytest.raises(ig65m.VideoError, match="status 'ok' without shots"):
+        ig65m.extract(together, model=MODEL, within_shots=folder)
+
+
+def test_shots_that_are_missing_are_said_before_the_run(takes, tmp_path):
+    alone, together = takes
+    folder, features = tmp_path / "shots", tmp_path / "features"
+    ig65m_says("shots", together, "--output", folder)
+    for command in (["extract", "--output", features], ["extract", "--output", features.with_suffix(".npz")], ["classify"]):
+        done = subprocess.run(
+            [PROGRAM, *command, alone[0], "--model", MODEL, "--shots", folder], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "has no shots of it; run `ig65m shots" in done.stderr
+    assert not features.exists()
+    both = [PROGRAM, "classify", together, "--model", MODEL, "--shots", folder, "--within-shots"]
+    assert "leave one of them out" in subprocess.run(both, capture_output=True, text=True, check=False).stderr
+
+
+def test_a_limit_on_samples_names_the_video(tmp_path):
+    video = encode_numbers(tmp_path / "video.mp4", constant(40))
+    sampling = Sampling(frames=2, fps=100.0)
+    within = WithinShots(told([(0, 9), (10, 39)]).number, most=60)
+    with pytest.raises(ig65m.VideoError, match=r"video\.mp4: more than 60 frames sampled"):
+        list(ig65m.read_clips(video, sampling, PIXELS, within=within))
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 1e-300])
+def test_a_rate_of_images_is_checked(rate, bikes):
+    with pytest.raises(ig65m.UsageError, match=r"image_fps must be from 0\.001 to 1000"):
+        ig65m.detect_shots(bikes, image_fps=rate)
+
+
+def test_what_is_no_video_is_named(bikes):
+    (bad,) = ig65m.detect_shots_many([3])
+    assert bad.status == "failed"
+    assert "expected a video" in bad.error.message
+
+
+def test_the_last_frames_of_a_shot_belong_to_it(takes, tmp_path):
+    """In the index too, where no clip has them: clips of eight frames, with a stride of twenty."""
+    pytest.importorskip("lancedb")
+    from ig65m.search.index import Index
+    from ig65m.search.query import stored_query
+
+    _, together = takes
+    options = ("--model", MODEL, "--frames", 8, "--frame-step", 1, "--stride", 20, "--tail", "drop")
+    ig65m_says("extract", together, "--output", tmp_path / "features", "--within-shots", *options)
+    index, _ = Index.build(tmp_path / "features", tmp_path / "index")
+    (video,) = index.sources()
+    for time, shot in [(0.0, 0), (3.58, 0), (3.6, 1), (5.79, 1), (5.8, 2)]:
+        assert stored_query(index, video, time, whole_shot=True).shot == shot

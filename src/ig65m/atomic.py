@@ -34,6 +34,20 @@ def finished_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def create_file(path: Path, text: str) -> None:
+    """Write a file that appears complete, unless there is one already, perhaps of another process at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".ig65m-{uuid.uuid4().hex}.part")
+    try:
+        temporary.write_text(text, "utf-8")
+        sync(temporary)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield a new private folder, and remove it when the block ends, also by a signal."""

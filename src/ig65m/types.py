@@ -98,6 +98,12 @@ def check_range(start: float | None, end: float | None) -> None:
         raise UsageError(f"start must be before end, got {start} s and {end} s")
 
 
+def check_image_fps(rate: object) -> None:
+    """Raise UsageError unless folders of images can have that rate."""
+    if not isinstance(rate, int | float) or not 1e-3 <= rate <= MAX_FPS:
+        raise UsageError(f"image_fps must be from 0.001 to {MAX_FPS:g} frames a second, got {rate!r}")
+
+
 def ascending_starts(starts: Iterable[int]) -> tuple[int, ...]:
     """Return frame numbers in ascending order, repeated ones included. Raises UsageError for anything else."""
     try:
@@ -286,12 +292,13 @@ class ShotList:
     shots: tuple[Shot, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)  # what found them: network, sha256 of its weights, threshold
     error: Failure | None = None
+    frames: int = 0  # number of frames that were read, those of no shot included
     probabilities: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # (frames, 2)
 
     @property
     def fps(self) -> float:
         """Mean rate in frames a second; 0 without shots."""
-        if not self.shots:
+        if not self.shots or self.shots[0].start == self.shots[-1].end:
             return 0.0
         first, last = self.shots[0], self.shots[-1]
         return (last.last_frame + 1 - first.first_frame) / (last.end - first.start)

@@ -64,6 +64,7 @@ def classify(
     from ig65m.tasks.classify import classify_many
 
     videos = [video for name in inputs for video in find_videos([name], absolute=False)]  # as often as they are named
+    shot_options.check(videos)
     failed = False
     done: list[Prediction] = []
     with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:

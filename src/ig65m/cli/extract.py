@@ -32,6 +32,7 @@ from ig65m.cli.progress import ProgressBar, say_engine, say_failure
 from ig65m.cli.terminal import printable
 from ig65m.errors import UsageError
 from ig65m.store.features import Features
+from ig65m.types import Segment
 
 Reduction = Literal["mean", "max", "none"]
 
@@ -95,6 +96,7 @@ def extract(
 
     options |= {"model": model, "pooling": Pooling(pool_spatial, pool_temporal), "logits": logits, "top_k": top_k}
     if to_file:
+        shot_options.check([Segment(name) for name in inputs])
         all_ok = _to_file(inputs, Path(output), options, overwrite=overwrite, as_json=as_json)
     else:
         from ig65m.cli.folder import FolderOptions, to_folder
@@ -107,6 +109,7 @@ def extract(
             retry_failed=retry_failed,
             videos_in=videos_in,
             list_format=list_format,
+            check=shot_options.check,
         )
         all_ok = to_folder(inputs, Path(output), options, folder_options, as_json=as_json)
     if not all_ok:

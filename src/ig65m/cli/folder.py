@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ class FolderOptions:
     retry_failed: bool
     videos_in: str | None = None
     list_format: str | None = None
+    check: "Callable[[Sequence[Segment]], None] | None" = None  # called with the videos before the run
 
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
@@ -43,6 +44,8 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: Fol
 
     check_shard(how)
     videos = shard_of(find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format), options, how)
+    if how.check is not None:
+        how.check(videos)
     outcomes: list[Outcome] = []
     with json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)):
         process(videos, folder, Extractor, options, how, outcomes)

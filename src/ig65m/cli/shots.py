@@ -4,7 +4,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,7 +26,7 @@ from ig65m.cli.options import (
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure
 from ig65m.cli.terminal import print_title, printable, say
 from ig65m.errors import UsageError
-from ig65m.types import Segment, ShotList
+from ig65m.types import Segment, ShotList, check_image_fps
 
 COLUMNS: Final = ("path", "shot", "start", "end", "first_frame", "last_frame", "transition", "score")
 
@@ -71,7 +71,7 @@ def shots(
     with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:
         for found in _find(videos, output, options, progress):
             progress.video_done()
-            done.append(found)
+            done.append(replace(found, probabilities=None))
             if as_csv:
                 _print_rows(found, header=len(done) == 1)
             elif output is None and not as_json:
@@ -96,27 +96,32 @@ def _find(videos: Sequence[Segment], output: Path | None, options: dict[str, Any
     from ig65m.shots.boundaries import check_threshold
     from ig65m.shots.folder import ShotWriter
     from ig65m.shots.weights import load_weights
-    from ig65m.store.digest import content_digest
 
     check_threshold(options["threshold"])
+    check_image_fps(options["image_fps"])
     folder = ShotWriter(output, shot_settings(load_weights().sha256, options["threshold"]), image_fps=options["image_fps"])
-    contents: list[str | None] = []
-    for video in videos:
-        try:
-            contents.append(content_digest(Path(video.path)))
-        except OSError:
-            contents.append(None)  # the reader reports why
-    there = [folder.done(video, content) for video, content in zip(videos, contents, strict=True)]
+    there = [folder.done(video, _content(video)) for video in videos]
     missing = [video for video, shots in zip(videos, there, strict=True) if shots is None]
     if len(missing) < len(videos):
         say(f"ig65m: {len(videos) - len(missing):,} of {len(videos):,} videos were done before")
     found = detect_shots_many(missing, **options) if missing else iter(())
-    for video, content, before in zip(videos, contents, there, strict=True):
-        shots = before
-        if shots is None:
-            shots = next(found)
-            folder.write(video, content, shots)
+    for video, before in zip(videos, there, strict=True):
+        if before is not None:
+            yield before
+            continue
+        content = _content(video)  # again: the file may have changed since the run began
+        shots = next(found)
+        folder.write(video, content, shots)
         yield shots
+
+
+def _content(video: Segment) -> str | None:
+    from ig65m.store.digest import content_digest
+
+    try:
+        return content_digest(Path(video.path))
+    except OSError:
+        return None  # the reader reports why
 
 
 def _as_json(lists: Sequence[ShotList]) -> dict[str, Any]:

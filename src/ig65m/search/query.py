@@ -133,6 +133,9 @@ def stored_query(index: Index, video: str, time: float | None = None, *, whole_s
     if time is None:
         return Query(path, video, rows.vectors, rows.spans)
     place = clip_at(rows.spans, time)
+    if whole_shot:  # the last frames of a shot may be in no clip
+        begun = [number for number, span in enumerate(rows.spans) if span.start <= time + TOUCHING]
+        place = max(begun, key=lambda number: rows.spans[number].start, default=place)
     shot = rows.spans[place].shot
     if whole_shot and shot is None:
         raise UnknownShotError(f"{index.folder} does not know the shots of {path!a}; {EXTRACT_SHOTS}")

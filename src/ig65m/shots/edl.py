@@ -44,7 +44,7 @@ def timecode_rate(fps: float) -> tuple[int, float]:
     if not fps:
         return _RATES[0], _RATES[0]
     nominal = min(_RATES, key=lambda rate: (not 0.99 < rate / _nearest_multiple(fps, rate) < 1.01, abs(rate - fps)))
-    is_ntsc = abs(_nearest_multiple(fps, nominal) * _NTSC / nominal - 1) < 1e-4
+    is_ntsc = abs(_nearest_multiple(fps, nominal) * _NTSC / nominal - 1) < (_NTSC - 1) / 2  # nearer to it than to nominal
     return nominal, nominal / _NTSC if is_ntsc else nominal
 
 

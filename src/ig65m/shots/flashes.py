@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.models.transnetv2_plan import BINS
 from ig65m.video.sample import Pixels
 
 REACH: Final = 12
@@ -18,8 +17,16 @@ RISE: Final = 12.0
 SETTLED: Final = 1 / 8
 """Most change of the mean brightness within three frames before a flash, or after it, as a share of the rise."""
 
-ALIKE: Final = 0.8
-"""Least share of pixels in which the colours of the pictures before and after a flash agree."""
+ALIKE: Final = 0.6
+"""Least correlation of pictures of the same shot."""
+
+LEAST_CONTRAST: Final = 1.0
+"""Least standard deviation of a picture, on 0..255, from which on its contents can be compared."""
+
+SATURATED: Final = 240.0
+"""Brightness from which on a flash leaves no contents; LEAST_SEEN is the share of a picture below it that can be compared."""
+
+LEAST_SEEN: Final = 0.1
 
 DARKER: Final = 12.0
 """A value that falls by more than this is not lit by a flash; MOST_DARKER is the share of them that noise may cause."""
@@ -30,8 +37,8 @@ MOST_DARKER: Final = 0.05
 def flash_frames(frames: Iterable[Pixels]) -> Iterator[bool]:
     """Yield for each RGB frame on 0..255 whether it is part of a flash, or next to one. They come REACH + 1 frames late.
 
-    A frame is lit by a flash if a darker frame shortly before it and one shortly after it have the same colours, and hardly any
-    of its values is darker than theirs.
+    A frame is lit by a flash if a darker frame shortly before it and one shortly after it show the same, which it shows too
+    where it is not white, and hardly any of its values is darker than theirs.
     """
     before = False
     for lit, after in _with_next(_lit(frames)):
@@ -72,10 +79,12 @@ def _is_lit(pictures: list[Pixels], brightness: list[float], place: int) -> bool
     after = _unlit(brightness, place, 1)
     if before is None or after is None:
         return False
-    start, end = pictures[before].astype(np.float32), pictures[after].astype(np.float32)
-    is_darker = pictures[place] < np.maximum(start, end) - DARKER
-    shared = np.minimum(_colours(pictures[before]), _colours(pictures[after])).sum()
-    return bool(is_darker.mean() <= MOST_DARKER and shared >= ALIKE)
+    start, lit, end = (_coarse(pictures[number]) for number in (before, place, after))
+    is_darker = pictures[place] < np.maximum(pictures[before], pictures[after]) - np.float32(DARKER)
+    if is_darker.mean() > MOST_DARKER or not _alike(start, end):
+        return False
+    unsaturated = lit < SATURATED
+    return bool(unsaturated.mean() < LEAST_SEEN) or _alike(start[unsaturated], lit[unsaturated])
 
 
 def _unlit(brightness: list[float], place: int, step: int) -> int | None:
@@ -88,8 +97,16 @@ def _unlit(brightness: list[float], place: int, step: int) -> int | None:
     return None
 
 
-def _colours(picture: Pixels) -> NDArray[np.float64]:
-    """Return the share of pixels of each of 512 colours, eight levels a channel; a moving camera changes it little."""
-    levels = (picture.reshape(-1, 3) // 32).astype(np.intp)
-    colours = levels @ np.array([64, 8, 1])
-    return np.bincount(colours, minlength=BINS) / len(colours)
+def _coarse(picture: Pixels) -> NDArray[np.float64]:
+    """Return means of 3x3 pixels, which change little while the camera moves by a pixel: (27, 48, 3) -> (9, 16, 3)."""
+    means: NDArray[np.float64] = picture.reshape(9, 3, 16, 3, 3).mean((1, 3), dtype=np.float64)
+    return means
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Return whether two pictures have contents, and these correlate."""
+    one, other = one - one.mean(), other - other.mean()
+    contrast, other_contrast = float(np.sqrt((one * one).mean())), float(np.sqrt((other * other).mean()))
+    if min(contrast, other_contrast) < LEAST_CONTRAST:
+        return False
+    return float((one * other).mean()) >= ALIKE * contrast * other_contrast

@@ -8,13 +8,14 @@ NAME.edl     its shots for editing tools
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Final
 
-from ig65m.atomic import check_place, finished_file
+from ig65m.atomic import check_place, create_file, finished_file
 from ig65m.errors import UsageError, VideoError, plain
 from ig65m.shots.edl import edit_list
 from ig65m.shots.record import LONGEST, Record, check_settings
@@ -47,9 +48,8 @@ class ShotWriter:
         if not path.exists():
             if folder.exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
                 raise UsageError(f"{folder} is not empty, and not a folder of shots; choose another folder")
-            with finished_file(path) as temporary:
-                temporary.write_text(json.dumps(wanted) + "\n", "utf-8")
-        elif different := list(differences(_read_settings(folder), wanted)):
+            create_file(path, json.dumps(wanted, allow_nan=False) + "\n")
+        if different := list(differences(_read_settings(folder), wanted)):
             raise UsageError(f"{folder} holds shots of other settings ({'; '.join(different)}); use those, or another folder")
 
     def file(self, video: Segment, suffix: str) -> Path:
@@ -93,25 +93,44 @@ class ShotFolder:
         """Return the shots of a whole video, also for a part of it; see `read_shots`."""
         path = video.path if isinstance(video, Segment) else os.fspath(video)
         content = _content(path)
-        command = f"`ig65m shots {path} --output {self.folder}`"
+        command = self.command(path)
         file = self.folder / f"{result_name(Segment(os.path.abspath(path)))}.json"  # noqa: PTH100 - links stay links
         named = record = _read(file)
         if record is None or record.content != content:
             record = self._of_content(content)
         if record is None:
             state = f"{self.folder} has no shots of it" if named is None else "it has changed since its shots were found"
-            raise UsageError(f"{path}: {state}; run {command}")
+            raise UsageError(f"{path}: {state}; {command}")
         shots = record.shots
         if different := "; ".join(differences(shots.settings, self.settings)):
-            raise UsageError(f"{path}: its shots have other settings than {self.folder} ({different}); run {command}")
+            raise UsageError(f"{path}: its shots have other settings than {self.folder} ({different}); {command}")
         if shots.status == "failed":
             message = "" if shots.error is None else f" ({plain(shots.error.message)})"
-            raise VideoError(f"{path}: finding its shots failed{message}; run {command}")
+            raise VideoError(f"{path}: finding its shots failed{message}; {command}")
         return replace(shots, path=path)
+
+    def command(self, path: str) -> str:
+        """Say how to find the shots of a video."""
+        return f"run `ig65m shots {shlex.quote(path)} --output {shlex.quote(str(self.folder))}`"
+
+    def missing(self, videos: Iterable[Segment]) -> list[str]:
+        """Return why the shots of each of these videos cannot be used; a video that cannot be read is left to the reader."""
+        reasons = []
+        for video in videos:
+            try:
+                if video.start is not None or video.end is not None:
+                    raise UsageError(f"{video}: the shots in {self.folder} are those of whole videos; give the whole video")
+                self.read(video)
+            except UsageError as error:
+                reasons.append(str(error))
+            except VideoError:
+                continue
+        return reasons
 
     def _of_content(self, content: str) -> Record | None:
         if self._files is None:
-            self._files = dict(_contents(self.folder))
+            found = sorted(_contents(self.folder), key=lambda each: each[2])  # a complete one comes last
+            self._files = {content: file for content, file, _ in found}
         record = _read(self._files[content]) if content in self._files else None
         return record if record is not None and record.content == content else None
 
@@ -172,15 +191,15 @@ def _text_of(file: Path) -> str | None:
         raise UsageError(f"{file} is damaged ({error}); remove it and run `ig65m shots` again") from None
 
 
-def _contents(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield content and file of each record; damaged ones are left out."""
+def _contents(folder: Path) -> Iterator[tuple[str, Path, bool]]:
+    """Yield content and file of each record, and whether it is complete; damaged ones are left out."""
     for file in sorted(folder.glob("*.json")):
         try:
             record = None if file.name == SETTINGS else _read(file)
         except UsageError:
             continue
         if record is not None and record.content is not None:
-            yield record.content, file
+            yield record.content, file, record.shots.status == "ok"
 
 
 def _content(path: str) -> str:

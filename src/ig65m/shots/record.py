@@ -32,6 +32,7 @@ class Record:
             "status": shots.status,
             "error": None if shots.error is None else shots.error.to_record(),
             "settings": dict(shots.settings),
+            "frames": shots.frames,
         }
         lines = ",\n".join(f"  {json.dumps(asdict(shot), allow_nan=False)}" for shot in shots.shots)
         return f'{json.dumps(head, allow_nan=False)[:-1]}, "shots": [\n{lines}\n]}}\n'
@@ -46,17 +47,21 @@ class Record:
             _sha256(content)
         if (record["status"] == "ok") != (error is None):
             raise ValueError(f"status {record['status']!r} and error {error!r:.80} contradict each other")
-        shots = tuple(map(_shot, record["shots"]))
-        _check_order(shots)
+        if not isinstance(record["shots"], list):
+            raise TypeError(f"expected a list of shots, got {record['shots']!r:.80}")
+        shots, frames = tuple(map(_shot, record["shots"])), _frame(record["frames"])
+        _check_order(shots, frames)
+        if not shots and record["status"] != "failed":
+            raise ValueError(f"status {record['status']!r} without shots")
         failure = None if error is None else _failure(error)
-        return Record(ShotList(path, record["status"], shots, check_settings(record["settings"]), failure), content)
+        return Record(ShotList(path, record["status"], shots, check_settings(record["settings"]), failure, frames), content)
 
 
 def check_settings(settings: Any) -> dict[str, Any]:
     """Return network, sha256 and threshold. Raises ValueError, LookupError or TypeError if one is missing or invalid."""
     threshold = _number(settings["threshold"])
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"the threshold must be from 0 to 1, got {threshold}")
+    if not 0 < threshold < 1:
+        raise ValueError(f"the threshold must be between 0 and 1, got {threshold}")
     return {"network": _text(settings["network"]), "sha256": _sha256(settings["sha256"]), "threshold": threshold}
 
 
@@ -72,7 +77,11 @@ def _shot(record: Any) -> Shot:
     return Shot(*times, *frames, record["transition"], score)
 
 
-def _check_order(shots: tuple[Shot, ...]) -> None:
+def _check_order(shots: tuple[Shot, ...], frames: int) -> None:
+    if shots and not shots[-1].last_frame < frames:
+        raise ValueError(f"the last shot ends with frame {shots[-1].last_frame}, but there are {frames} frames")
+    if [shot.transition == "end" for shot in shots] != [number == len(shots) for number in range(1, len(shots) + 1)]:
+        raise ValueError("the last shot, and no other, must have the transition 'end'")
     for before, shot in pairwise(shots):
         if not (before.end <= shot.start and before.last_frame < shot.first_frame):
             raise ValueError(f"shots must follow each other, got one from {shot.start} s after one to {before.end} s")

@@ -4,15 +4,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ig65m.engines.base import Precision, check_batch
 from ig65m.engines.choice import Choice, EngineName, choose
-from ig65m.errors import UsageError, check_choice, needs
+from ig65m.errors import check_choice, needs
 from ig65m.models.card import Card
 from ig65m.models.weights import Weights
-from ig65m.types import Limits, Preprocessing, Resampling
+from ig65m.types import Limits, Preprocessing, Resampling, check_image_fps
 from ig65m.video.isolation import prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, check_use
@@ -64,9 +63,7 @@ class Options:
                 object.__setattr__(self, each.name, each.default)
         if self.preprocessing is not None:
             check_choice("preprocessing", self.preprocessing, RESAMPLINGS)
-        rate = self.image_fps
-        if not isinstance(rate, int | float) or not (isfinite(rate) and rate > 0):
-            raise UsageError(f"image_fps must be a positive number of frames a second, got {rate!r}")
+        check_image_fps(self.image_fps)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "Options":

@@ -16,7 +16,7 @@ from ig65m.shots.detect import PIXELS, good_frames, transition_scores
 from ig65m.shots.network import NAME, ShotNetwork, load_network
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of
-from ig65m.types import Failure, Frames, Limits, Segment, ShotList, Status
+from ig65m.types import Failure, Frames, Limits, Segment, ShotList, Status, check_image_fps
 from ig65m.video.clips import Source, check_source, sampling_of
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sample import Pixels, Sample
@@ -103,13 +103,15 @@ def detect_shots_many(
     check_several(videos)
     threshold = THRESHOLD if threshold is None else threshold
     check_threshold(threshold)
+    image_fps = 25.0 if image_fps is None else image_fps
+    check_image_fps(image_fps)
     limits = limits or Limits()
     if not in_process:
         prepare(limits)
     network = load_network(choose(engine, None, device or "cpu", threads))
     if on_engine is not None:
         on_engine(network.engine)
-    read: dict[str, Any] = {"image_fps": 25.0 if image_fps is None else image_fps, "limits": limits, "in_process": in_process}
+    read: dict[str, Any] = {"image_fps": image_fps, "limits": limits, "in_process": in_process}
     return _detect(videos, network, threshold, on_frame, read)
 
 
@@ -133,7 +135,7 @@ def _detect(
             shots = shots_of(np.array(frames.times).reshape(-1, 2), decisive, part, threshold)
             status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
             probabilities = np.stack([middle, part], 1).astype(np.float32)
-            yield ShotList(path_of(video), status, shots, settings, frames.failure, probabilities)
+            yield ShotList(path_of(video), status, shots, settings, frames.failure, len(middle), probabilities)
 
 
 class _Frames:
@@ -159,6 +161,7 @@ class _Frames:
 
 def _samples(video: Source, decoder: Decoder | None, *, image_fps: float, limits: Limits) -> Generator[Sample, None, None]:
     """Read all frames of a source, each resized for TransNetV2."""
+    check_source(video)
     sampling = Sampling(frames=1)
     path: Path | str | Frames
     if isinstance(video, Segment):

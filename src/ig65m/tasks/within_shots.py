@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ig65m.engines.choice import Choice
-from ig65m.errors import UsageError
+from ig65m.errors import UsageError, VideoError
 from ig65m.shots.boundaries import THRESHOLD
 from ig65m.shots.detect import PIXELS, number_samples
 from ig65m.shots.folder import ShotFolder
@@ -62,9 +62,14 @@ def _numbered(known: ShotFolder, source: object, samples: Iterable[Sample]) -> I
         raise UsageError(f"frames in memory have no shots in {known.folder}; pass within_shots=True")
     if isinstance(source, Segment) and (source.start is not None or source.end is not None):
         raise UsageError(f"{source}: the shots in {known.folder} are those of whole videos; give the whole video")
-    shots = enumerate(known.read(_name(source)).shots)
+    name = _name(source)
+    found = known.read(name)
+    shots = enumerate(found.shots)
     number, shot = next(shots, (0, None))
     for frame, sample in enumerate(samples):
+        if frame >= found.frames and not sample.lost:
+            until = f"its shots in {known.folder} are known up to {sample.time:.3f} s only"
+            raise VideoError(f"{name}: {until}; {known.command(name)}", last_good_time=sample.time)
         while shot is not None and frame > shot.last_frame:
             number, shot = next(shots, (0, None))
         yield sample, number if shot is not None and frame >= shot.first_frame else None

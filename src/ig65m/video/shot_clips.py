@@ -66,7 +66,7 @@ def shot_clips(
     before = 0  # samples of the shots so far
     with closing(read):
         for shot, group in groupby(within.number(source, sound()), key=itemgetter(1)):
-            shown = _Samples(group, own, within.most - before)
+            shown = _Samples(str(source), group, own, within.most, before)
             if shot is None:
                 for _ in shown.read():
                     pass
@@ -75,31 +75,44 @@ def shot_clips(
                     span = clip.span
                     numbers = before + span.first_frame, before + span.last_frame
                     yield replace(clip, span=replace(span, first_frame=numbers[0], last_frame=numbers[1], shot=shot))
-            before += shown.count
+            before = shown.count
     if failure is not None:
         raise failure
 
 
 class _Samples:
-    """The samples of a shot, and how many there were."""
+    """The samples of a shot; `count` is the number of samples of the video up to now."""
 
-    def __init__(self, frames: Iterable[Numbered], sampling: Sampling, most: int) -> None:
-        self._frames, self._sampling, self._most = frames, sampling, most
+    def __init__(self, name: str, frames: Iterable[Numbered], sampling: Sampling, most: int, count: int) -> None:
+        self._name, self._frames, self._sampling, self._most = name, frames, sampling, most
         self._lost: list[float] = []  # times of lost frames that no sample has reached
-        self.count = 0
+        self._failed: VideoError | None = None  # of the frames, which names the video
+        self.count = count
 
     def read(self) -> Generator[Sample, None, None]:
         """Yield the samples; one after a lost frame that is not sampled itself says so."""
         shown = -math.inf
-        for sample in samples(self._noted(), self._sampling, most=self._most):
-            torn = any(shown < time < sample.time for time in self._lost)
-            self._lost = [time for time in self._lost if time >= sample.time]
-            yield replace(sample, lost_before=torn) if torn else sample
-            self.count += 1
-            shown = sample.time
+        try:
+            for sample in samples(self._noted(), self._sampling):
+                if self.count == self._most:
+                    message = f"more than {self._most:,} frames sampled; raise --max-frames to read them"
+                    raise VideoError(message, last_good_time=shown)
+                torn = any(shown < time < sample.time for time in self._lost)
+                self._lost = [time for time in self._lost if time >= sample.time]
+                yield replace(sample, lost_before=torn) if torn else sample
+                self.count += 1
+                shown = sample.time
+        except VideoError as error:
+            if error is self._failed:
+                raise
+            raise VideoError(f"{self._name}: {error}", last_good_time=error.last_good_time) from error
 
     def _noted(self) -> Iterator[Sample]:
-        for frame, _ in self._frames:
-            if frame.lost:
-                self._lost.append(frame.time)
-            yield frame
+        try:
+            for frame, _ in self._frames:
+                if frame.lost:
+                    self._lost.append(frame.time)
+                yield frame
+        except VideoError as error:
+            self._failed = error
+            raise
