@@ -14,7 +14,7 @@ from ig65m.shots.folder import ShotFolder
 from ig65m.shots.network import load_network
 from ig65m.tasks.shots import shot_settings
 from ig65m.types import Frames, Limits, Segment
-from ig65m.video.sample import Sample
+from ig65m.video.sample import Sample, name_of
 from ig65m.video.shot_clips import Numbered, WithinShots
 
 
@@ -51,7 +51,7 @@ def _found(choice: Choice, limits: Limits) -> ShotSource:
     network = load_network(choice)
 
     def number(source: object, samples: Iterable[Sample]) -> Iterator[Numbered]:
-        return number_samples(_name(source), samples, network.probabilities, THRESHOLD)
+        return number_samples(name_of(source), samples, network.probabilities, THRESHOLD)
 
     return ShotSource(WithinShots(number, PIXELS, limits.frames), shot_settings(network.sha256, THRESHOLD))
 
@@ -62,7 +62,7 @@ def _numbered(known: ShotFolder, source: object, samples: Iterable[Sample]) -> I
         raise UsageError(f"frames in memory have no shots in {known.folder}; pass within_shots=True")
     if isinstance(source, Segment) and (source.start is not None or source.end is not None):
         raise UsageError(f"{source}: the shots in {known.folder} are those of whole videos; give the whole video")
-    name = _name(source)
+    name = name_of(source)
     found = known.read(name)
     shots = enumerate(found.shots)
     number, shot = next(shots, (0, None))
@@ -73,7 +73,3 @@ def _numbered(known: ShotFolder, source: object, samples: Iterable[Sample]) -> I
         while shot is not None and frame > shot.last_frame:
             number, shot = next(shots, (0, None))
         yield sample, number if shot is not None and frame >= shot.first_frame else None
-
-
-def _name(source: object) -> str:
-    return "the frames" if isinstance(source, Frames) else str(source.path if isinstance(source, Segment) else source)

@@ -7,6 +7,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ig65m.types import Frames, Segment
+
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
@@ -28,6 +30,11 @@ class Sample:
     lost: bool = False
     lost_before: bool = False
     beside: Pixels | None = None
+
+
+def name_of(source: object) -> str:
+    """Return what messages call a video: its path."""
+    return "the frames" if isinstance(source, Frames) else str(source.path if isinstance(source, Segment) else source)
 
 
 def crops_of(frames: Sequence[Pixels]) -> list[Pixels]:

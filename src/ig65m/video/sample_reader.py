@@ -11,7 +11,7 @@ from ig65m.errors import UsageError, VideoError
 from ig65m.types import Frames, Limits, Preprocessing
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.reader import read_frames
-from ig65m.video.sample import Pixels, Sample
+from ig65m.video.sample import Pixels, Sample, name_of
 from ig65m.video.sampling import TOLERANCE, Sampling, is_within, needed, samples
 from ig65m.video.transforms import Scaler, to_pixels
 
@@ -59,12 +59,12 @@ def read_samples(
                 shown = frame.time
         except VideoError as error:
             named = error is noted.error  # from the reader, which names the video
-            message = str(error) if named else f"{_name(source)}: {error}"
-            raise noted.with_gaps(message, _name(source), error.last_good_time) from error
+            message = str(error) if named else f"{name_of(source)}: {error}"
+            raise noted.with_gaps(message, name_of(source), error.last_good_time) from error
     if number < 0:
         raise UsageError(_nothing_within(source, sampling, noted.first, noted.last))
     if noted.gaps:
-        raise noted.with_gaps("", _name(source), noted.last_good)
+        raise noted.with_gaps("", name_of(source), noted.last_good)
 
 
 class _Noted:
@@ -130,17 +130,13 @@ class _Noted:
         return VideoError(message, last_good_time=last_good_time, gaps=self.gaps)
 
 
-def _name(source: Path | str | Frames) -> str:
-    return "the frames" if isinstance(source, Frames) else str(source)
-
-
 def _nothing_within(
     source: Path | str | Frames, sampling: Sampling, first: Frame | LostFrame | None, last: Frame | LostFrame | None
 ) -> str:
     asked = f"from {'its beginning' if sampling.start is None else f'{sampling.start} s'}"
     asked += f" to {'its end' if sampling.end is None else f'{sampling.end} s'}"
     if sampling.end is not None and first is not None and first.time >= sampling.end:
-        return f"{_name(source)}: no frame {asked}: its first frame is at {first.time:.3f} s"
+        return f"{name_of(source)}: no frame {asked}: its first frame is at {first.time:.3f} s"
     if sampling.start is not None and last is not None and last.end <= sampling.start + TOLERANCE:
-        return f"{_name(source)}: no frame {asked}: its frames end at {last.end:.3f} s"
-    return f"{_name(source)}: no frame starts {asked}; give a longer range"
+        return f"{name_of(source)}: no frame {asked}: its frames end at {last.end:.3f} s"
+    return f"{name_of(source)}: no frame starts {asked}; give a longer range"

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from ig65m.errors import UsageError, VideoError
 from ig65m.types import Clip, Limits, Preprocessing
-from ig65m.video.sample import Sample
+from ig65m.video.sample import Sample, name_of
 from ig65m.video.sampling import Sampling, samples
 
 Numbered = tuple[Sample, int | None]
@@ -66,7 +66,7 @@ def shot_clips(
     before = 0  # samples of the shots so far
     with closing(read):
         for shot, group in groupby(within.number(source, sound()), key=itemgetter(1)):
-            shown = _Samples(str(source), group, own, within.most, before)
+            shown = _Samples(name_of(source), group, own, within.most, before)
             if shot is None:
                 for _ in shown.read():
                     pass
@@ -96,7 +96,7 @@ class _Samples:
             for sample in samples(self._noted(), self._sampling):
                 if self.count == self._most:
                     message = f"more than {self._most:,} frames sampled; raise --max-frames to read them"
-                    raise VideoError(message, last_good_time=shown)
+                    raise VideoError(message, last_good_time=shown if math.isfinite(shown) else None)
                 torn = any(shown < time < sample.time for time in self._lost)
                 self._lost = [time for time in self._lost if time >= sample.time]
                 yield replace(sample, lost_before=torn) if torn else sample
