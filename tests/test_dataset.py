@@ -2,6 +2,8 @@
 
 import gc
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,9 +196,19 @@ def test_missing_videos_of_a_list_are_named(folder, tmp_path):
         assert len(ClipDataset(tmp_path / "list.csv", CARD)) == 1
 
 
+def in_a_fresh_process(call):
+    """Run a function of this module in a new process: LanceDB, which other tests leave loaded, does not survive a fork."""
+    code = f"from pathlib import Path; from tests import test_dataset; test_dataset.{call}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, cwd=Path(__file__).parent.parent)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_worker_processes_read_the_same_clips(folder, context):
+    in_a_fresh_process(f"read_in_workers(Path({str(folder)!r}), {context!r})")
+
+
+def read_in_workers(folder, context):
     data = ClipDataset(folder, CARD, clips=2)
     here = [data[i] for i in range(len(data))]  # with a worker process for decoding, which a fork must not use
     loader = DataLoader(data, batch_size=5, num_workers=2, multiprocessing_context=context)
@@ -207,6 +219,10 @@ def test_worker_processes_read_the_same_clips(folder, context):
 
 @pytest.mark.slow
 def test_a_fork_after_decoding_in_this_process_does_not_hang(folder):
+    in_a_fresh_process(f"fork_after_decoding(Path({str(folder)!r}))")
+
+
+def fork_after_decoding(folder):
     data = ClipDataset(folder, CARD, in_process=True)
     for _ in range(3):
         data[0]  # leaves containers with threads for the garbage collector
