@@ -236,6 +236,10 @@ def collect(_):
 
 @pytest.mark.slow
 def test_processes_share_what_they_know_of_a_video(long):
+    in_a_fresh_process(f"share_what_they_know(Path({str(long)!r}))")
+
+
+def share_what_they_know(long):
     data = ClipDataset([long], NUMBERS, augment=True)
     list(DataLoader(data, num_workers=1))
     assert int(data._last_starts[0]) == 236
