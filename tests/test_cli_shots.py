@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import ig65m
-from ig65m.shots.folder import read_settings, read_shots
+from ig65m.shots.folder import ShotFolder, read_settings
 from ig65m.types import Failure, Shot, ShotList
 from tests.videos import constant, encode_numbers
 
@@ -82,10 +82,10 @@ def test_a_folder_has_the_shots_of_a_film_and_of_a_late_one(run, bikes, tmp_path
     late = encode_numbers(tmp_path / "late.mkv", constant(30, first=7000))
     code, out, _ = run("shots", bikes, late, "--output", tmp_path / "shots", "--threshold", 0.6)
     assert (code, out) == (0, f"2 videos -> {tmp_path}/shots: 2 ok; 7 shots\n")
-    found = read_shots(tmp_path / "shots", bikes)
+    found = ShotFolder(tmp_path / "shots").read(bikes)
     assert found.shots == ig65m.detect_shots(bikes, threshold=0.6).shots
     assert found.settings == read_settings(tmp_path / "shots") == ig65m.detect_shots(late, threshold=0.6).settings
-    (shot,) = read_shots(tmp_path / "shots", late).shots
+    (shot,) = ShotFolder(tmp_path / "shots").read(late).shots
     assert (shot.start, shot.end) == (pytest.approx(7), pytest.approx(8.2))
     (scenes,) = (tmp_path / "shots").glob("late-*.csv")
     assert scenes.read_text().splitlines()[2] == "1,1,00:00:00.000,0.000,30,00:00:01.200,1.200,30,00:00:01.200,1.200"
@@ -100,9 +100,9 @@ def test_a_video_that_cannot_be_read_and_one_of_a_frame(run, bikes, tmp_path):
     assert code == 3
     assert "failed" in err
     assert [video["status"] for video in json.loads(out)["videos"]] == ["failed", "ok"]
-    assert read_shots(tmp_path / "shots", one).shots == (Shot(5.0, 5.04, 0, 0, "end", None),)
+    assert ShotFolder(tmp_path / "shots").read(one).shots == (Shot(5.0, 5.04, 0, 0, "end", None),)
     with pytest.raises(ig65m.VideoError, match="finding its shots failed"):
-        read_shots(tmp_path / "shots", broken)
+        ShotFolder(tmp_path / "shots").read(broken)
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ def test_a_damaged_file_is_named(tmp_path):
         read_weights(path)
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs FFmpeg's command line")
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg (Debian package ffmpeg)")
 @pytest.mark.parametrize(
     "more", [[], ["-colorspace", "bt709"], ["-pix_fmt", "yuvj422p"], ["-s", "320x100", "-pix_fmt", "yuv420p10le"]]
 )

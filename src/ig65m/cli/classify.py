@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ig65m.cli.inputs import check_videos
+from ig65m.cli.inputs import check_shots, check_videos
 from ig65m.cli.options import (
     CROPS,
     OUTPUT,
@@ -64,7 +64,7 @@ def classify(
     from ig65m.tasks.classify import classify_many
 
     videos = [video for name in inputs for video in find_videos([name], absolute=False)]  # as often as they are named
-    shot_options.check(videos)
+    check_shots(options["within_shots"], videos)
     failed = False
     done: list[Prediction] = []
     with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:

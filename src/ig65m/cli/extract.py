@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ig65m.cli.inputs import check_videos
+from ig65m.cli.inputs import check_shots, check_videos
 from ig65m.cli.options import (
     ENGINE,
     OUTPUT,
@@ -96,7 +96,7 @@ def extract(
 
     options |= {"model": model, "pooling": Pooling(pool_spatial, pool_temporal), "logits": logits, "top_k": top_k}
     if to_file:
-        shot_options.check([Segment(name) for name in inputs])
+        check_shots(options["within_shots"], [Segment(name) for name in inputs])
         all_ok = _to_file(inputs, Path(output), options, overwrite=overwrite, as_json=as_json)
     else:
         from ig65m.cli.folder import FolderOptions, to_folder
@@ -109,7 +109,6 @@ def extract(
             retry_failed=retry_failed,
             videos_in=videos_in,
             list_format=list_format,
-            check=shot_options.check,
         )
         all_ok = to_folder(inputs, Path(output), options, folder_options, as_json=as_json)
     if not all_ok:

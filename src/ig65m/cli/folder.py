@@ -3,12 +3,13 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ig65m.cli.inputs import check_shots
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure, source_name
 from ig65m.cli.signals import finishing
 from ig65m.cli.terminal import printable, say
@@ -34,7 +35,6 @@ class FolderOptions:
     retry_failed: bool
     videos_in: str | None = None
     list_format: str | None = None
-    check: "Callable[[Sequence[Segment]], None] | None" = None  # called with the videos before the run
 
 
 def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: FolderOptions, *, as_json: bool) -> bool:
@@ -44,8 +44,7 @@ def to_folder(inputs: list[str], folder: Path, options: dict[str, Any], how: Fol
 
     check_shard(how)
     videos = shard_of(find_videos(inputs, videos_in=how.videos_in, list_format=how.list_format), options, how)
-    if how.check is not None:
-        how.check(videos)
+    check_shots(options["within_shots"], videos)
     outcomes: list[Outcome] = []
     with json_at_end(as_json, outcomes, lambda: _record(folder, outcomes)):
         process(videos, folder, Extractor, options, how, outcomes)

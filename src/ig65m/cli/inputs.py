@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ig65m.atomic import check_place
 from ig65m.errors import UsageError
+from ig65m.types import Segment
 
 
 def check_inputs(inputs: Sequence[str]) -> None:
@@ -31,6 +32,17 @@ def check_videos(inputs: Sequence[str]) -> None:
             reasons.append(f"{name}: {error.strerror}")
     more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     raise UsageError(f"{'; '.join(reasons[:3])}{more}; expected local video files or folders of images")
+
+
+def check_shots(within_shots: bool | str, videos: Sequence[Segment]) -> None:
+    """Raise UsageError if the shots are those of a folder, which lacks those of a video."""
+    if isinstance(within_shots, bool):
+        return
+    from ig65m.shots.folder import ShotFolder
+
+    if missing := ShotFolder(within_shots).missing(videos):
+        more = f"; and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        raise UsageError(f"{'; '.join(missing[:3])}{more}")
 
 
 def check_model_file(file: Path, model: str | None, *, overwrite: bool) -> None:

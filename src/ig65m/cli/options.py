@@ -1,7 +1,7 @@
 """Each option of the command line, defined once, and the groups of options that several commands take."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from ig65m.errors import UsageError
-from ig65m.types import Limits, Segment
+from ig65m.types import Limits
 
 GIB = 1 << 30
 INPUT, ENGINE, OUTPUT, LIMITS = "Input and clips", "Model and engine", "Output", "Limits"
@@ -147,16 +147,6 @@ class ShotOptions:
         if not folder.is_dir():
             raise UsageError(f"{self.shots} is not a folder; expected one of `ig65m shots VIDEO... --output {self.shots}`")
         return str(folder.absolute())
-
-    def check(self, videos: Sequence[Segment]) -> None:
-        """Raise UsageError if the folder lacks the shots of a video."""
-        if self.shots is None:
-            return
-        from ig65m.shots.folder import ShotFolder
-
-        if missing := ShotFolder(self.shots).missing(videos):
-            more = f"; and {len(missing) - 3:,} more" if len(missing) > 3 else ""
-            raise UsageError(f"{'; '.join(missing[:3])}{more}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,11 +96,12 @@ def _find(videos: Sequence[Segment], output: Path | None, options: dict[str, Any
     from ig65m.shots.boundaries import check_threshold
     from ig65m.shots.folder import ShotWriter
     from ig65m.shots.weights import load_weights
+    from ig65m.store.digest import digest_or_none
 
     check_threshold(options["threshold"])
     check_image_fps(options["image_fps"])
     folder = ShotWriter(output, shot_settings(load_weights().sha256, options["threshold"]), image_fps=options["image_fps"])
-    there = [folder.done(video, _content(video)) for video in videos]
+    there = [folder.done(video, digest_or_none(Path(video.path))) for video in videos]
     missing = [video for video, shots in zip(videos, there, strict=True) if shots is None]
     if len(missing) < len(videos):
         say(f"ig65m: {len(videos) - len(missing):,} of {len(videos):,} videos were done before")
@@ -109,19 +110,10 @@ def _find(videos: Sequence[Segment], output: Path | None, options: dict[str, Any
         if before is not None:
             yield before
             continue
-        content = _content(video)  # again: the file may have changed since the run began
+        content = digest_or_none(Path(video.path))  # again: the file may have changed since the run began
         shots = next(found)
         folder.write(video, content, shots)
         yield shots
-
-
-def _content(video: Segment) -> str | None:
-    from ig65m.store.digest import content_digest
-
-    try:
-        return content_digest(Path(video.path))
-    except OSError:
-        return None  # the reader reports why
 
 
 def _as_json(lists: Sequence[ShotList]) -> dict[str, Any]:

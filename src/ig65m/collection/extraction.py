@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ig65m.store.digest import Hash, content_digest
+from ig65m.store.digest import Hash, digest_or_none
 from ig65m.store.features import Dtype, Features
 from ig65m.store.folder import Store, result_name
 from ig65m.store.journal import Entry
@@ -96,7 +96,7 @@ class _Work:
 
     def claim(self, videos: Sequence[Segment]) -> Iterator[Segment]:
         for video in videos:
-            name, content = result_name(video), _content(video, self.store.settings["content"])
+            name, content = result_name(video), digest_or_none(Path(video.path), self.store.settings["content"])
             if (entry := self._done(name, content)) is None:
                 if not self.store.claim(name):
                     self.busy.append(video)
@@ -124,10 +124,3 @@ class _Work:
         if entry is None or entry.status == "ok" or entry is not self.before.get(name):
             return entry
         return None
-
-
-def _content(video: Segment, how: Hash) -> str | None:
-    try:
-        return content_digest(Path(video.path), how)
-    except OSError:
-        return None  # the reader reports why

@@ -19,7 +19,7 @@ class TransNetV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         inputs = [3, *(width * len(DILATIONS) for width in STAGES)]
-        self.SDDCNN = nn.ModuleList(Stage(*widths) for widths in zip(inputs, STAGES, strict=False))
+        self.SDDCNN = nn.ModuleList(Stage(*widths) for widths in zip(inputs[:-1], STAGES, strict=True))
         self.frame_sim_layer = FrameSimilarity(sum(inputs[1:]))
         self.color_hist_layer = ColourSimilarity()
         places = (HEIGHT >> len(STAGES)) * (WIDTH >> len(STAGES))

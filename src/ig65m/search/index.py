@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from ig65m.atomic import check_place
 from ig65m.errors import UnknownLabelError, UnknownShotError, UnknownVideoError, UsageError, check_choice, shown
 from ig65m.search.exact import best, cosines
-from ig65m.search.hits import Hit, Merge, Moment, Where, best_moments
+from ig65m.search.hits import Hit, Merge, Moment, Where
 from ig65m.search.ingest import Ingest, IngestResult, unit_length
 from ig65m.search.lance import Table
 from ig65m.search.metadata import FILE, FORMAT, different, locked, pooled, read_record, write_record
+from ig65m.search.results import found_hits, hits_of
 from ig65m.search.rows import Rows
 from ig65m.search.vectors import Vectors, load_matrix
 from ig65m.search.videos import IndexedVideo, list_videos
@@ -256,9 +257,9 @@ class Index:
             if not exact and allowed is None and len(queries) <= FEW and most <= MANY:
                 found = self._near(state, queries, most, own)
             rows_found, scores, asked = found or best(state.matrix, queries, most, allowed=allowed, own=own)
-            return _hits(rows, rows_found, scores, numbers[asked], most)
+            return hits_of(rows, rows_found, scores, numbers[asked], most)
 
-        return _found(find, count, rows, merge)
+        return found_hits(find, count, rows, merge)
 
     def _near(
         self, state: _State, queries: Vectors, count: int, own: Sequence[NDArray[np.int64]]
@@ -291,9 +292,9 @@ class Index:
         chosen = np.flatnonzero((scores >= 0) if allowed is None else (scores >= 0) & allowed)
 
         def find(most: int) -> list[Hit]:
-            return _hits(rows, chosen, scores[chosen], np.zeros(len(chosen), np.int64), most)
+            return hits_of(rows, chosen, scores[chosen], np.zeros(len(chosen), np.int64), most)
 
-        return _found(find, count, rows, merge)
+        return found_hits(find, count, rows, merge)
 
     def sources(self) -> dict[str, str]:
         """Path of each video by its name in the index."""
@@ -365,38 +366,6 @@ class Index:
         table = self._table
         rows = table.rows()
         return _State(table.version, rows, load_matrix(self.folder, rows, table.width, table.vectors), table.unlearned())
-
-
-def _found(find: Callable[[int], list[Hit]], count: int, rows: Rows, merge: Merge) -> list[Hit]:
-    """Return `count` hits or moments of `find`, which is asked for more until they are enough or all."""
-    if not merge:
-        return find(min(count, len(rows)))
-    fetched = min(4 * count, len(rows))
-    while True:
-        hits = find(fetched)
-        moments = best_moments(hits, count, by_shot=merge == "shot")
-        if len(moments) >= count or len(hits) < fetched or fetched == len(rows):
-            return [_whole_shot(rows, moment) for moment in moments] if merge == "shot" else moments
-        fetched = min(4 * fetched, len(rows))
-
-
-def _whole_shot(rows: Rows, hit: Hit) -> Hit:
-    """Extend a hit to the span of its shot, if that is known."""
-    if hit.shot is None:
-        return hit
-    clips = rows.of_shot(hit.video, hit.shot)
-    return replace(hit, start=float(rows.start[clips].min()), end=float(rows.end[clips].max()))
-
-
-def _hits(rows: Rows, found: NDArray[np.int64], scores: NDArray[np.float64], asked: NDArray[np.int64], count: int) -> list[Hit]:
-    order = np.lexsort((rows.clip[found], rows.rank[rows.source[found]], -scores))[:count]
-    hits = []
-    for place in order:
-        row = int(found[place])
-        source, span = rows.sources[rows.source[row]], rows.span(row)
-        score, query = float(scores[place]), int(asked[place])
-        hits.append(Hit(source.name, source.path, score, span.start, span.end, rows.labels(row), query, span.shot))
-    return hits
 
 
 def _check_count(count: int) -> None:

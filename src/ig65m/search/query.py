@@ -133,15 +133,13 @@ def stored_query(index: Index, video: str, time: float | None = None, *, whole_s
     if time is None:
         return Query(path, video, rows.vectors, rows.spans)
     place = clip_at(rows.spans, time)
-    if whole_shot:  # the last frames of a shot may be in no clip
-        begun = [number for number, span in enumerate(rows.spans) if span.start <= time + TOUCHING]
-        place = max(begun, key=lambda number: rows.spans[number].start, default=place)
-    shot = rows.spans[place].shot
-    if whole_shot and shot is None:
+    if not whole_shot:
+        return Query(path, video, rows.vectors[place : place + 1], rows.spans[place : place + 1])
+    begun = [span for span in rows.spans if span.start <= time + TOUCHING]  # the last frames of a shot may be in no clip
+    shot = max(begun, key=lambda span: span.start, default=rows.spans[place]).shot
+    if shot is None:
         raise UnknownShotError(f"{index.folder} does not know the shots of {path!a}; {EXTRACT_SHOTS}")
-    if whole_shot and shot is not None:
-        return shot_query(index, video, shot)
-    return Query(path, video, rows.vectors[place : place + 1], rows.spans[place : place + 1])
+    return shot_query(index, video, shot)
 
 
 def shot_query(index: Index, video: str, shot: int) -> Query:

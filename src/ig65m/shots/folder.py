@@ -90,7 +90,12 @@ class ShotFolder:
         self._files: dict[str, Path] | None = None  # of records, by the digest of the content
 
     def read(self, video: str | os.PathLike[str] | Segment) -> ShotList:
-        """Return the shots of a whole video, also for a part of it; see `read_shots`."""
+        """Return the shots of a whole video, also for a part of it. It is looked up by its path, otherwise by its content.
+
+        Raises:
+            UsageError: The folder has no shots of this video, they are damaged, or the video has changed since.
+            VideoError: The video cannot be read, or its shots could not be found.
+        """
         path = video.path if isinstance(video, Segment) else os.fspath(video)
         content = _content(path)
         command = self.command(path)
@@ -133,18 +138,6 @@ class ShotFolder:
             self._files = {content: file for content, file, _ in found}
         record = _read(self._files[content]) if content in self._files else None
         return record if record is not None and record.content == content else None
-
-
-def read_shots(folder: str | os.PathLike[str], video: str | os.PathLike[str] | Segment) -> ShotList:
-    """Return the shots of a whole video from a folder; those of a part of a video are those of the video, with its frames.
-
-    The video is looked up by its path, otherwise by its content. For many videos, `ShotFolder` is faster.
-
-    Raises:
-        UsageError: It is not a folder of shots, has none of this video, or they are damaged, or the video has changed since.
-        VideoError: The video cannot be read, or its shots could not be found.
-    """
-    return ShotFolder(folder).read(video)
 
 
 def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:

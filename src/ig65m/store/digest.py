@@ -35,6 +35,14 @@ def content_digest(path: Path, how: Hash = "sampled") -> str:
     return digest.hexdigest()
 
 
+def digest_or_none(path: Path, how: Hash = "sampled") -> str | None:
+    """Return the digest; None if the file cannot be read, for which the reader of the video says the reason."""
+    try:
+        return content_digest(path, how)
+    except OSError:
+        return None
+
+
 def _add(digest: _Digest, path: Path, how: Hash) -> None:
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -111,8 +111,8 @@ def detect_shots_many(
     network = load_network(choose(engine, None, device or "cpu", threads))
     if on_engine is not None:
         on_engine(network.engine)
-    read: dict[str, Any] = {"image_fps": image_fps, "limits": limits, "in_process": in_process}
-    return _detect(videos, network, threshold, on_frame, read)
+    decoder = nullcontext() if in_process else Decoder(limits)
+    return _detect(videos, network, threshold, on_frame, decoder, partial(_samples, image_fps=image_fps, limits=limits))
 
 
 def shot_settings(sha256: str, threshold: float) -> dict[str, Any]:
@@ -121,13 +121,17 @@ def shot_settings(sha256: str, threshold: float) -> dict[str, Any]:
 
 
 def _detect(
-    videos: Iterable[Source], network: ShotNetwork, threshold: float, on_frame: OnFrame | None, read: dict[str, Any]
+    videos: Iterable[Source],
+    network: ShotNetwork,
+    threshold: float,
+    on_frame: OnFrame | None,
+    decoding: AbstractContextManager[Decoder | None],
+    read: Callable[[Source, Decoder | None], Generator[Sample, None, None]],
 ) -> Iterator[ShotList]:
     settings = shot_settings(network.sha256, threshold)
-    in_process = read.pop("in_process")
-    with nullcontext() if in_process else Decoder(read["limits"]) as decoder:
+    with decoding as decoder:
         for video in videos:
-            frames = _Frames(video, partial(_samples, video, decoder, **read), on_frame)
+            frames = _Frames(video, partial(read, video, decoder), on_frame)
             scores = array("d")
             for row in transition_scores(frames.pictures(), network.probabilities):
                 scores.extend(row)

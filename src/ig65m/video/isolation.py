@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -206,16 +206,14 @@ class Decoder:
         """Read samples as `sample_reader.read_samples`. VideoError also stands for a crash of the worker, and for no frame
         within `limits.seconds`.
         """
-        sizes = [_size(each) for each in (preprocessing, beside) if each is not None]
+        kinds = [preprocessing] if beside is None else [preprocessing, beside]
         job = self._job(source, sampling, preprocessing, image_fps=image_fps, beside=beside)
         pictures: list[Pixels] = []
         torn = False
-        with closing(self._answers(job, sum(sizes))) as answers:
+        with closing(self._answers(job, sum(map(_size, kinds)))) as answers:
             for kind, start, end, body in answers:
                 if kind == jobs.SAMPLE:
-                    parts = [body[: sizes[0]], body[sizes[0] :]]
-                    kinds = [preprocessing, *([beside] if beside is not None else [])]
-                    pictures = [_picture(part, each) for part, each in zip(parts, kinds, strict=False)] if body else []
+                    pictures = _pictures(body, kinds) if body else []
                 if kind in (jobs.SAMPLE, jobs.SAME, jobs.LOST):
                     lost = kind == jobs.LOST
                     pixels, small, *_ = *([] if lost else pictures), None, None
@@ -317,9 +315,13 @@ def _size(preprocessing: Preprocessing) -> int:
     return math.prod(_shape(preprocessing)) * _dtype(preprocessing).itemsize
 
 
-def _picture(body: bytes, preprocessing: Preprocessing) -> Pixels:
-    """Return a frame from its bytes. Raises ValueError for another number of bytes."""
-    return np.frombuffer(body, _dtype(preprocessing)).reshape(_shape(preprocessing))
+def _pictures(body: bytes, kinds: Sequence[Preprocessing]) -> list[Pixels]:
+    """Return a frame in each of its sizes from their bytes. Raises ValueError for another number of bytes."""
+    pictures: list[Pixels] = []
+    for kind in kinds:
+        own, body = (body, b"") if kind is kinds[-1] else (body[: _size(kind)], body[_size(kind) :])
+        pictures.append(np.frombuffer(own, _dtype(kind)).reshape(_shape(kind)))
+    return pictures
 
 
 def _dtype(preprocessing: Preprocessing) -> np.dtype[Any]:
