@@ -18,7 +18,7 @@ LAYERS = [
     {"checkpoints", "onnx_graph"},
     {"zoo"},
     {"engines", "onnx_export"},
-    {"shots"},
+    {"shots", "motion"},
     {"tasks", "convert"},
     {"collection"},
     {"train"},

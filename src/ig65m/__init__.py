@@ -31,21 +31,27 @@ if TYPE_CHECKING:
     from ig65m.tasks.classify import classify, classify_clips, classify_many
     from ig65m.tasks.extract import extract, extract_many
     from ig65m.tasks.extractor import Extractor
+    from ig65m.tasks.motion import estimate_motion, estimate_motion_many
     from ig65m.tasks.shots import detect_shots, detect_shots_many
     from ig65m.train.dataset import ClipDataset
     from ig65m.types import (
+        CameraMotion,
         Clip,
+        ClipMotion,
         ClipPrediction,
         ClipSpan,
         Failure,
         Frames,
         Label,
         Limits,
+        MotionSegment,
+        Move,
         Prediction,
         Preprocessing,
         Segment,
         Shot,
         ShotList,
+        Speeds,
     )
     from ig65m.video.clips import read_clips
     from ig65m.video.network_input import Preprocess
@@ -65,12 +71,13 @@ _MODULES = {
     "tasks.classify": ["classify", "classify_clips", "classify_many"],
     "tasks.extract": ["extract", "extract_many"],
     "tasks.extractor": ["Extractor", "load_extractor"],
+    "tasks.motion": ["estimate_motion", "estimate_motion_many"],
     "tasks.shots": ["detect_shots", "detect_shots_many"],
     "models.card": ["Card"],
     "train.dataset": ["ClipDataset"],
     "types": [
-        *("Clip", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label"),
-        *("Limits", "Prediction", "Preprocessing", "Segment", "Shot", "ShotList"),
+        *("CameraMotion", "Clip", "ClipMotion", "ClipPrediction", "ClipSpan", "Failure", "Frames", "Label", "Limits"),
+        *("MotionSegment", "Move", "Prediction", "Preprocessing", "Segment", "Shot", "ShotList", "Speeds"),
     ],
     "video.clips": ["read_clips"],
     "video.network_input": ["Preprocess"],

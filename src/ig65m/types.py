@@ -302,3 +302,67 @@ class ShotList:
             return 0.0
         first, last = self.shots[0], self.shots[-1]
         return (last.last_frame + 1 - first.first_frame) / (last.end - first.start)
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """A number for each move of a camera, all a second.
+
+    Example:
+        >>> ig65m.Speeds(pan=0.14, tilt=0.0, zoom=0.02, roll=0.0).pan
+        0.14
+    """
+
+    pan: float  # in picture widths; positive to the right, so that the content moves left
+    tilt: float  # in picture heights; positive up, so that the content moves down
+    zoom: float  # natural logarithm of the magnification; positive in, so that the content grows
+    roll: float  # in degrees; positive clockwise, so that the content turns counter-clockwise
+
+
+@dataclass(frozen=True)
+class ClipMotion:
+    """What the camera does in one clip."""
+
+    start: float  # of the first frame, in seconds of the stream's presentation times
+    end: float  # of the end of the last frame, likewise
+    speeds: Speeds
+    sigma: Speeds  # standard deviations of the speeds
+    static: float  # probability that the camera stands still
+    shake: float  # probability that the camera shakes, as in a hand
+    cut: float  # probability of a cut or dissolve inside the clip
+    parallax: float  # probability that near things move otherwise than far ones: the camera moves from its place
+    label: str  # one of the nine labels of the embedded network
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of a camera."""
+
+    move: str  # "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out", "roll_clockwise", ...
+    speed: float  # positive, in the unit of `Speeds`
+    sigma: float  # standard deviation of the speed
+
+
+@dataclass(frozen=True)
+class MotionSegment:
+    """A part of a video in which the camera does the same; without moves it stands still, or shakes."""
+
+    start: float  # in seconds
+    end: float
+    moves: tuple[Move, ...]  # fastest first, measured at the edge of the picture
+    static: float  # mean probabilities of its clips
+    shake: float
+    cut: float
+    parallax: float
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """What the camera does in a video: clip by clip, and put together to segments."""
+
+    path: str
+    status: Status
+    segments: tuple[MotionSegment, ...]  # in order, without gaps but for damage
+    clips: tuple[ClipMotion, ...]  # in order; they overlap
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what found them: network, sha256 of its weights
+    error: Failure | None = None

@@ -41,22 +41,22 @@ def degrade(rng: np.random.Generator, pictures: Tensor) -> Tensor:
     return pictures.clamp(0, 255)
 
 
-def reduce(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """(T, 3, H, W) float32 on 0..255 -> (T, 3, SIZE, SIZE) uint8 by areas, sometimes through H.264."""
-    square = pictures.shape[2] == pictures.shape[3] == 2 * SIZE
+def reduce(pictures: Tensor, rng: np.random.Generator, edge: int = SIZE) -> Tensor:
+    """(T, 3, H, W) float32 on 0..255 -> (T, 3, edge, edge) uint8 by areas, sometimes through H.264."""
+    square = pictures.shape[2] == pictures.shape[3] == 2 * edge
     if square and rng.random() > COMPRESSED:
         return halve(pictures)
     frames = pictures.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-    return torch.from_numpy(_through_h264(rng, frames)).permute(0, 3, 1, 2)
+    return torch.from_numpy(_through_h264(rng, frames, edge)).permute(0, 3, 1, 2)
 
 
 def halve(pictures: Tensor) -> Tensor:
-    """(T, 3, 2 SIZE, 2 SIZE) float32 on 0..255 -> (T, 3, SIZE, SIZE) uint8."""
+    """(T, 3, H, W) float32 on 0..255 -> (T, 3, H / 2, W / 2) uint8."""
     return F.avg_pool2d(pictures, 2).round().to(torch.uint8)
 
 
-def _through_h264(rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(T, H, W, 3) -> (T, SIZE, SIZE, 3), encoded and decoded on the way."""
+def _through_h264(rng: np.random.Generator, frames: NDArray[np.uint8], edge: int) -> NDArray[np.uint8]:
+    """(T, H, W, 3) -> (T, edge, edge, 3), encoded and decoded on the way."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(25))
@@ -71,7 +71,7 @@ def _through_h264(rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArra
     buffer.seek(0)
     with av.open(buffer, "r") as encoded:
         decoded = [
-            frame.to_ndarray(format="rgb24", width=SIZE, height=SIZE, interpolation="AREA", src_colorspace="ITU601")
+            frame.to_ndarray(format="rgb24", width=edge, height=edge, interpolation="AREA", src_colorspace="ITU601")
             for frame in encoded.decode(video=0)
         ]
     return np.stack(decoded)

@@ -140,7 +140,7 @@ def _scene(rng: np.random.Generator, library: Library, label: str, disturbed: Di
     pictures = pictures.view(FRAMES, exposures, 3, *size).mean(1)
     if plain:
         return halve(pictures)
-    return reduce(degrade(rng, _bars(rng, pictures)), rng)
+    return reduce(degrade(rng, add_overlay(rng, pictures)), rng)
 
 
 def _render_size(rng: np.random.Generator, aspect: float) -> tuple[int, int]:
@@ -168,20 +168,20 @@ def render(
     x = (np.arange(width) * 2 + 1) / width - 1
     y = (np.arange(height) * 2 + 1) / height - 1
     grid = torch.from_numpy(np.stack(np.broadcast_arrays(x[None] * aspect, y[:, None]), -1).astype(np.float32))
-    seen = _apply(views, grid)  # (T, H, W, 2): positions of frame t's pixels in the middle frame
+    seen = transformed(views, grid)  # (T, H, W, 2): positions of frame t's pixels in the middle frame
     ground = seen
     if disturbed is not Disturbed.NOT and rng.random() < 0.2:  # some objects are nearer than others
         depth = 1 + np.clip(rng.uniform(0, 0.25) * smooth_noise(rng, size, 2.5), -0.5, 0.5)
         ground = grid + (seen - grid) * torch.from_numpy(depth[..., None].astype(np.float32))
     if rng.random() < WAVES[disturbed]:  # water, leaves in the wind, a face
-        ground = ground + _waves(rng, size, times)
-    pictures = _background(rng, library, ground, views, aspect, times, disturbed)
+        ground = ground + waves(rng, size, times)
+    pictures = background(rng, library, ground, views, aspect, times, disturbed)
     for _ in range(int(rng.choice(5, p=THINGS[disturbed]))):
-        pictures = _thing(rng, library, pictures, seen, grid, aspect, times, disturbed)
+        pictures, _ = add_object(rng, library, pictures, seen, grid, aspect, times, disturbed)
     return pictures
 
 
-def _apply(transforms: Matrices, points: Tensor) -> Tensor:
+def transformed(transforms: Matrices, points: Tensor) -> Tensor:
     """Apply affine maps (T, 3, 3) to points (H, W, 2) or (T, H, W, 2) -> (T, H, W, 2).
 
     In complex numbers z = x + iy, an affine map is a z + b conj(z) + c: three times as fast as matrices of two rows.
@@ -195,7 +195,7 @@ def _apply(transforms: Matrices, points: Tensor) -> Tensor:
     return torch.view_as_real(a * z + b * z.conj() + c)
 
 
-def _sample(pictures: Tensor, points: Tensor, padding: str) -> Tensor:
+def sampled(pictures: Tensor, points: Tensor, padding: str) -> Tensor:
     """Sample pictures (1 or T, C, H, W) at points (T, h, w, 2) in -1..1 -> (T, C, h, w)."""
     count, height, width, _ = points.shape
     if len(pictures) == 1:
@@ -204,7 +204,7 @@ def _sample(pictures: Tensor, points: Tensor, padding: str) -> Tensor:
     return F.grid_sample(pictures, points, padding_mode=padding, align_corners=False)
 
 
-def _waves(rng: np.random.Generator, size: tuple[int, int], times: NDArray[np.float64]) -> Tensor:
+def waves(rng: np.random.Generator, size: tuple[int, int], times: NDArray[np.float64]) -> Tensor:
     """Return displacements (T, H, W, 2) that come and go, of up to some hundredths of the height."""
     waves = np.zeros((len(times), *size, 2), dtype=np.float32)
     reach = rng.uniform(0.003, 0.04)
@@ -214,7 +214,7 @@ def _waves(rng: np.random.Generator, size: tuple[int, int], times: NDArray[np.fl
     return torch.from_numpy(waves)
 
 
-def _background(
+def background(
     rng: np.random.Generator,
     library: Library,
     points: Tensor,
@@ -253,7 +253,7 @@ def _look(rng: np.random.Generator, picture: Source, points: Tensor, views: Matr
     blur = 2 ** rng.uniform(0, 2.5) if rng.random() < 0.2 else rng.uniform(0.8, 1.2)  # out of focus
     level = picture.level(texels * blur).float()
     normalised = np.diag([(-1 if flip else 1) / picture.aspect, 1, 1]) @ place
-    return _sample(level, _apply(normalised[None], points), padding)
+    return sampled(level, transformed(normalised[None], points), padding)
 
 
 def _placement(rng: np.random.Generator, views: Matrices, aspect: float, source_aspect: float, fills: bool) -> Matrices:
@@ -274,7 +274,7 @@ def _placement(rng: np.random.Generator, views: Matrices, aspect: float, source_
     return similarity(scale, angle, *centre.tolist())
 
 
-def _thing(
+def add_object(
     rng: np.random.Generator,
     library: Library,
     pictures: Tensor,
@@ -283,17 +283,17 @@ def _thing(
     aspect: float,
     times: NDArray[np.float64],
     disturbed: Disturbed,
-) -> Tensor:
-    """An object with a motion of its own: in the world, or kept in the frame by the camera."""
+) -> tuple[Tensor, Tensor]:
+    """Add an object with a motion of its own, in the world or kept in the frame by the camera; return pictures and its opacity."""
     static = disturbed in (Disturbed.MUCH, Disturbed.MOST)
     in_world = static or rng.random() < 0.75
     half = math.exp(rng.uniform(math.log(0.08), math.log(1.6 if static and rng.random() < 0.5 else 0.5 if in_world else 0.4)))
     if disturbed is Disturbed.MOST and rng.random() < 0.5:  # a bus, someone close to the camera
         half = math.exp(rng.uniform(math.log(0.35), math.log(1.7)))
     outline = _motion(rng, times, aspect, half, still=rng.random() < 0.15)
-    points = _apply(outline, seen if in_world else grid)
+    points = transformed(outline, seen if in_world else grid)
     mask = library.masks[rng.integers(MASKS)][None]
-    alpha = _sample(mask, points, "zeros")
+    alpha = sampled(mask, points, "zeros")
     if rng.random() < 0.15:  # glass, shadow, smoke
         alpha = alpha * rng.uniform(0.2, 0.8)
     if rng.random() < 0.25:
@@ -301,13 +301,13 @@ def _thing(
         colour = torch.tensor([red, green, blue], dtype=torch.float32).view(1, 3, 1, 1).expand_as(pictures)
     else:
         if rng.random() < 0.15:  # a window, a screen, running water: its content moves independently
-            points = _apply(_motion(rng, times, aspect, half, still=False), seen if in_world else grid)
+            points = transformed(_motion(rng, times, aspect, half, still=False), seen if in_world else grid)
         picture = library.draw(rng)
         part = similarity(rng.uniform(0.2, 0.9), rng.uniform(-0.3, 0.3), *rng.uniform(-0.3, 0.3, 2).tolist())
         texels = part[0, 0] / half * picture.levels[0].shape[2] / math.sqrt(grid.shape[0] * grid.shape[1])
-        colour = _sample(picture.level(texels * rng.uniform(1, 2)).float(), _apply(part[None], points), "reflection")
+        colour = sampled(picture.level(texels * rng.uniform(1, 2)).float(), transformed(part[None], points), "reflection")
         colour = colour * rng.uniform(0.5, 1.2) + rng.uniform(-30, 30)
-    return pictures + (colour.clamp(0, 255) - pictures) * alpha
+    return pictures + (colour.clamp(0, 255) - pictures) * alpha, alpha
 
 
 def _motion(rng: np.random.Generator, times: NDArray[np.float64], aspect: float, half: float, *, still: bool) -> Matrices:
@@ -331,7 +331,7 @@ def _motion(rng: np.random.Generator, times: NDArray[np.float64], aspect: float,
     return np.stack(result)
 
 
-def _bars(rng: np.random.Generator, pictures: Tensor) -> Tensor:
+def add_overlay(rng: np.random.Generator, pictures: Tensor) -> Tensor:
     """Add black bars or a line of writing that stays in place, sometimes."""
     choice = rng.random()
     height, width = pictures.shape[2:]

@@ -1,0 +1,259 @@
+"""Scenes of three frames whose motion is known in every cell: what the motion-field network learns from."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ig65m.camera_motion.degrade import degrade, reduce
+from ig65m.camera_motion.paths import EDGE_SHARE, PAN, ROLL, TILT, ZOOM, matrices, shift, similarity
+from ig65m.camera_motion.scenes import (
+    ASPECTS,
+    MASKS,
+    MIDDLE,
+    THINGS,
+    WAVES,
+    Disturbed,
+    Library,
+    Matrices,
+    add_object,
+    add_overlay,
+    background,
+    sampled,
+    transformed,
+    waves,
+)
+from ig65m.models.motion_field_plan import CELLS, EDGE
+
+FRAMES = 3
+PAIRS = ((0, 1), (1, 2), (0, 2))
+TARGETS = ("right", "down", "camera", "valid", "a", "b", "s", "r", "aspect", "cut", "parallax")
+"""Channels of the target of a pair, each a map of cells; the last seven are the same in all cells. Parallax may be unknown: -1."""
+
+SLOWEST, FASTEST = 0.0005, 0.1  # displacement of the picture's edge between two frames, as a share of the picture
+FARTHEST = 0.14  # between the first and the last frame
+MOVES = (0.13, 0.36, 0.32, 0.12, 0.07)  # shares of scenes with 0, 1, 2, 3, 4 moves at once
+CUTS, DISSOLVES = 0.04, 0.02  # shares of scenes
+LAYERED = 0.22  # share of moving scenes with layers of different depths
+SEEN_PARALLAX = 0.25  # difference in cells between layers from which parallax can be seen
+
+
+@dataclass(frozen=True)
+class Scene:
+    """frames (FRAMES, EDGE, EDGE, 3) uint8; targets (len(PAIRS), len(TARGETS), CELLS, CELLS) float32."""
+
+    frames: Tensor
+    targets: Tensor
+
+
+def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = False) -> Scene:
+    """Return a scene with one camera, sometimes two with a cut or a dissolve between them; a plain one is clean."""
+    scene = _one_camera(rng, library, plain)
+    choice = rng.random()
+    if plain or choice > CUTS + DISSOLVES:
+        return scene
+    other = _one_camera(rng, library, plain)
+    if choice < CUTS:
+        first = int(rng.integers(1, FRAMES))
+        share = (torch.arange(FRAMES) >= first).float()
+    else:
+        share = torch.linspace(0, 1, FRAMES) * float(rng.uniform(0.7, 1.0))
+    mixed = scene.frames.float().lerp(other.frames.float(), share.view(-1, 1, 1, 1)).round().to(torch.uint8)
+    targets = scene.targets.clone()
+    for index, (start, end) in enumerate(PAIRS):
+        if share[start] == share[end] == 1:
+            targets[index] = other.targets[index]
+        elif share[start] != share[end]:
+            targets[index, TARGETS.index("valid")] = 0
+            targets[index, TARGETS.index("cut")] = 1
+            targets[index, TARGETS.index("parallax")] = -1
+    return Scene(mixed, targets)
+
+
+def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scene:
+    aspect = float(ASPECTS[rng.integers(len(ASPECTS))])
+    turning, walking, depths = _camera(rng, plain)
+    moving = bool(np.abs(turning + walking).max() > 0)
+    disturbed = Disturbed.NOT if plain else Disturbed.LITTLE if moving and rng.random() < 0.6 else Disturbed.MOST
+    exposures = 3 if not plain and moving and rng.random() < 0.12 else 1  # instants averaged into a frame: motion blur
+    shutter = np.linspace(0, rng.uniform(0.2, 0.8), exposures) if exposures > 1 else np.zeros(1)
+    size = (2 * EDGE, 2 * EDGE) if plain else _render_size(rng, aspect)
+    layers = [_instants(turning + depth * walking, shutter) for depth in depths]
+    # Objects move for a frame or two between the frames of a scene.
+    times = MIDDLE + np.repeat(np.arange(FRAMES) * rng.choice([1, 2, 2, 3]), exposures) + np.tile(shutter, FRAMES)
+    views = [_relative(offsets, aspect) for offsets in layers]
+    pictures, opacity, owner = _compose(rng, library, views, aspect, times, size, disturbed)
+    pictures = pictures.unflatten(0, (FRAMES, exposures)).mean(1)
+    opacity = opacity.unflatten(0, (FRAMES, exposures))[:, 0]
+    owner = owner.unflatten(0, (FRAMES, exposures))[:, 0]
+    if not plain:
+        before = pictures.clone()
+        pictures = add_overlay(rng, pictures)
+        written = F.adaptive_avg_pool2d((pictures != before).any(1, keepdim=True).float(), CELLS)[:, 0]
+        opacity = torch.maximum(opacity, (written > 0.25).float())
+        pictures = degrade(rng, _night(rng, pictures))
+    frames = reduce(pictures, rng, EDGE) if not plain else F.avg_pool2d(pictures, 2).round().to(torch.uint8)
+    targets = _targets([view[::exposures] for view in views], aspect, opacity, owner)
+    return Scene(frames.permute(0, 2, 3, 1).contiguous(), targets)
+
+
+def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
+    """Return offsets (FRAMES, 4) of the turning and of the walking camera, and the layers' nearness, farthest first."""
+    count = 1 if plain else int(rng.choice(5, p=MOVES))
+    speeds = np.zeros(4)
+    columns = rng.permutation(4)[:count]
+    low = 0.01 if plain else SLOWEST
+    fastest = math.exp(rng.uniform(math.log(low), math.log(FASTEST)))
+    for index, column in enumerate(columns):
+        share = 1.0 if index == 0 else math.exp(rng.uniform(math.log(0.2), 0))
+        speeds[column] = rng.choice([-1, 1]) * fastest * share / EDGE_SHARE[column]
+    second = rng.choice([1.0, 1.0, 0.5, 2.0]) * (rng.uniform(0.4, 1.6) if rng.random() < 0.5 else 1.0)
+    rates = np.stack([np.zeros(4), speeds, speeds * (1.0 if plain else second)])
+    offsets = np.cumsum(rates, axis=0)
+    if not plain and rng.random() < 0.35:  # a hand
+        offsets += (
+            rng.normal(0, math.exp(rng.uniform(math.log(0.0003), math.log(0.012))), (FRAMES, 4)) * [1, 1, 0.4, 0.8] / EDGE_SHARE
+        )
+        offsets -= offsets[0]
+    reach = float(np.abs(offsets * EDGE_SHARE).max())
+    offsets *= min(1.0, FARTHEST / max(reach, 1e-9))
+    if plain or not count or rng.random() > LAYERED:
+        return offsets, np.zeros_like(offsets), [0.0]
+    walking = offsets.copy()
+    walking[:, ROLL] = 0
+    if rng.random() < 0.5:  # also turns
+        turned = rng.uniform(-0.5, 0.5, 3)
+        walking[:, [PAN, TILT, ZOOM]] *= 1 - turned
+    turning = offsets - walking
+    nearest = float(rng.uniform(1.2, 2.2))
+    depths = np.sort(rng.uniform(0.1, nearest, int(rng.integers(2, 5))))
+    depths[-1] = nearest
+    return turning, walking / float(depths.mean()), depths.tolist()
+
+
+def _instants(offsets: NDArray[np.float64], shutter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Offsets (FRAMES, 4) -> (FRAMES * len(shutter), 4), at shares of the way to the next frame."""
+    onward = np.diff(offsets, axis=0, append=2 * offsets[-1:] - offsets[-2:-1])
+    return np.asarray((offsets[:, None] + shutter[None, :, None] * onward[:, None]).reshape(-1, 4))
+
+
+def _relative(offsets: NDArray[np.float64], aspect: float) -> Matrices:
+    """Map each frame to the first one."""
+    views = matrices(offsets, aspect)
+    return np.asarray(np.linalg.inv(views[0]) @ views)
+
+
+def _render_size(rng: np.random.Generator, aspect: float) -> tuple[int, int]:
+    """Return height and width: mostly square, sometimes the shape of a small video."""
+    if rng.random() < 0.75:
+        return 2 * EDGE, 2 * EDGE
+    height = int(math.sqrt(rng.uniform(130, 250) ** 2 / aspect)) // 2 * 2
+    return height, int(height * aspect) // 2 * 2
+
+
+def _compose(
+    rng: np.random.Generator,
+    library: Library,
+    views: list[Matrices],
+    aspect: float,
+    times: NDArray[np.float64],
+    size: tuple[int, int],
+    disturbed: Disturbed,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Render the layers, farthest first, then moving objects.
+
+    Returns pictures (T, 3, H, W), whether an object covers a cell (T, CELLS, CELLS), and the layer seen in it.
+    """
+    height, width = size
+    x, y = (np.arange(width) * 2 + 1) / width - 1, (np.arange(height) * 2 + 1) / height - 1
+    grid = torch.from_numpy(np.stack(np.broadcast_arrays(x[None] * aspect, y[:, None]), -1).astype(np.float32))
+    owner = torch.zeros(len(times), CELLS, CELLS, dtype=torch.int64)
+    for index, view in enumerate(views):
+        seen = transformed(view, grid)
+        points = seen + waves(rng, size, times) if rng.random() < WAVES[disturbed] else seen
+        layer = background(rng, library, points, view, aspect, times, disturbed if index == 0 else Disturbed.NOT)
+        if index == 0:
+            pictures, ground = layer, seen
+            continue
+        alpha = _outline(rng, library, seen, aspect)
+        pictures = pictures + (layer - pictures) * alpha
+        owner[F.adaptive_avg_pool2d(alpha, CELLS)[:, 0] > 0.5] = index
+    opacity = torch.zeros(len(times), CELLS, CELLS)
+    for _ in range(int(rng.choice(5, p=THINGS[disturbed]))):
+        pictures, alpha = add_object(rng, library, pictures, ground, grid, aspect, times, disturbed)
+        opacity = torch.maximum(opacity, F.adaptive_avg_pool2d(alpha, CELLS)[:, 0])
+    return pictures, opacity, owner
+
+
+def _outline(rng: np.random.Generator, library: Library, seen: Tensor, aspect: float) -> Tensor:
+    """Opacity (T, 1, H, W) of a layer that stands in the world: a thing, several, or the ground."""
+    if rng.random() < 0.35:  # the ground, a wall
+        edge = rng.uniform(-0.6, 0.8)
+        angle = rng.choice([0.0, 0.0, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.15)
+        across = seen[..., 1] * math.cos(angle) + seen[..., 0] / aspect * math.sin(angle)
+        return (((across - edge) * 30).clamp(0, 1))[:, None]
+    alpha = torch.zeros(len(seen), 1, *seen.shape[1:3])
+    for _ in range(int(rng.integers(1, 5))):
+        half = math.exp(rng.uniform(math.log(0.2), math.log(1.0)))
+        place = similarity(1 / half, rng.normal(0, 0.3)) @ shift(-rng.uniform(-1, 1) * aspect, -rng.uniform(-1, 1))
+        mask = library.masks[rng.integers(MASKS)][None]
+        alpha = torch.maximum(alpha, sampled(mask, transformed(place[None], seen), "zeros"))
+    return alpha
+
+
+def _night(rng: np.random.Generator, pictures: Tensor) -> Tensor:
+    """Darken a clip and add the noise of a sensor in the dark, sometimes."""
+    if rng.random() > 0.08:
+        return pictures
+    noise = torch.from_numpy(rng.standard_normal(pictures.shape, dtype=np.float32)) * float(rng.uniform(2, 12))
+    return (pictures * float(rng.uniform(0.06, 0.3)) + float(rng.uniform(0, 15)) + noise).clamp(0, 255)
+
+
+def _targets(views: list[Matrices], aspect: float, opacity: Tensor, owner: Tensor) -> Tensor:
+    places = (np.arange(CELLS) * 2 + 1) / CELLS - 1
+    x, y = np.meshgrid(places * aspect, places)
+    points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    result = torch.zeros(len(PAIRS), len(TARGETS), CELLS, CELLS)
+    for index, (start, end) in enumerate(PAIRS):
+        moved = np.stack(
+            [(np.linalg.inv(view[end]) @ view[start] @ points - points)[:2] for view in views]
+        )  # (layers, 2, cells)
+        seen = owner[start].numpy().ravel()
+        content = moved[seen, :, np.arange(len(seen))]  # (cells, 2)
+        if len(views) == 1:
+            whole = np.linalg.inv(views[0][end]) @ views[0][start]
+            similar = [whole[0, 2] / (2 * aspect), whole[1, 2] / 2, whole[0, 0] - 1, whole[1, 0]]
+        else:
+            similar = _least_squares(points, content, aspect)
+        spread = np.ptp(content * [CELLS / (2 * aspect), CELLS / 2] - _similarity(points, similar, aspect), axis=0).max()
+        far = max(spread, 0.0)
+        parallax = 1.0 if far > SEEN_PARALLAX else 0.0 if len(views) == 1 else -1.0
+        result[index, 0] = torch.from_numpy((content[:, 0] / (2 * aspect) * CELLS).reshape(CELLS, CELLS))
+        result[index, 1] = torch.from_numpy((content[:, 1] / 2 * CELLS).reshape(CELLS, CELLS))
+        result[index, 2] = (opacity[start] < 0.3).float()
+        result[index, 3] = 1
+        rest = torch.tensor([*similar, aspect, 0.0, parallax], dtype=torch.float32)
+        result[index, 4:] = rest[:, None, None]
+    return result
+
+
+def _similarity(points: NDArray[np.float64], similar: list[float], aspect: float) -> NDArray[np.float64]:
+    """Return displacements (cells, 2) in cells under (a, b, s, r)."""
+    a, b, s, r = similar
+    x, y = points[0], points[1]
+    u, v = 2 * aspect * a + s * x - r * y, 2 * b + s * y + r * x
+    return np.stack([u / (2 * aspect) * CELLS, v / 2 * CELLS], -1)
+
+
+def _least_squares(points: NDArray[np.float64], content: NDArray[np.float64], aspect: float) -> list[float]:
+    """Fit (a, b, s, r) to the displacements (cells, 2) of all cells."""
+    x, y = points[0], points[1]
+    one, none = np.ones_like(x), np.zeros_like(x)
+    across = np.stack([2 * aspect * one, none, x, -y], -1) / (2 * aspect)
+    along = np.stack([none, 2 * one, y, x], -1) / 2
+    known = np.concatenate([content[:, 0] / (2 * aspect), content[:, 1] / 2])
+    return list(map(float, np.linalg.lstsq(np.concatenate([across, along]), known, rcond=None)[0]))
