@@ -42,6 +42,12 @@ class Frame:
     picture: av.VideoFrame
     orientation: Orientation = Orientation()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        height, width = self.picture.height, self.picture.width
+        return (width, height) if self.orientation.transpose else (height, width)
+
 
 @dataclass(frozen=True)
 class LostFrame:

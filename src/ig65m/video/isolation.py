@@ -208,16 +208,17 @@ class Decoder:
         """
         kinds = [preprocessing] if beside is None else [preprocessing, beside]
         job = self._job(source, sampling, preprocessing, image_fps=image_fps, beside=beside)
+        shape: tuple[int, int] | None = None
         pictures: list[Pixels] = []
         torn = False
-        with closing(self._answers(job, sum(map(_size, kinds)))) as answers:
+        with closing(self._answers(job, jobs.SIZE.size + sum(map(_size, kinds)))) as answers:
             for kind, start, end, body in answers:
                 if kind == jobs.SAMPLE:
-                    pictures = _pictures(body, kinds) if body else []
+                    shape, pictures = _pictures(body, kinds) if body else (None, [])
                 if kind in (jobs.SAMPLE, jobs.SAME, jobs.LOST):
                     lost = kind == jobs.LOST
                     pixels, small, *_ = *([] if lost else pictures), None, None
-                    yield Sample(start, end, pixels, lost=lost, lost_before=torn, beside=small)
+                    yield Sample(start, end, pixels, lost, torn, small, None if lost else shape)
                 torn = kind == jobs.TORN or (torn and kind == jobs.ALIVE)
 
     def seek_clips(
@@ -315,13 +316,16 @@ def _size(preprocessing: Preprocessing) -> int:
     return math.prod(_shape(preprocessing)) * _dtype(preprocessing).itemsize
 
 
-def _pictures(body: bytes, kinds: Sequence[Preprocessing]) -> list[Pixels]:
-    """Return a frame in each of its sizes from their bytes. Raises ValueError for another number of bytes."""
+def _pictures(body: bytes, kinds: Sequence[Preprocessing]) -> tuple[tuple[int, int], list[Pixels]]:
+    """Return height and width of a frame, and it in each of its sizes. Raises ValueError for another number of bytes."""
+    if len(body) < jobs.SIZE.size or 0 in (shape := jobs.SIZE.unpack_from(body)):
+        raise ValueError
+    body = body[jobs.SIZE.size :]
     pictures: list[Pixels] = []
     for kind in kinds:
         own, body = (body, b"") if kind is kinds[-1] else (body[: _size(kind)], body[_size(kind) :])
         pictures.append(np.frombuffer(own, _dtype(kind)).reshape(_shape(kind)))
-    return pictures
+    return shape, pictures
 
 
 def _dtype(preprocessing: Preprocessing) -> np.dtype[Any]:

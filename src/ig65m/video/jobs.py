@@ -37,7 +37,7 @@ class Job(NamedTuple):
 HEAD: Final = struct.Struct("<cddI")  # kind of answer, time, end, number of bytes that follow
 READY: Final = b"R"
 ALIVE: Final = b"A"  # frames are decoded, but none needs to be sent
-SAMPLE: Final = b"T"  # a sample; its pixels follow if a clip contains it
+SAMPLE: Final = b"T"  # a sample; if a clip contains it, SIZE of its frame and its pixels follow
 SAME: Final = b"S"  # a sample with the pixels of the last one
 LOST: Final = b"X"  # a sample lost to damage
 TORN: Final = b"G"  # a frame between the last sample and the next one is lost

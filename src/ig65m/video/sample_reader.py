@@ -48,14 +48,15 @@ def read_samples(
         try:
             chosen = samples(noted, sampling, most=limits.frames)
             for number, frame in enumerate(chosen if sampling.last is None else islice(chosen, sampling.last + 1)):
-                pixels = small = None
+                pixels = small = shape = None
                 if isinstance(frame, Frame) and needed(number, sampling):
                     if resized is None or resized[0] is not frame:
                         also = None if beside is None else to_pixels(frame, beside, second)
                         resized = frame, to_pixels(frame, preprocessing, scaler), also
                     _, pixels, small = resized
+                    shape = frame.shape
                 lost_before = number > 0 and noted.lost_between(shown, frame.time)
-                yield Sample(frame.time, frame.end, pixels, isinstance(frame, LostFrame), lost_before, small)
+                yield Sample(frame.time, frame.end, pixels, isinstance(frame, LostFrame), lost_before, small, shape)
                 shown = frame.time
         except VideoError as error:
             named = error is noted.error  # from the reader, which names the video

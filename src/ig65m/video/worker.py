@@ -57,10 +57,12 @@ class _Answers:
         elif sample.pixels is not None and sample.pixels is self.pixels:
             self.send(jobs.SAME, sample.time, sample.end)
         else:
-            body: Any = b"" if sample.pixels is None else sample.pixels.reshape(-1).view(np.uint8).data
+            parts: list[Any] = []
+            if sample.pixels is not None and sample.shape is not None:
+                parts = [jobs.SIZE.pack(*sample.shape), sample.pixels.reshape(-1).view(np.uint8).data]
             if sample.beside is not None:
-                body = b"".join([body, sample.beside.data])
-            self.send(jobs.SAMPLE, sample.time, sample.end, body)
+                parts.append(sample.beside.data)
+            self.send(jobs.SAMPLE, sample.time, sample.end, b"".join(parts))
             self.pixels = sample.pixels
 
     def clip(self, clip: Clip) -> None:
