@@ -1,6 +1,7 @@
 """Scenes of three frames whose motion is known in every cell: what the motion-field network learns from."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ from ig65m.camera_motion.scenes import (
     transformed,
     waves,
 )
-from ig65m.models.motion_field_plan import CELLS, EDGE
+from ig65m.models.aligner_plan import CELLS, EDGE
 
 FRAMES = 3
 PAIRS = ((0, 1), (1, 2), (0, 2))
@@ -76,20 +77,54 @@ def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = Fa
 
 def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scene:
     aspect = float(ASPECTS[rng.integers(len(ASPECTS))])
-    turning, walking, depths = _camera(rng, plain)
+    take = film(rng, library, aspect, *_camera(rng, plain), plain=plain)
+    return Scene(take.frames, _targets(take.views, aspect, take.opacity, take.owner))
+
+
+@dataclass(frozen=True)
+class Take:
+    """What a camera filmed: frames (T, EDGE, EDGE, 3) uint8, and what is known of them.
+
+    views: for each layer, maps of each frame to the first one (T, 3, 3). opacity: of objects and writing in each cell, and
+    owner: the layer seen in it (T, CELLS, CELLS).
+    """
+
+    frames: Tensor
+    views: list[Matrices]
+    opacity: Tensor
+    owner: Tensor
+
+
+def film(
+    rng: np.random.Generator,
+    library: Library,
+    aspect: float,
+    turning: NDArray[np.float64],
+    walking: NDArray[np.float64],
+    depths: Sequence[float],
+    *,
+    plain: bool = False,
+) -> Take:
+    """Film a scene from a camera that turns and walks: offsets (T, 4) of `CameraPath`; layers of these depths, farthest first.
+
+    What walking does to a layer is multiplied by its depth, which is a nearness.
+    """
+    length = len(turning)
     moving = bool(np.abs(turning + walking).max() > 0)
     disturbed = Disturbed.NOT if plain else Disturbed.LITTLE if moving and rng.random() < 0.6 else Disturbed.MOST
     exposures = 3 if not plain and moving and rng.random() < 0.12 else 1  # instants averaged into a frame: motion blur
     shutter = np.linspace(0, rng.uniform(0.2, 0.8), exposures) if exposures > 1 else np.zeros(1)
     size = (2 * EDGE, 2 * EDGE) if plain else _render_size(rng, aspect)
     layers = [_instants(turning + depth * walking, shutter) for depth in depths]
-    # Objects move for a frame or two between the frames of a scene.
-    times = MIDDLE + np.repeat(np.arange(FRAMES) * rng.choice([1, 2, 2, 3]), exposures) + np.tile(shutter, FRAMES)
+    # Objects move for some frames between the frames of a scene; footage has frames for a long take at a spacing of one.
+    spacing = rng.choice([1, 2, 2, 3])
+    moments = np.arange(length) * (spacing if length <= FRAMES else 1)
+    times = MIDDLE + np.repeat(moments, exposures) + np.tile(shutter, length)
     views = [_relative(offsets, aspect) for offsets in layers]
     pictures, opacity, owner = _compose(rng, library, views, aspect, times, size, disturbed)
-    pictures = pictures.unflatten(0, (FRAMES, exposures)).mean(1)
-    opacity = opacity.unflatten(0, (FRAMES, exposures))[:, 0]
-    owner = owner.unflatten(0, (FRAMES, exposures))[:, 0]
+    pictures = pictures.unflatten(0, (length, exposures)).mean(1)
+    opacity = opacity.unflatten(0, (length, exposures))[:, 0]
+    owner = owner.unflatten(0, (length, exposures))[:, 0]
     if not plain:
         before = pictures.clone()
         pictures = add_overlay(rng, pictures)
@@ -97,8 +132,7 @@ def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scen
         opacity = torch.maximum(opacity, (written > 0.25).float())
         pictures = degrade(rng, _night(rng, pictures))
     frames = reduce(pictures, rng, EDGE) if not plain else F.avg_pool2d(pictures, 2).round().to(torch.uint8)
-    targets = _targets([view[::exposures] for view in views], aspect, opacity, owner)
-    return Scene(frames.permute(0, 2, 3, 1).contiguous(), targets)
+    return Take(frames.permute(0, 2, 3, 1).contiguous(), [view[::exposures] for view in views], opacity, owner)
 
 
 def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:

@@ -1,12 +1,26 @@
 """Camera motion of videos: `ig65m.estimate_motion` and `ig65m.estimate_motion_many`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from ig65m.engines.choice import EngineName
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.engines.choice import EngineName, choose
+from ig65m.motion.chunks import PIXELS, ChunkSpan, chunks_of
+from ig65m.motion.estimate import Estimate
+from ig65m.motion.network import NAME, MotionNetwork, load_network
+from ig65m.pipeline import ClipResult, run_clips
 from ig65m.tasks.failures import raise_if_failed
-from ig65m.types import CameraMotion, Limits
-from ig65m.video.clips import Source, check_source
+from ig65m.tasks.sources import check_several, path_of
+from ig65m.types import CameraMotion, Clip, Frames, Limits, Segment, Status, check_image_fps
+from ig65m.video.clips import Source, check_source, sampling_of
+from ig65m.video.isolation import Decoder, prepare
+from ig65m.video.sampling import Sampling
+from ig65m.video.shot_clips import frames_of
 
 OnFrame = Callable[[Source, float], None]
 
@@ -22,7 +36,31 @@ def estimate_motion(
     in_process: bool | None = False,
     on_engine: Callable[[str], None] | None = None,
 ) -> CameraMotion:
-    """Estimate what the camera does in one video."""
+    """Estimate what the camera does in one video, with a network that is part of the package.
+
+    Args:
+        video: A video file, a folder of images, `ig65m.Frames` (frames in memory) or `ig65m.Segment` (a part of a video).
+        device: "cpu", "cuda" or "cuda:1".
+        engine: "openvino", "onnxruntime" or "pytorch". Default: OpenVINO on a CPU, PyTorch on a GPU.
+        threads: Threads of the engine. Default: one for each core.
+        image_fps: Frame rate of a folder of images, in frames a second.
+        limits: What one video may cost in pixels, frames, memory and seconds. Default: `ig65m.Limits()`.
+        in_process: Decode in this process instead of a worker process. A video that crashes the decoder then ends the program.
+        on_engine: Called once with a line that names the engine, its version, precision and device.
+
+    Returns:
+        CameraMotion: `clips` of 15 frames every 8 frames, each with signed speeds, their standard deviations, and probabilities;
+            `segments`, in which the camera does the same; `status` "ok" or "partial".
+
+    Raises:
+        VideoError: Nothing of the video can be read. If it breaks off, or frames are lost, the motion has status "partial".
+        UsageError: An argument is out of range.
+
+    Example:
+        >>> motion = ig65m.estimate_motion("video.mp4")
+        >>> [(segment.start, segment.end, segment.moves) for segment in motion.segments]
+        [(0.0, 3.0, ())]
+    """
     check_source(video)
     arguments = {name: value for name, value in locals().items() if name != "video"}
     return raise_if_failed(next(estimate_motion_many([video], **arguments)))
@@ -40,10 +78,85 @@ def estimate_motion_many(
     on_engine: Callable[[str], None] | None = None,
     on_frame: OnFrame | None = None,
 ) -> Iterator[CameraMotion]:
-    """Yield what the camera does in each video, in order."""
-    raise NotImplementedError
+    """Yield what the camera does in each video, in order.
+
+    A video that cannot be read has no clips, status "failed", and an error that says why; the others go on.
+
+    Args:
+        videos: Video files, folders of images, `ig65m.Frames` or `ig65m.Segment`s.
+        on_frame: Called with the source and the time in seconds that is reached, about twice a second of video.
+
+    Other parameters and errors are those of `estimate_motion`.
+
+    Example:
+        >>> for motion in ig65m.estimate_motion_many(["video.mp4", "missing.mp4"]):
+        ...     print(motion.path, motion.status, len(motion.clips))
+        video.mp4 ok 9
+        missing.mp4 failed 0
+    """
+    check_several(videos)
+    image_fps = 25.0 if image_fps is None else image_fps
+    check_image_fps(image_fps)
+    limits = limits or Limits()
+    if not in_process:
+        prepare(limits)
+    network = load_network(choose(engine, None, device or "cpu", threads))
+    if on_engine is not None:
+        on_engine(network.engine)
+    read = partial(_chunks, image_fps=image_fps, limits=limits, in_process=bool(in_process))
+    return _estimate(videos, network, on_frame, limits, read, in_process=bool(in_process))
 
 
 def motion_settings(sha256: str) -> dict[str, Any]:
     """Return all that the camera motion of a video depends on besides the video."""
-    return {"network": "motion_field", "sha256": sha256}
+    return {"network": NAME, "sha256": sha256}
+
+
+def _estimate(
+    videos: Iterable[Source],
+    network: MotionNetwork,
+    on_frame: OnFrame | None,
+    limits: Limits,
+    read: Callable[..., Generator[Clip, None, None]],
+    *,
+    in_process: bool,
+) -> Iterator[CameraMotion]:
+    settings = motion_settings(network.weights.sha256)
+
+    def engine(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return network.run(pixels)[None], np.zeros((1, 0), np.float32)
+
+    with nullcontext() if in_process else Decoder(limits) as decoder:
+        interrupt = None if decoder is None else decoder.interrupt
+        results = run_clips(videos, partial(read, decoder=decoder), engine, batch_size=1, interrupt=interrupt)
+        with closing(results):
+            estimate = Estimate(network.weights)
+            for item in results:
+                if isinstance(item, ClipResult):
+                    assert isinstance(item.span, ChunkSpan)
+                    estimate.add(item.features, item.span)
+                    if on_frame is not None:
+                        on_frame(item.source, item.span.start)
+                    continue
+                clips, segments = estimate.finish()
+                status: Status = "ok" if item.error is None else "partial" if clips else "failed"
+                yield CameraMotion(path_of(item.source), status, segments, clips, settings, item.error)
+                estimate = Estimate(network.weights)
+
+
+def _chunks(
+    video: Source, *, decoder: Decoder | None, image_fps: float, limits: Limits, in_process: bool
+) -> Generator[Clip, None, None]:
+    """Read all frames of a source as chunks for the network."""
+    check_source(video)
+    sampling = Sampling(frames=1)
+    path: Path | str | Frames
+    if isinstance(video, Segment):
+        sampling, path = frames_of(sampling_of(video, sampling)), video.path
+    else:
+        path = video
+    if in_process or decoder is None or isinstance(path, Frames):
+        from ig65m.video.sample_reader import read_samples
+
+        return chunks_of(read_samples(path, sampling, PIXELS, image_fps=image_fps, limits=limits))
+    return chunks_of(decoder.read_samples(path, sampling, PIXELS, image_fps=image_fps))

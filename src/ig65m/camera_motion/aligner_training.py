@@ -1,0 +1,185 @@
+"""Training of the aligner: the plan, its loss, and scenes made on the fly."""
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ig65m.camera_motion.fields import PAIRS, TARGETS, random_scene
+from ig65m.camera_motion.scenes import Library
+from ig65m.models.aligner import Aligner, Alignment
+from ig65m.models.aligner_plan import CELLS
+from ig65m.motion.fit import fit
+from ig65m.train import loop
+from ig65m.train.loop import Run
+from ig65m.train.schedules import cosine
+
+# Displacement of the picture's edge in cells, for one unit of a, b, s, r.
+EDGE_CELLS = torch.tensor([CELLS, CELLS, CELLS / 2, CELLS / 2])
+PARTS = (6, 36, 6, 2, CELLS * CELLS)  # numbers of each part of an alignment
+SLOW = 0.1  # cells below which an error counts by its size, above by its share of the move
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AlignerPlan:
+    """All that, with the pictures, determines a run. The data of a step depend on `seed` and step only."""
+
+    seed: int
+    steps: int
+    batch_size: int = 16  # scenes
+    peak_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.03  # share of the steps in which the learning rate rises
+    average: float = 0.998  # weight of the old value in the running mean of the weights
+    clip_norm: float = 2.0
+
+
+class Scenes(Dataset[tuple[Tensor, Tensor]]):
+    """Batches of all steps: frames (N, 3, 96, 96, 3) uint8 and targets (N, pairs, channels, 24, 24) float32."""
+
+    def __init__(self, library: Library, plan: AlignerPlan) -> None:
+        self.library = library
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return self.plan.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        scenes = [
+            random_scene(np.random.default_rng([self.plan.seed, step, index]), self.library)
+            for index in range(self.plan.batch_size)
+        ]
+        return torch.stack([scene.frames for scene in scenes]), torch.stack([scene.targets for scene in scenes])
+
+
+def packed(alignment: Alignment) -> Tensor:
+    """Put an alignment of P pairs into one tensor (P, sum(PARTS))."""
+    return torch.cat([part.flatten(1) for part in alignment], 1)
+
+
+def unpacked(rows: Tensor) -> Alignment:
+    """Undo `packed`."""
+    start, normal, target, judged, camera = rows.split(PARTS, 1)
+    return Alignment(start, normal.unflatten(1, (6, 6)), target, judged, camera.unflatten(1, (CELLS, CELLS)))
+
+
+def fitted(network: Aligner, alignment: Alignment, aspect: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a, b, s, r and their standard deviations, both (P, 4), in cells at the picture's edge."""
+    similar, covariance = fit(torch, alignment.start, alignment.normal, alignment.target, aspect)
+    variance = torch.diagonal(covariance, dim1=1, dim2=2) * EDGE_CELLS**2
+    sigma = (variance * (2 * network.pair["log_scale"]).exp() + (2 * network.pair["log_floor"]).exp()).sqrt()
+    return similar * EDGE_CELLS, sigma
+
+
+def aligner_loss(network: Aligner, rows: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of packed alignments (P, ...) and targets (N, pairs, channels, 24, 24): the sum of four.
+
+    Negative log-likelihood of the moves under Laplace's distribution with their standard deviations; their relative error, since
+    a likelihood alone lets a network give up on what is hard; and cross-entropies of the cells and of the pairs.
+    """
+    targets, alignment = targets.flatten(0, 1), unpacked(rows)
+    whole = targets[:, :, 0, 0]
+    true = dict(zip(TARGETS, whole.unbind(1), strict=True))
+    valid = true["valid"]
+    similar, sigma = fitted(network, alignment, true["aspect"])
+    moved = whole[:, TARGETS.index("a") : TARGETS.index("a") + 4] * EDGE_CELLS
+    wrong = (similar - moved).abs()
+    likelihood = ((math.sqrt(2) * wrong / sigma + sigma.log()).mean(1) * valid).sum() / valid.sum()
+    relative = (wrong / (SLOW + moved.abs())).clamp(max=5).mean(1)
+    relative = (relative * valid).sum() / valid.sum()
+    camera = F.binary_cross_entropy_with_logits(
+        alignment.camera, targets[:, TARGETS.index("camera")], weight=targets[:, TARGETS.index("valid")]
+    )
+    cut = F.binary_cross_entropy_with_logits(alignment.judged[:, 0], true["cut"])
+    known = (true["parallax"] >= 0).float()
+    parallax = F.binary_cross_entropy_with_logits(alignment.judged[:, 1], true["parallax"].clamp(min=0), known)
+    return likelihood + relative + 0.5 * camera + 0.5 * cut + 0.3 * parallax
+
+
+def new_aligner_run(plan: AlignerPlan) -> Run:
+    """Return a run of the plan at step 0, from random weights that weigh all cells alike."""
+    torch.manual_seed(plan.seed)
+    network = Aligner()
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            with torch.no_grad():
+                module.weight.mul_(0.1 if path in ("cell", "judge") else 0.3 if "decoder" in path or path == "whole" else 1)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = list(network.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": plan.weight_decay},
+        {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return Run(
+        network,
+        torch.optim.AdamW(groups, lr=plan.peak_rate),
+        plan=vars(plan),
+        rate=lambda step: cosine(step, peak=plan.peak_rate, steps=plan.steps, warmup=plan.warmup * plan.steps),
+        loss=lambda rows, targets: aligner_loss(network, rows, targets),
+        forward=lambda frames: packed(network(frames, PAIRS)),
+        clip_norm=plan.clip_norm,
+        average=plan.average,
+    )
+
+
+def scene_batches(library: Library, plan: AlignerPlan, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches from a step on, made by `workers` processes in advance (0: by this one)."""
+    return iter(DataLoader(Scenes(library, plan), batch_size=None, sampler=range(first_step, plan.steps), num_workers=workers))
+
+
+def train_aligner(run: Run, plan: AlignerPlan, library: Library, *, checkpoint: Path, workers: int) -> None:
+    """Run to the end of the plan, and save checkpoints."""
+    network = run.network
+    if not isinstance(network, Aligner):
+        raise TypeError("the run trains an aligner")
+    errors: list[Tensor] = []
+    judged: list[Tensor] = []
+    losses: list[float] = []
+
+    def report(loss: float, rows: Tensor, targets: Tensor) -> bool:
+        losses.append(loss)
+        alignment, whole = unpacked(rows), targets.flatten(0, 1)
+        camera = (alignment.camera > 0) == (whole[:, TARGETS.index("camera")] > 0)
+        whole = whole[:, :, 0, 0]
+        similar, sigma = fitted(network, alignment, whole[:, TARGETS.index("aspect")])
+        true = whole[:, TARGETS.index("a") : TARGETS.index("a") + 4] * EDGE_CELLS
+        valid = whole[:, TARGETS.index("valid")] > 0
+        errors.append(torch.stack([(similar - true).abs(), true.abs(), sigma], -1)[valid].detach())
+        cut = (alignment.judged[:, 0] > 0) == (whole[:, TARGETS.index("cut")] > 0)
+        parallax = ((alignment.judged[:, 1] > 0) == (whole[:, TARGETS.index("parallax")] > 0))[
+            whole[:, TARGETS.index("parallax")] >= 0
+        ]
+        judged.append(torch.stack([part.float().mean() for part in (camera, cut, parallax)]))
+        if run.step % 50 == 0:
+            wrong, size, sigma = torch.cat(errors).unbind(-1)
+            slow, fast = (size > 0.1) & (size < 1), size > 1
+            log.info(
+                "step %d of %d, loss %.3f, error %.4f cells, relative %.3f slow, %.3f fast, within sigma %.2f, "
+                "right camera %.3f, cut %.3f, parallax %.3f, %.0f s",
+                run.step,
+                plan.steps,
+                float(np.mean(losses)),
+                wrong.median(),
+                (wrong[slow] / size[slow]).median(),
+                (wrong[fast] / size[fast]).median(),
+                (wrong < sigma).float().mean(),
+                *torch.stack(judged).nanmean(0).tolist(),
+                run.seconds,
+            )
+            errors.clear()
+            judged.clear()
+            losses.clear()
+        return False
+
+    loop.train(run, scene_batches(library, plan, run.step, workers), checkpoint=checkpoint, after_step=report)

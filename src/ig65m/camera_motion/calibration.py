@@ -1,0 +1,123 @@
+"""Calibration of clips, after the training of the network: how wrong speeds are, and what tells a tripod from a hand.
+
+The errors of the frames of a clip are not independent, so the standard deviation that follows from pairs of frames is scaled;
+a share of the move and a constant are added, all three so that the truth of random takes is most likely.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ig65m.camera_motion.scenes import Library
+from ig65m.camera_motion.takes import KnownTake, random_take
+from ig65m.motion.chunks import FRAME_STEP, ChunkSpan
+from ig65m.motion.clip_motion import EDGE, facts, terms
+from ig65m.motion.network import Run
+from ig65m.motion.path import FRAMES, Path, Paths, pairs_of
+from ig65m.motion.weights import MotionWeights
+
+SHAKING = 0.001  # least deviation of a hand's path from a straight one, as a share of the picture, that counts as shake
+STEPS = 2000  # of the optimiser
+RIDGE = 1e-3  # penalty on the squares of the weights of the logistic regressions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A take and the path that was estimated of its first clip."""
+
+    known: KnownTake
+    path: Path
+
+    @property
+    def truth(self) -> NDArray[np.float64]:
+        """True position (4,) of the camera at the end of the clip."""
+        return self.known.positions[FRAMES - 1]
+
+
+def observe(run: Run, weights: MotionWeights, library: Library, seed: int, count: int) -> Iterable[Observed]:
+    """Yield random takes and their estimated paths."""
+    for index in range(count):
+        known = random_take(np.random.default_rng([seed, index]), library)
+        alignments = run(known.take.frames.numpy()[None])
+        length = len(known.positions)
+        times = tuple((np.arange(length) * FRAME_STEP / known.fps).tolist())
+        span = ChunkSpan(0.0, times[-1], 0, (length - 1) * FRAME_STEP, times=times, aspect=known.aspect, joined=False)
+        yield Observed(known, next(iter(Paths().add(span, pairs_of(alignments, span, weights)))))
+
+
+def calibrate(observed: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
+    """Return the calibration of clips: "clip.scale", "clip.share" and "clip.floor" (4,), "static.weight" and "shake.weight" (15,)."""
+    kept = [each for each in observed if each.path.cut < 0.5]
+    off = torch.tensor(np.array([each.path.positions[-1] - each.truth for each in kept]) * EDGE)
+    size = torch.tensor(np.array([each.path.positions[-1] for each in kept]) * EDGE)
+    sigma = torch.tensor(np.array([each.path.sigma for each in kept]) * EDGE)
+    scale, share, floor = _spread(off, sigma, size)
+    within = (off.abs() < _combined(sigma, size, scale, share, floor)).double().mean(0)
+    log.info("within one standard deviation: pan %.3f, tilt %.3f, zoom %.3f, roll %.3f", *within.tolist())
+    features = torch.tensor(terms(np.array([facts(each.path) for each in kept])))
+    static = torch.tensor([each.known.kind == "tripod" for each in kept])
+    shake = torch.tensor([_shaking(each) for each in kept])
+    clear = torch.tensor(["hand" not in each.known.kind or bool(flag) for each, flag in zip(kept, shake, strict=True)])
+    result = {"clip.scale": scale, "clip.share": share, "clip.floor": floor / torch.tensor(EDGE)}
+    result["static.weight"] = _logistic(features, static, "static")
+    result["shake.weight"] = _logistic(features[clear], shake[clear], "shake")
+    return {name: value.numpy().astype(np.float32) for name, value in result.items()}
+
+
+def _shaking(each: Observed) -> bool:
+    if "hand" not in each.known.kind:
+        return False
+    positions = each.known.positions[:FRAMES] * EDGE
+    line = np.linspace(0, 1, len(positions))[:, None] * positions[-1]
+    return bool(np.sqrt(np.mean((positions - line) ** 2, axis=0)).max() >= SHAKING)
+
+
+def _combined(sigma: Tensor, size: Tensor, scale: Tensor, share: Tensor, floor: Tensor) -> Tensor:
+    return ((scale * sigma) ** 2 + (share * size) ** 2 + floor**2).sqrt()
+
+
+def _spread(off: Tensor, sigma: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit the three parts of the standard deviation, each (4,), by the likelihood under Laplace's distribution."""
+    logs = torch.tensor([[1.0], [0.03], [3e-4]], dtype=torch.float64).log().repeat(1, 4).requires_grad_()
+    optimiser = torch.optim.Adam([logs], lr=0.02)
+    for _ in range(STEPS):
+        spread = _combined(sigma, size, *logs.exp())
+        loss = (off.abs() / spread * 2**0.5 + spread.log()).mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    scale, share, floor = logs.detach().exp()
+    # Of Laplace's distribution 76 % are within a standard deviation; users expect 68 %, as of a normal one.
+    wanted = torch.quantile(off.abs() / _combined(sigma, size, scale, share, floor), 0.683, dim=0)
+    return scale * wanted, share * wanted, floor * wanted
+
+
+def _logistic(features: Tensor, labels: Tensor, name: str) -> Tensor:
+    """Fit the weights (15,) of a logistic regression."""
+    centre, spread = features.mean(0), features.std(0)
+    centre[0], spread[0] = 0, 1  # the constant
+    standard = (features - centre) / spread
+    weight = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(standard @ weight, labels.double()) + RIDGE * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)
+    found = weight.detach()
+    right = ((standard @ found > 0) == labels).double().mean()
+    log.info("%s: right in %.3f of %d takes", name, right, len(labels))
+    own = found / spread
+    own[0] = found[0] - (found[1:] * centre[1:] / spread[1:]).sum()
+    return own

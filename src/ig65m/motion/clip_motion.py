@@ -1,0 +1,143 @@
+"""Paths of the camera -> speeds, probabilities and label of each clip."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.motion.path import Path
+from ig65m.motion.weights import MotionWeights
+from ig65m.types import ClipMotion, Speeds
+
+NAMES: Final = ("pan", "tilt", "zoom", "roll")
+
+MOVES: Final = {
+    "pan_left": (0, -1),
+    "pan_right": (0, 1),
+    "tilt_up": (1, 1),
+    "tilt_down": (1, -1),
+    "zoom_in": (2, 1),
+    "zoom_out": (2, -1),
+    "roll_clockwise": (3, 1),
+    "roll_counterclockwise": (3, -1),
+}
+"""Label of each move: which speed it is, and the sign of that."""
+
+SLOWEST: Final = np.array([0.002, 0.002, 0.002, 0.15])
+"""Slowest move of a camera a frame: shares of the picture, logarithm of the magnification, degrees."""
+
+SLOWEST_RATE: Final = 25.0
+"""Rate in frames a second above which the slowest move is that of a second: 5 % of the picture, 3.75 degrees."""
+
+SURE: Final = 2.0
+"""Standard deviations by which a speed must differ from 0 for a move."""
+
+HANDHELD: Final = 2.0
+"""Factor of the slowest move if the camera shakes: a hand also sways slowly."""
+
+HALF: Final = 0.5
+"""Probability from which something is taken to be so."""
+
+UNKNOWN: Final = np.array([0.5, 0.5, 0.5, 45.0])
+"""Standard deviations of speeds of which nothing is known, as in a single frame."""
+
+LEAST: Final = 1e-4
+"""Share of the picture that is added before logarithms are taken."""
+
+EDGE: Final = np.array([1.0, 1.0, 0.5, math.radians(0.5)])
+"""Displacement of the picture's edge as a share of the picture, for one unit of each speed."""
+
+
+def clip_motion(path: Path, weights: MotionWeights) -> tuple[ClipMotion, tuple[str, ...]]:
+    """Return what the camera does on a path, and its moves as `moves_of`."""
+    speeds, sigma = speeds_of(path, weights)
+    rate = frame_rate(path)
+    static, shake = (probability(facts(path), weights, name) for name in ("static", "shake"))
+    moves = moves_of(speeds, sigma, rate, shake)
+    motion = ClipMotion(
+        path.span.start,
+        path.span.end,
+        Speeds(*speeds.tolist()),
+        Speeds(*sigma.tolist()),
+        static,
+        shake,
+        path.cut,
+        path.parallax,
+        label_of(moves, static),
+    )
+    return motion, moves
+
+
+def frame_rate(path: Path) -> float:
+    """Return frames of the video a second; 0 for a single frame."""
+    length = path.times[-1] - path.times[0]
+    return float((path.numbers[-1] - path.numbers[0]) / length) if length > 0 else 0.0
+
+
+def speeds_of(path: Path, weights: MotionWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return speeds and their standard deviations (4,), a second; for a single frame 0 and UNKNOWN."""
+    length = path.times[-1] - path.times[0]
+    if length <= 0:
+        return np.zeros(4), UNKNOWN.copy()
+    end = path.positions[-1]
+    scale, share, floor = (weights.arrays[f"clip.{name}"].astype(np.float64) for name in ("scale", "share", "floor"))
+    sigma = np.sqrt((scale * path.sigma) ** 2 + (share * end) ** 2 + floor**2)
+    return end / length, sigma / length
+
+
+def facts(path: Path) -> NDArray[np.float64]:
+    """Return what tells whether the camera stands still or shakes, as logarithms of shares of the picture: (4,).
+
+    The mean speed a frame; how far the path is from a straight one; the largest step between neighbours; and the standard
+    deviation of a step.
+    """
+    positions = path.positions * EDGE
+    line = np.linspace(0, 1, len(positions))[:, None] * positions[-1]
+    frames = max(int(path.numbers[-1] - path.numbers[0]), 1)
+    steps = np.diff(positions, axis=0) if len(positions) > 1 else np.zeros((1, 4))
+    known = np.where(np.isfinite(path.step_sigma), path.step_sigma, 1.0) * EDGE
+    sizes = [
+        np.abs(positions[-1]).max() / frames,
+        np.sqrt(np.mean((positions - line) ** 2, axis=0)).max(),
+        np.abs(steps).max(),
+        known.max(),
+    ]
+    return np.log(np.array(sizes) + LEAST)
+
+
+def probability(values: NDArray[np.float64], weights: MotionWeights, name: str) -> float:
+    """Return the probability of "static" or "shake", by a logistic regression on `facts` and their products."""
+    logit = terms(values) @ weights.arrays[f"{name}.weight"].astype(np.float64)
+    return float(np.exp(-np.logaddexp(0, -logit)))
+
+
+def terms(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Facts (..., 4) -> 1, facts, and products of two (..., 15)."""
+    rows, columns = np.triu_indices(values.shape[-1])
+    ones = np.ones((*values.shape[:-1], 1))
+    return np.concatenate([ones, values, values[..., rows] * values[..., columns]], -1)
+
+
+def slowest(rate: float) -> NDArray[np.float64]:
+    """Return the slowest speeds (4,) that are moves, in a video of that frame rate."""
+    return SLOWEST * min(rate, SLOWEST_RATE)
+
+
+def moves_of(speeds: NDArray[np.float64], sigma: NDArray[np.float64], rate: float, shake: float) -> tuple[str, ...]:
+    """Return the moves with these speeds and standard deviations (4,), that with the fastest edge first.
+
+    A move is at least as fast as the slowest one, or HANDHELD times as fast if the camera shakes, and differs from 0 by SURE
+    standard deviations.
+    """
+    least = slowest(rate) * (HANDHELD if shake >= HALF else 1.0)
+    found = [
+        name for name, (column, sign) in MOVES.items() if speeds[column] * sign >= max(least[column], SURE * sigma[column])
+    ]
+    return tuple(sorted(found, key=lambda name: -abs(speeds[MOVES[name][0]]) * EDGE[MOVES[name][0]]))
+
+
+def label_of(moves: Sequence[str], static: float) -> str:
+    """Return the one of nine labels that says most of a clip: its first move, or static."""
+    return "static" if static >= HALF or not moves else moves[0]

@@ -1,0 +1,100 @@
+"""The aligner in an engine: chunks of frames in, alignments of pairs out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.engines.choice import Choice, choose
+from ig65m.errors import needs
+from ig65m.motion.weights import MotionWeights, load_weights
+
+NAME: Final = "camera_motion_aligner"
+
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class MotionNetwork:
+    """The network, loaded into an engine."""
+
+    run: Run  # pixels (1, WINDOW, 96, 96, 3) uint8 -> alignments (len(PAIRS), sum(SIZES)) float32
+    weights: MotionWeights
+    engine: str  # library and version, precision, device
+
+
+def load_network(choice: Choice | None = None) -> MotionNetwork:
+    """Load the network into the engine of that choice, in float32. Default: OpenVINO on the CPU.
+
+    Raises:
+        UsageError: The engine is not installed.
+        CheckpointError: The file of the weights is damaged.
+    """
+    choice = choice or choose()
+    weights = load_weights()
+    name, run = _ENGINES[choice.engine](weights, choice)
+    return MotionNetwork(run, weights, f"{name}, fp32, {choice.device}")
+
+
+def _openvino(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
+    import openvino
+
+    from ig65m.engines.openvino import compiled
+    from ig65m.motion.graph import graph_of
+
+    model = compiled(graph_of(weights).SerializeToString(), "fp32", choice.threads)
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(model.create_infer_request().infer({"pixels": pixels}, share_inputs=True)[0])
+
+    return f"openvino {openvino.__version__.split('-')[0]}", run
+
+
+def _onnxruntime(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
+    import onnxruntime
+
+    from ig65m.engines.onnxruntime import session
+    from ig65m.motion.graph import graph_of
+
+    loaded = session(graph_of(weights).SerializeToString(), choice.threads)
+
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (alignments,) = loaded.run(["alignments"], {"pixels": pixels})
+        return np.asarray(alignments)
+
+    return f"onnxruntime {onnxruntime.__version__}", run
+
+
+def _pytorch(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
+    with needs("torch", "the pytorch engine"):
+        import torch
+
+        from ig65m.engines.pytorch import exact, find_device
+        from ig65m.models.aligner import Aligner
+        from ig65m.models.aligner_plan import PAIRS, SIZES, shapes
+
+    if choice.threads is not None:
+        torch.set_num_threads(choice.threads)
+    device = find_device(choice.device)
+    network = Aligner()
+    network.load_state_dict({key: torch.from_numpy(weights.arrays[key]) for key in shapes()})
+    network.eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with exact(device):
+            alignment = network(torch.from_numpy(pixels).to(device), PAIRS)
+        parts = [part.flatten(1) for part in alignment[: len(SIZES)]]
+        rows: NDArray[np.float32] = torch.cat(parts, 1).cpu().numpy()
+        return rows
+
+    return f"pytorch {torch.__version__}", run
+
+
+_ENGINES: Final[dict[str, Callable[[MotionWeights, Choice], tuple[str, Run]]]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+    "pytorch": _pytorch,
+}
