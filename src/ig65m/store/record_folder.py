@@ -152,12 +152,12 @@ class RecordReader(Generic[Result]):
 
     def _of_content(self, content: str) -> Record[Result] | None:
         if self._files is None:
-            self._files = {}
-            incomplete: dict[str, Path] = {}
+            complete: dict[str, Path] = {}
+            others: dict[str, Path] = {}
             for file, each in records(self.folder, self.kind):
                 if each.content is not None:
-                    (self._files if each.result.status == "ok" else incomplete)[each.content] = file
-            self._files = incomplete | self._files
+                    (complete if each.result.status == "ok" else others)[each.content] = file
+            self._files = others | complete
         record = read_record(self._files[content], self.kind) if content in self._files else None
         return record if record is not None and record.content == content else None
 
