@@ -66,7 +66,7 @@ def test_an_expression_means_what_it_means_in_python(text, made):
 
 @given(st.text(max_size=40))
 def test_any_other_text_is_an_error_that_says_where(text):
-    with pytest.raises(UsageError, match=", character [0-9]+: ") as caught:
+    with pytest.raises(UsageError, match=r", character [0-9]+: ") as caught:
         compile_filter(text)
     assert str(caught.value).isprintable()
 

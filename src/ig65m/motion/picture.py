@@ -21,6 +21,8 @@ from ig65m.types import CameraMotion, ClipMotion, MotionSegment, Speeds
 
 _DPI: Final = 150
 _WIDTH: Final = 12.0  # inches
+_MARGINS: Final = (0.9, 1.0, 0.35, 0.5)  # left, right, top, bottom, inches
+_SPACE: Final = 0.12  # between curves, inches
 _CURVE: Final = 1.15  # height of a curve, inches
 _BAND: Final = 0.27  # height of a band, inches
 _COLUMNS: Final = 1000  # most columns of a band; narrower ones could fall between pixels
@@ -53,13 +55,22 @@ _CURVES: Final = (
 def draw_motion(motion: CameraMotion, path: Path, *, title: str) -> None:
     """Write the picture as PNG; the motion has clips. Raises OSError if the disk is full or faulty."""
     heights = [_CURVE] * len(_CURVES) + [_BAND * len(_BANDS)]
-    figure = Figure(figsize=(_WIDTH, sum(heights) + 1.2), layout="constrained")
+    left, right, top, bottom = _MARGINS
+    tall = sum(heights) + _SPACE * (len(heights) - 1) + top + bottom
+    figure = Figure(figsize=(_WIDTH, tall))
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    axes = figure.subplots(
+        *(len(heights), 1),
+        sharex=True,
+        height_ratios=heights,
+        gridspec_kw={
+            **{"left": left / _WIDTH, "right": 1 - right / _WIDTH, "bottom": bottom / tall, "top": 1 - top / tall},
+            "hspace": _SPACE * len(heights) / sum(heights),  # of the mean height
+        },
+    )
     runs = _runs(motion.clips)
     for place, curve in zip(axes, _CURVES, strict=False):
         _draw_curve(place, curve, runs)
-    figure.align_ylabels(axes[:-1])
     axes[0].set_title(plain(title, 100), loc="left", fontsize=11, color=_INK, parse_math=False)
     axes[0].set_title("band: one standard deviation", loc="right", fontsize=8, color=_INK)
     _draw_bands(axes[-1], motion, runs)
@@ -96,7 +107,7 @@ def _draw_curve(axes: Any, curve: _Curve, runs: Sequence[Sequence[ClipMotion]]) 
         reaches += [np.abs(middle).max(), np.quantile(np.abs([low, high]), 0.98)]  # a few wide bands may be cut off
     axes.set_ylim(-1.1 * max(reaches), 1.1 * max(reaches))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.set_ylabel(f"{curve.name}\n{curve.unit}", color=_INK, rotation=0, ha="right", va="center", multialignment="center")
+    axes.text(-0.055, 0.5, f"{curve.name}\n{curve.unit}", transform=axes.transAxes, color=_INK, va="center", ha="center")
     for word, edge, side in zip(curve.directions, (0.97, 0.03), ("top", "bottom"), strict=True):
         axes.text(1.005, edge, word, transform=axes.transAxes, color=_INK, fontsize=8, va=side, ha="left")
     _plain_frame(axes)
