@@ -121,19 +121,21 @@ def _estimate(
     check_image_fps(options["image_fps"])
     settings = motion_settings(load_weights().sha256)
     folder = MotionWriter(output, settings, image_fps=options["image_fps"], pictures=_can_draw())
-    there = [folder.done(video, digest_or_none(Path(video.path))) for video in videos]
-    missing = [video for video, motion in zip(videos, there, strict=True) if motion is None]
+    contents = {video: digest_or_none(Path(video.path)) for video in videos}
+    missing = {video: None for video in videos if folder.done(video, contents[video]) is None}
     if len(missing) < len(videos):
         say(f"ig65m: {len(videos) - len(missing):,} of {len(videos):,} videos were done before")
     found = estimate_motion_many(missing, **options) if missing else iter(())
-    for video, before in zip(videos, there, strict=True):
-        if before is not None:
-            folder.draw(video, before)
-            yield before
-            continue
-        content = digest_or_none(Path(video.path))  # again: the file may have changed since the run began
-        motion = next(found)
-        folder.write(video, content, motion)
+    for video in videos:
+        if video in missing:
+            content = digest_or_none(Path(video.path))  # again: the file may have changed since the run began
+            motion = next(found)
+            folder.write(video, content, motion)
+        elif (before := folder.done(video, contents[video])) is not None:  # again: all of them may not fit into memory
+            motion = before
+            folder.draw(video, motion)
+        else:
+            raise UsageError(f"{folder.file(video, '.json')} was changed by another program; run this command again")
         yield motion
     folder.finish()
 
