@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from synthetic_motion import BORDERS, FPS, PHOTOGRAPHS, SIZES, SOURCES, Picture, encode, source_picture, with_intruder
+from synthetic_motion import BORDERS, FPS, SIZES, SOURCES, Picture, encode, source_picture, with_intruder
 
 NAMES = ("pan", "tilt", "zoom", "roll")
 # Fastest move of each kind for 1 % a frame: shares of width and height, logarithm of the magnification, degrees.
@@ -77,7 +77,7 @@ def frames_of(film: Film) -> Iterator[Picture]:
     place = rng.uniform(-0.05, 0.05, 2) * (width, height)
     shake = _sway(rng, film) * (width, width)
     matrix = cv2.getRotationMatrix2D((first.shape[1] / 2, first.shape[0] / 2), 0, cover)
-    matrix[:, 2] += (width / 2 - first.shape[1] / 2, height / 2 - first.shape[0] / 2) + place
+    matrix[:, 2] += place + np.array([width - first.shape[1], height - first.shape[0]]) / 2
     start = np.vstack([matrix, [0, 0, 1]])
     # One frame's move of the content, about the centre of the screen; start in the middle of the film.
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), roll, math.exp(zoom))
@@ -102,6 +102,3 @@ def _sway(rng: np.random.Generator, film: Film) -> NDArray[np.float64]:
             noise[index] = keep * noise[index - 1] + (1 - keep) * noise[index]
     noise = noise[200:] - noise[200:].mean(0)
     return np.asarray(noise / noise.std(0) * film.hand)
-
-
-STILLS = PHOTOGRAPHS

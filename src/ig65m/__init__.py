@@ -90,10 +90,12 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 _NAMES_THERE = {"load_features": "load", "save_features": "save", "cards": "CARDS", "load_extractor": "Extractor"}
 
 __all__ = [
+    "CameraMotion",
     "Card",
     "CheckpointError",
     "Clip",
     "ClipDataset",
+    "ClipMotion",
     "ClipPrediction",
     "ClipSpan",
     "DownloadError",
@@ -106,6 +108,8 @@ __all__ = [
     "LabelList",
     "Limits",
     "ModelError",
+    "MotionSegment",
+    "Move",
     "Pooling",
     "Prediction",
     "Preprocess",
@@ -115,6 +119,7 @@ __all__ = [
     "Segment",
     "Shot",
     "ShotList",
+    "Speeds",
     "UsageError",
     "VideoError",
     "cards",
@@ -123,6 +128,8 @@ __all__ = [
     "classify_many",
     "detect_shots",
     "detect_shots_many",
+    "estimate_motion",
+    "estimate_motion_many",
     "extract",
     "extract_many",
     "list_models",

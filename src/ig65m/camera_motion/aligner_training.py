@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ig65m.camera_motion.fields import PAIRS, TARGETS, random_scene
+from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
 from ig65m.models.aligner import Aligner, Alignment
 from ig65m.models.aligner_plan import CELLS
@@ -44,7 +44,10 @@ class AlignerPlan:
 
 
 class Scenes(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of all steps: frames (N, 3, 96, 96, 3) uint8 and targets (N, pairs, channels, 24, 24) float32."""
+    """Batches of all steps: frames (N, 3, 96, 96, 3) uint8 and targets (N, pairs, len(FACTS) + 24·24) float32.
+
+    The targets of a pair are its facts, then its cells.
+    """
 
     def __init__(self, library: Library, plan: AlignerPlan) -> None:
         self.library = library
@@ -58,7 +61,8 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
             random_scene(np.random.default_rng([self.plan.seed, step, index]), self.library)
             for index in range(self.plan.batch_size)
         ]
-        return torch.stack([scene.frames for scene in scenes]), torch.stack([scene.targets for scene in scenes])
+        targets = [torch.cat([scene.facts, scene.camera.flatten(1)], 1) for scene in scenes]
+        return torch.stack([scene.frames for scene in scenes]), torch.stack(targets)
 
 
 def packed(alignment: Alignment) -> Tensor:
@@ -68,8 +72,8 @@ def packed(alignment: Alignment) -> Tensor:
 
 def unpacked(rows: Tensor) -> Alignment:
     """Undo `packed`."""
-    start, normal, target, judged, camera = rows.split(PARTS, 1)
-    return Alignment(start, normal.unflatten(1, (6, 6)), target, judged, camera.unflatten(1, (CELLS, CELLS)))
+    start, normal, target, judged, camera = torch.split(rows, PARTS, 1)
+    return Alignment(start, normal.reshape(-1, 6, 6), target, judged, camera.reshape(-1, CELLS, CELLS))
 
 
 def fitted(network: Aligner, alignment: Alignment, aspect: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,28 +85,27 @@ def fitted(network: Aligner, alignment: Alignment, aspect: Tensor) -> tuple[Tens
 
 
 def aligner_loss(network: Aligner, rows: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of packed alignments (P, ...) and targets (N, pairs, channels, 24, 24): the sum of four.
+    """Return the loss of packed alignments (P, ...) and targets of `Scenes`: the sum of five.
 
-    Negative log-likelihood of the moves under Laplace's distribution with their standard deviations; their relative error, since
-    a likelihood alone lets a network give up on what is hard; and cross-entropies of the cells and of the pairs.
+    Negative log-likelihood of the moves under Laplace's distribution with their standard deviations; their relative error,
+    since a likelihood alone lets a network give up on what is hard; and cross-entropies of the cells and of the pairs.
     """
-    targets, alignment = targets.flatten(0, 1), unpacked(rows)
-    whole = targets[:, :, 0, 0]
-    true = dict(zip(TARGETS, whole.unbind(1), strict=True))
+    alignment = unpacked(rows)
+    facts, cells = torch.split(targets.flatten(0, 1), [len(FACTS), CELLS * CELLS], 1)
+    true = dict(zip(FACTS, facts.unbind(1), strict=True))
     valid = true["valid"]
     similar, sigma = fitted(network, alignment, true["aspect"])
-    moved = whole[:, TARGETS.index("a") : TARGETS.index("a") + 4] * EDGE_CELLS
+    moved = torch.stack([true[name] for name in "absr"], 1) * EDGE_CELLS
     wrong = (similar - moved).abs()
     likelihood = ((math.sqrt(2) * wrong / sigma + sigma.log()).mean(1) * valid).sum() / valid.sum()
     relative = (wrong / (SLOW + moved.abs())).clamp(max=5).mean(1)
     relative = (relative * valid).sum() / valid.sum()
-    camera = F.binary_cross_entropy_with_logits(
-        alignment.camera, targets[:, TARGETS.index("camera")], weight=targets[:, TARGETS.index("valid")]
-    )
+    camera = F.binary_cross_entropy_with_logits(alignment.camera.flatten(1), cells, weight=valid[:, None])
     cut = F.binary_cross_entropy_with_logits(alignment.judged[:, 0], true["cut"])
     known = (true["parallax"] >= 0).float()
     parallax = F.binary_cross_entropy_with_logits(alignment.judged[:, 1], true["parallax"].clamp(min=0), known)
-    return likelihood + relative + 0.5 * camera + 0.5 * cut + 0.3 * parallax
+    total: Tensor = likelihood + relative + 0.5 * camera + 0.5 * cut + 0.3 * parallax
+    return total
 
 
 def new_aligner_run(plan: AlignerPlan) -> Run:
@@ -149,17 +152,15 @@ def train_aligner(run: Run, plan: AlignerPlan, library: Library, *, checkpoint: 
 
     def report(loss: float, rows: Tensor, targets: Tensor) -> bool:
         losses.append(loss)
-        alignment, whole = unpacked(rows), targets.flatten(0, 1)
-        camera = (alignment.camera > 0) == (whole[:, TARGETS.index("camera")] > 0)
-        whole = whole[:, :, 0, 0]
-        similar, sigma = fitted(network, alignment, whole[:, TARGETS.index("aspect")])
-        true = whole[:, TARGETS.index("a") : TARGETS.index("a") + 4] * EDGE_CELLS
-        valid = whole[:, TARGETS.index("valid")] > 0
-        errors.append(torch.stack([(similar - true).abs(), true.abs(), sigma], -1)[valid].detach())
-        cut = (alignment.judged[:, 0] > 0) == (whole[:, TARGETS.index("cut")] > 0)
-        parallax = ((alignment.judged[:, 1] > 0) == (whole[:, TARGETS.index("parallax")] > 0))[
-            whole[:, TARGETS.index("parallax")] >= 0
-        ]
+        alignment = unpacked(rows)
+        facts, cells = torch.split(targets.flatten(0, 1), [len(FACTS), CELLS * CELLS], 1)
+        true = dict(zip(FACTS, facts.unbind(1), strict=True))
+        similar, sigma = fitted(network, alignment, true["aspect"])
+        moved = torch.stack([true[name] for name in "absr"], 1) * EDGE_CELLS
+        errors.append(torch.stack([(similar - moved).abs(), moved.abs(), sigma], -1)[true["valid"] > 0].detach())
+        camera = (alignment.camera.flatten(1) > 0) == (cells > 0)
+        cut = (alignment.judged[:, 0] > 0) == (true["cut"] > 0)
+        parallax = ((alignment.judged[:, 1] > 0) == (true["parallax"] > 0))[true["parallax"] >= 0]
         judged.append(torch.stack([part.float().mean() for part in (camera, cut, parallax)]))
         if run.step % 50 == 0:
             wrong, size, sigma = torch.cat(errors).unbind(-1)

@@ -39,7 +39,7 @@ class Observed:
     @property
     def truth(self) -> NDArray[np.float64]:
         """True position (4,) of the camera at the end of the clip."""
-        return self.known.positions[FRAMES - 1]
+        return np.asarray(self.known.positions[FRAMES - 1])
 
 
 def observe(run: Run, weights: MotionWeights, library: Library, seed: int, count: int) -> Iterable[Observed]:
@@ -54,7 +54,7 @@ def observe(run: Run, weights: MotionWeights, library: Library, seed: int, count
 
 
 def calibrate(observed: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
-    """Return the calibration of clips: "clip.scale", "clip.share" and "clip.floor" (4,), "static.weight" and "shake.weight" (15,)."""
+    """Return the calibration of clips, in the shapes of `aligner_plan.CALIBRATION`."""
     kept = [each for each in observed if each.path.cut < 0.5]
     off = torch.tensor(np.array([each.path.positions[-1] - each.truth for each in kept]) * EDGE)
     size = torch.tensor(np.array([each.path.positions[-1] for each in kept]) * EDGE)
@@ -114,7 +114,7 @@ def _logistic(features: Tensor, labels: Tensor, name: str) -> Tensor:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     found = weight.detach()
     right = ((standard @ found > 0) == labels).double().mean()
     log.info("%s: right in %.3f of %d takes", name, right, len(labels))

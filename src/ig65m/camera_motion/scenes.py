@@ -284,7 +284,10 @@ def add_object(
     times: NDArray[np.float64],
     disturbed: Disturbed,
 ) -> tuple[Tensor, Tensor]:
-    """Add an object with a motion of its own, in the world or kept in the frame by the camera; return pictures and its opacity."""
+    """Add an object with a motion of its own, in the world or kept in the frame by the camera.
+
+    Returns the pictures, and the opacity of the object.
+    """
     static = disturbed in (Disturbed.MUCH, Disturbed.MOST)
     in_world = static or rng.random() < 0.75
     half = math.exp(rng.uniform(math.log(0.08), math.log(1.6 if static and rng.random() < 0.5 else 0.5 if in_world else 0.4)))

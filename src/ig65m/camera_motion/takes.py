@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.camera_motion.fields import Take, film
+from ig65m.camera_motion.known_scenes import Take, film
 from ig65m.camera_motion.paths import EDGE_SHARE, PAN, ROLL, TILT, ZOOM
 from ig65m.camera_motion.scenes import ASPECTS, Library
 from ig65m.models.aligner_plan import WINDOW

@@ -81,12 +81,13 @@ class Aligner(nn.Module):
         x = x - x.mean((1, 2, 3), keepdim=True)
         x = x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + CONTRAST)
         starts, ends = (torch.tensor(each, device=x.device) for each in zip(*pairs, strict=True))
-        frames = x.unflatten(0, (count, length))
+        frames = x.view(count, length, *x.shape[1:])
         one, other = frames[:, starts].flatten(0, 1), frames[:, ends].flatten(0, 1)
         with torch.no_grad():
             start = self.first_alignment(one.mean(1, keepdim=True), other.mean(1, keepdim=True))
             warped, inside = self.warped(other, start)
-        context = self.encoded(x).unflatten(0, (count, length))[:, starts].flatten(0, 1)
+        encoded = self.encoded(x)
+        context = encoded.reshape(count, length, *encoded.shape[1:])[:, starts].flatten(0, 1)
         statistics = [self.statistics(one.mean(1, keepdim=True), warped.mean(1, keepdim=True), scale) for scale in SCALES]
         seen = F.avg_pool2d(inside, EDGE // CELLS)
         shift = self.displacement(start, CELLS) * CELLS / 2  # (P, 2, 24, 24) in cells
@@ -139,12 +140,12 @@ class Aligner(nn.Module):
 
     def displacement(self, p: Tensor, size: int) -> Tensor:
         """Return the displacement (P, 2, size, size) of each pixel under p (P, 6), x and y from -1 to 1."""
-        return (p.view(-1, 2, 3) @ coordinates_on(p.device, size)).unflatten(2, (size, size))
+        return (p.view(-1, 2, 3) @ coordinates_on(p.device, size)).view(-1, 2, size, size)
 
     def warped(self, frames: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return second frames (P, C, S, S) as seen from the first, and where these are inside of them (P, 1, S, S)."""
         size = frames.shape[2]
-        places = coordinates_on(p.device, size)[1:].unflatten(1, (size, size)) + self.displacement(p, size)
+        places = coordinates_on(p.device, size)[1:].view(2, size, size) + self.displacement(p, size)
         inside = (places.abs() < 1).all(1, keepdim=True).float()
         seen = F.grid_sample(frames, places.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
         return seen, inside
@@ -152,9 +153,10 @@ class Aligner(nn.Module):
     def statistics(self, one: Tensor, other: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """Compare grey frames (P, 1, 96, 96) by their gradients.
 
-        Returns what the network sees: displacement to the right and down in cells by Lucas and Kanade (1981) in windows of three
-        by three cells, the share of it that is known, logarithms of the gradients' and of the differences' size; and means over
-        each cell of the products of gradients and differences (P, 6, 24, 24), x and y from -1 to 1.
+        Returns what the network sees, in windows of three by three cells (P, STATISTICS, 24, 24): displacement to the right and
+        down in cells by Lucas and Kanade (1981), the share of it that is known, and logarithms of the squared gradients and
+        differences. Returns also the products of gradients and differences (P, 6, 24, 24), means over each cell, with x and y
+        from -1 to 1.
         """
         parts = [
             F.conv2d(F.pad(pooled(frame, scale), (1, 1, 1, 1), "replicate"), cast(Tensor, self.kernels))
@@ -199,7 +201,7 @@ def equations(products: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     products: xx, xy, yy, xt, yt (P, 5, pixels); places: 1, x, y (3, pixels). Returns (P, 6, 6) and (P, 6).
     """
     outer = (places[:, None] * places[None]).flatten(0, 1)  # (9, pixels)
-    xx, xy, yy = (products[:, :3] @ outer.T).unflatten(2, (3, 3)).unbind(1)
+    xx, xy, yy = (products[:, :3] @ outer.T).view(-1, 3, 3, 3).unbind(1)
     normal = torch.cat([torch.cat([xx, xy], 2), torch.cat([xy, yy], 2)], 1)
     return normal, -(products[:, 3:5] @ places.T).flatten(1)
 

@@ -74,7 +74,5 @@ def _chunk(held: list[tuple[int, Sample]], *, joined: bool) -> Clip:
     height, width = first[1].shape or (1, 1)
     times = tuple(sample.time for _, sample in held)
     span = ClipSpan(first[1].time, last[1].end, first[0], last[0])
-    return Clip(
-        np.stack(pictures),
-        ChunkSpan(**vars(span), times=times, aspect=width / height, joined=joined),
-    )
+    whole = ChunkSpan(**vars(span), times=times, aspect=width / height, joined=joined)
+    return Clip(np.stack(pictures).astype(np.uint8, copy=False), whole)

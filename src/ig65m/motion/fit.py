@@ -1,8 +1,8 @@
 """Camera motion of a pair of frames, from the normal equations of their alignment.
 
-With content moving by (u, v) at (x, y), in half heights from the centre, a camera that pans, tilts, zooms and rolls gives
-u = a + s·x - r·y, v = b + s·y + r·x with 1 + s = e^zoom·cos(turn), r = e^zoom·sin(turn): four of the six parameters of an affine
-move, which need the picture's aspect ratio.
+A camera that pans, tilts, zooms and rolls moves the content at (x, y) by (u, v), in half heights from the centre:
+u = a + s·x - r·y, v = b + s·y + r·x with 1 + s = e^zoom·cos(turn), r = e^zoom·sin(turn). These are four of the six parameters
+of an affine move; which ones depends on the aspect ratio of the picture.
 """
 
 from types import ModuleType

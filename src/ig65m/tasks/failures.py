@@ -4,9 +4,9 @@ from typing import TypeVar
 
 from ig65m.errors import VideoError
 from ig65m.store.features import Features
-from ig65m.types import Failure, Prediction, ShotList
+from ig65m.types import CameraMotion, Failure, Prediction, ShotList
 
-R = TypeVar("R", Prediction, Features, ShotList)
+R = TypeVar("R", Prediction, Features, ShotList, CameraMotion)
 
 
 def raise_if_failed(result: R) -> R:

@@ -49,8 +49,8 @@ def estimate_motion(
         on_engine: Called once with a line that names the engine, its version, precision and device.
 
     Returns:
-        CameraMotion: `clips` of 15 frames every 8 frames, each with signed speeds, their standard deviations, and probabilities;
-            `segments`, in which the camera does the same; `status` "ok" or "partial".
+        CameraMotion: `clips` of 15 frames, one every 8 frames, with signed speeds, their standard deviations, and
+            probabilities; `segments`, in which the camera does the same; `status` "ok" or "partial".
 
     Raises:
         VideoError: Nothing of the video can be read. If it breaks off, or frames are lost, the motion has status "partial".

@@ -1,4 +1,4 @@
-"""Scenes of three frames whose motion is known in every cell: what the motion-field network learns from."""
+"""Scenes of three frames, filmed by a virtual camera whose moves are known: what the aligner learns from."""
 
 import math
 from collections.abc import Sequence
@@ -32,23 +32,27 @@ from ig65m.models.aligner_plan import CELLS, EDGE
 
 FRAMES = 3
 PAIRS = ((0, 1), (1, 2), (0, 2))
-TARGETS = ("right", "down", "camera", "valid", "a", "b", "s", "r", "aspect", "cut", "parallax")
-"""Channels of the target of a pair, each a map of cells; the last seven are the same in all cells. Parallax may be unknown: -1."""
+FACTS = ("valid", "a", "b", "s", "r", "aspect", "cut", "parallax")
+"""What is known of a pair: 1 if the same camera took both frames; the content's move as in `motion.fit`, of all cells in the
+mean; width divided by height; 1 for a cut; and 1 for parallax, 0 without, -1 where it cannot be seen.
+"""
 
 SLOWEST, FASTEST = 0.0005, 0.1  # displacement of the picture's edge between two frames, as a share of the picture
 FARTHEST = 0.14  # between the first and the last frame
 MOVES = (0.13, 0.36, 0.32, 0.12, 0.07)  # shares of scenes with 0, 1, 2, 3, 4 moves at once
 CUTS, DISSOLVES = 0.04, 0.02  # shares of scenes
 LAYERED = 0.22  # share of moving scenes with layers of different depths
+COVERED = 0.3  # opacity of an object from which it hides a cell
 SEEN_PARALLAX = 0.25  # difference in cells between layers from which parallax can be seen
 
 
 @dataclass(frozen=True)
 class Scene:
-    """frames (FRAMES, EDGE, EDGE, 3) uint8; targets (len(PAIRS), len(TARGETS), CELLS, CELLS) float32."""
+    """Frames, and what is known of their pairs."""
 
-    frames: Tensor
-    targets: Tensor
+    frames: Tensor  # (FRAMES, EDGE, EDGE, 3) uint8
+    facts: Tensor  # (len(PAIRS), len(FACTS)) float32
+    camera: Tensor  # (len(PAIRS), CELLS, CELLS) float32: 1 where only the camera moves the content of the first frame
 
 
 def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = False) -> Scene:
@@ -64,21 +68,22 @@ def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = Fa
     else:
         share = torch.linspace(0, 1, FRAMES) * float(rng.uniform(0.7, 1.0))
     mixed = scene.frames.float().lerp(other.frames.float(), share.view(-1, 1, 1, 1)).round().to(torch.uint8)
-    targets = scene.targets.clone()
+    facts, camera = scene.facts.clone(), scene.camera.clone()
     for index, (start, end) in enumerate(PAIRS):
         if share[start] == share[end] == 1:
-            targets[index] = other.targets[index]
+            facts[index], camera[index] = other.facts[index], other.camera[index]
         elif share[start] != share[end]:
-            targets[index, TARGETS.index("valid")] = 0
-            targets[index, TARGETS.index("cut")] = 1
-            targets[index, TARGETS.index("parallax")] = -1
-    return Scene(mixed, targets)
+            for name, value in (("valid", 0), ("cut", 1), ("parallax", -1)):
+                facts[index, FACTS.index(name)] = value
+    return Scene(mixed, facts, camera)
 
 
 def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scene:
     aspect = float(ASPECTS[rng.integers(len(ASPECTS))])
     take = film(rng, library, aspect, *_camera(rng, plain), plain=plain)
-    return Scene(take.frames, _targets(take.views, aspect, take.opacity, take.owner))
+    facts = torch.stack([_facts(take, aspect, *pair) for pair in PAIRS])
+    camera = torch.stack([(take.opacity[start] < COVERED).float() for start, _ in PAIRS])
+    return Scene(take.frames, facts, camera)
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,8 @@ def film(
     times = MIDDLE + np.repeat(moments, exposures) + np.tile(shutter, length)
     views = [_relative(offsets, aspect) for offsets in layers]
     pictures, opacity, owner = _compose(rng, library, views, aspect, times, size, disturbed)
-    pictures = pictures.unflatten(0, (length, exposures)).mean(1)
-    opacity = opacity.unflatten(0, (length, exposures))[:, 0]
-    owner = owner.unflatten(0, (length, exposures))[:, 0]
+    pictures = pictures.view(length, exposures, *pictures.shape[1:]).mean(1)
+    opacity, owner = opacity[::exposures], owner[::exposures]
     if not plain:
         before = pictures.clone()
         pictures = add_overlay(rng, pictures)
@@ -247,32 +251,22 @@ def _night(rng: np.random.Generator, pictures: Tensor) -> Tensor:
     return (pictures * float(rng.uniform(0.06, 0.3)) + float(rng.uniform(0, 15)) + noise).clamp(0, 255)
 
 
-def _targets(views: list[Matrices], aspect: float, opacity: Tensor, owner: Tensor) -> Tensor:
+def _facts(take: Take, aspect: float, start: int, end: int) -> Tensor:
+    """Return what is known of two frames of a take, in the order of FACTS."""
     places = (np.arange(CELLS) * 2 + 1) / CELLS - 1
     x, y = np.meshgrid(places * aspect, places)
     points = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
-    result = torch.zeros(len(PAIRS), len(TARGETS), CELLS, CELLS)
-    for index, (start, end) in enumerate(PAIRS):
-        moved = np.stack(
-            [(np.linalg.inv(view[end]) @ view[start] @ points - points)[:2] for view in views]
-        )  # (layers, 2, cells)
-        seen = owner[start].numpy().ravel()
-        content = moved[seen, :, np.arange(len(seen))]  # (cells, 2)
-        if len(views) == 1:
-            whole = np.linalg.inv(views[0][end]) @ views[0][start]
-            similar = [whole[0, 2] / (2 * aspect), whole[1, 2] / 2, whole[0, 0] - 1, whole[1, 0]]
-        else:
-            similar = _least_squares(points, content, aspect)
-        spread = np.ptp(content * [CELLS / (2 * aspect), CELLS / 2] - _similarity(points, similar, aspect), axis=0).max()
-        far = max(spread, 0.0)
-        parallax = 1.0 if far > SEEN_PARALLAX else 0.0 if len(views) == 1 else -1.0
-        result[index, 0] = torch.from_numpy((content[:, 0] / (2 * aspect) * CELLS).reshape(CELLS, CELLS))
-        result[index, 1] = torch.from_numpy((content[:, 1] / 2 * CELLS).reshape(CELLS, CELLS))
-        result[index, 2] = (opacity[start] < 0.3).float()
-        result[index, 3] = 1
-        rest = torch.tensor([*similar, aspect, 0.0, parallax], dtype=torch.float32)
-        result[index, 4:] = rest[:, None, None]
-    return result
+    moved = np.stack([(np.linalg.inv(view[end]) @ view[start] @ points - points)[:2] for view in take.views])
+    seen = take.owner[start].numpy().ravel()
+    content = moved[seen, :, np.arange(len(seen))]  # (cells, 2)
+    if len(take.views) == 1:
+        whole = np.linalg.inv(take.views[0][end]) @ take.views[0][start]
+        similar = [whole[0, 2] / (2 * aspect), whole[1, 2] / 2, whole[0, 0] - 1, whole[1, 0]]
+    else:
+        similar = _least_squares(points, content, aspect)
+    spread = np.ptp(content * [CELLS / (2 * aspect), CELLS / 2] - _similarity(points, similar, aspect), axis=0).max()
+    parallax = 1.0 if spread > SEEN_PARALLAX else 0.0 if len(take.views) == 1 else -1.0
+    return torch.tensor([1.0, *similar, aspect, 0.0, parallax], dtype=torch.float32)
 
 
 def _similarity(points: NDArray[np.float64], similar: list[float], aspect: float) -> NDArray[np.float64]:
