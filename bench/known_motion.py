@@ -76,11 +76,11 @@ def frames_of(film: Film) -> Iterator[Picture]:
     border = BORDERS[rng.integers(3)] if rng.random() < 0.3 else cv2.BORDER_REFLECT_101
     place = rng.uniform(-0.05, 0.05, 2) * (width, height)
     shake = _sway(rng, film) * (width, width)
-    matrix = cv2.getRotationMatrix2D((first.shape[1] / 2, first.shape[0] / 2), 0, cover)
+    matrix = np.asarray(cv2.getRotationMatrix2D((first.shape[1] / 2, first.shape[0] / 2), 0, cover), dtype=np.float64)
     matrix[:, 2] += place + np.array([width - first.shape[1], height - first.shape[0]]) / 2
     start = np.vstack([matrix, [0, 0, 1]])
     # One frame's move of the content, about the centre of the screen; start in the middle of the film.
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), roll, math.exp(zoom))
+    turn = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), roll, math.exp(zoom)), dtype=np.float64)
     turn[:, 2] += (-pan * width, tilt * height)
     step = np.vstack([turn, [0, 0, 1]])
     current = np.linalg.matrix_power(np.linalg.inv(step), film.frames // 2) @ start

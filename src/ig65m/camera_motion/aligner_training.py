@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
 from ig65m.models.aligner import Aligner, Alignment
-from ig65m.models.aligner_plan import CELLS
+from ig65m.models.aligner_plan import CELLS, SIZES
 from ig65m.motion.fit import fit
 from ig65m.train import loop
 from ig65m.train.loop import Run
@@ -23,7 +23,7 @@ from ig65m.train.schedules import cosine
 
 # Displacement of the picture's edge in cells, for one unit of a, b, s, r.
 EDGE_CELLS = torch.tensor([CELLS, CELLS, CELLS / 2, CELLS / 2])
-PARTS = (6, 36, 6, 2, CELLS * CELLS)  # numbers of each part of an alignment
+PARTS = [*SIZES, CELLS * CELLS]  # numbers of each part of an alignment
 SLOW = 0.1  # cells below which an error counts by its size, above by its share of the move
 
 log = logging.getLogger(__name__)
