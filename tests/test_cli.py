@@ -24,7 +24,8 @@ PROGRAM = Path(sys.executable).parent / "ig65m"
 def test_every_command_has_help_with_an_example(run):
     code, out, _ = run("--help")
     assert code == 0
-    commands = ["models", "convert", "classify", "extract", "shots", "evaluate", "search", "quantize", "bench", "serve"]
+    commands = ["models", "convert", "classify", "extract", "shots", "motion", "evaluate", "search", "quantize", "bench"]
+    commands += ["serve"]
     commands += [f"features {each}" for each in ("info", "verify", "export")]
     commands += [f"index {each}" for each in ("build", "add", "remove", "info", "recall")]
     for command in (*commands, "explain semcode"):

@@ -58,7 +58,7 @@ def headings(page):
 def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text("utf-8")
     every = ("models", "convert", "classify", "extract", "bench", "quantize", "features", "index", "search", "explain", "serve")
-    for command in (*every, "evaluate", "learn", "shots"):
+    for command in (*every, "evaluate", "learn", "shots", "motion"):
         assert f"ig65m {command}" in readme
 
 

@@ -12,6 +12,7 @@ from ig65m.cli.features import app as features
 from ig65m.cli.index import app as index
 from ig65m.cli.learn import learn
 from ig65m.cli.models import models
+from ig65m.cli.motion import motion
 from ig65m.cli.quantize import quantize
 from ig65m.cli.search import search
 from ig65m.cli.serve import serve
@@ -29,6 +30,7 @@ app.command()(convert)
 app.command()(classify)
 app.command()(extract)
 app.command()(shots)
+app.command()(motion)
 app.command()(evaluate)
 app.add_typer(features, name="features")
 app.add_typer(index, name="index")

@@ -25,7 +25,7 @@ def video_values(motion: CameraMotion) -> dict[str, Any]:
         "path": motion.path,
         "status": motion.status,
         "error": None if motion.error is None else motion.error.to_record(),
-        "segments": [asdict(segment) for segment in motion.segments],
+        "segments": [asdict(segment) | {"moves": list(map(asdict, segment.moves))} for segment in motion.segments],
         "clips": [clip_values(clip) for clip in motion.clips],
     }
 

@@ -77,7 +77,7 @@ def compile_filter(text: str) -> Keep:
 def selected_parts(clips: Iterable[ClipMotion], keep: Keep) -> list[tuple[float, float]]:
     """Return the parts of a video, start and end in seconds, that the selected clips cover, in order.
 
-    Clips that overlap or touch make one part.
+    Clips that overlap or touch make one part. Parts that no list can name, without duration or before 0 s, are left out.
     """
     parts: list[tuple[float, float]] = []
     for clip in sorted(filter(keep, clips), key=lambda clip: clip.start):
@@ -85,7 +85,7 @@ def selected_parts(clips: Iterable[ClipMotion], keep: Keep) -> list[tuple[float,
             parts[-1] = (parts[-1][0], max(parts[-1][1], clip.end))
         else:
             parts.append((clip.start, clip.end))
-    return parts
+    return [(start, end) for start, end in parts if end > max(start, 0)]
 
 
 def list_text(rows: Iterable[tuple[str, float, float]], *, header: bool = True) -> str:
