@@ -113,7 +113,7 @@ def test_curves_lie_under_the_timeline_on_the_same_axis(open_page, ids):
         expect(page.locator(f'[data-speed="{speed}"] .band')).to_have_attribute("d", re.compile("^M.*Z$"))
     names = page.get_by_role("list", name="Speeds at this moment").get_by_role("listitem")
     assert [limit.inner_text() for limit in page.locator(".limit").all()] == [
-        *("15 right", "15 left", "10 up", "10 down", "15 in", "15 out", "3 clockwise", "3 counter-clockwise")
+        *("15 right", "15 left", "10 up", "10 down", "15 in", "15 out", "3 clockwise", "3 counterclockwise")
     ]
     assert [re.sub(r"\s+", " ", name.locator(".lane-value").text_content()) for name in names.all()] == [
         *("14 ± 1 %/s →right", "0.0 ± 1.0 %/s", "11 ± 1 %/s +in", "0.0 ± 0.5 °/s")

@@ -21,7 +21,7 @@ const MOVES = {
   zoom_in: { sign: "+", way: "in" },
   zoom_out: { sign: "−", way: "out" },
   roll_clockwise: { sign: "↻", way: "clockwise" },
-  roll_counterclockwise: { sign: "↺", way: "counter-clockwise" },
+  roll_counterclockwise: { sign: "↺", way: "counterclockwise" },
 };
 const SHAKES = 0.5; // probability
 const FASTEST = 1e4; // in the units of the lanes: no curve needs more
