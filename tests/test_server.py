@@ -346,6 +346,7 @@ def test_the_description_names_every_route(web):
         ("/api/videos", "get"),
         ("/api/videos/{id}", "get"),
         ("/api/videos/{id}/timeline", "get"),
+        ("/api/videos/{id}/motion", "get"),
         ("/api/videos/{id}/semcode.png", "get"),
         ("/api/videos/{id}/thumbnail.jpg", "get"),
         ("/api/videos/{id}/file", "get"),

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ig65m.motion.folder import MotionWriter
+from tests.motions import SETTINGS
 from tests.serving import serving
 
 pytestmark = pytest.mark.slow
@@ -43,7 +45,9 @@ def check_refusals(api):
 def test_answers_are_as_described(shelf, tmp_path):
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)
-    with serving(shelf / "index", tmp_path / "tmp", "--upload-timeout", 5) as served:
+    MotionWriter(tmp_path / "motion", SETTINGS, pictures=False)
+    options = ("--upload-timeout", 5, "--motion", tmp_path / "motion")
+    with serving(shelf / "index", tmp_path / "tmp", *options) as served:
         check_refusals(httpx.get(f"{served.url}/openapi.json").json())
         program = Path(sys.executable).with_name("schemathesis")
         command = [program, "--config-file", config, "run", f"{served.url}/openapi.json", "--no-color"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ig65m.server.service import Rules
 
 TOKEN = "IG65M_TOKEN"
-ADDRESS, UPLOADS = "Address and access", "Uploads"
+ADDRESS, MOTION, UPLOADS = "Address and access", "Camera motion", "Uploads"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,9 @@ def serve(
     root: Annotated[
         list[Path] | None,
         option(ADDRESS, "Serve only files in this folder, links resolved; repeatable. Default: all files of the index."),
+    ] = None,
+    motion: Annotated[
+        Path | None, option(MOTION, "Folder of `ig65m motion --output`; the page shows the camera motion of its videos.")
     ] = None,
     model: Annotated[str | None, option(ENGINE, "File of the index's model, if it has no public name.")] = None,
     batch_size: Annotated[int, option(ENGINE, "Clips of several uploads that go through the network together.")] = 8,
@@ -83,6 +86,7 @@ def serve(
 
     prepare(limits)
     with needs("serve", "serving"):
+        from ig65m.motion.folder import MotionFolder
         from ig65m.search.index import Index
         from ig65m.search.query import extractor_for
         from ig65m.server.run import access_policy, bind, serve_on
@@ -91,6 +95,7 @@ def serve(
     for folder in root or ():
         if not folder.is_dir():
             raise UsageError(f"--root {folder}: no such folder")
+    motions = None if motion is None else MotionFolder(motion)
     with bind(host, port) as listener:
         access = access_policy(listener, token, allow_host or ())
         known = Index.open(index)
@@ -105,7 +110,7 @@ def serve(
             "shared": True,
         }
         extractor = extractor_for(known, model, **options)
-        with opened(known, extractor, access, rules, limits, root or ()) as service, finishing() as stopping:
+        with opened(known, extractor, access, rules, limits, root or (), motions) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")
             if damaged := known.damaged:
                 say(f"ig65m: {damaged:,} clips of the index are damaged and left out; rebuild the index to restore them")

@@ -5,6 +5,7 @@ from typing import Final
 
 from ig65m.types import MotionSegment, Move
 
+_FASTEST: Final = 500.0  # of a zoom; the magnification of a faster one is no float
 LIKELY: Final = 0.5  # probability above which shake, a cut and parallax are mentioned
 
 # Speeds below which a move is slow, in the units of `Speeds`. A pan of 5 % takes 20 seconds to cross the picture. Zoom and roll
@@ -13,16 +14,20 @@ SLOW: Final = {"pan": 0.05, "tilt": 0.05, "zoom": 0.05, "roll": 3.0}
 
 
 def describe_segment(segment: MotionSegment) -> str:
-    """Return times, moves and what comes with them. The first move has its speed, the others if they are not slow."""
+    """Return its times, and what `describe_moves` says of it."""
     digits = 1 if segment.end - segment.start >= 0.1 else 2
-    times = f"{segment.start:.{digits}f} to {segment.end:.{digits}f} s"
+    return f"{segment.start:.{digits}f} to {segment.end:.{digits}f} s {describe_moves(segment)}"
+
+
+def describe_moves(segment: MotionSegment) -> str:
+    """Return moves and what comes with them. The first move has its speed, the others if they are not slow."""
     if not segment.moves:
-        return f"{times} {_without_moves(segment)}"
+        return _without_moves(segment)
     first, *others = segment.moves
     more = [_move(move, speed=not is_slow(move)) for move in others]
     more += ["handheld shake"] if segment.shake > LIKELY else []
     more += ["parallax"] if segment.parallax > LIKELY else []
-    text = f"{times} {_move(first, speed=True)}"
+    text = _move(first, speed=True)
     if more:
         *before, last = more
         text += f" with {', '.join(before)} and {last}" if before else f" with {last}"
@@ -36,7 +41,7 @@ def is_slow(move: Move) -> bool:
 
 def percent_a_second(zoom: float) -> float:
     """Return by how many percent a zoom enlarges the picture in a second; negative if it shrinks."""
-    return 100 * expm1(zoom)
+    return 100 * expm1(min(zoom, _FASTEST))
 
 
 def _without_moves(segment: MotionSegment) -> str:

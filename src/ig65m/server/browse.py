@@ -55,14 +55,21 @@ def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: 
     return Videos(total=len(fitting), videos=[as_video(video) for video in fitting[offset : offset + limit]])
 
 
-def timeline(index: Index, video: IndexedVideo) -> Timeline:
+def timeline(index: Index, video: IndexedVideo, *, has_motion: bool) -> Timeline:
     """Return the clips of a video, and its shots."""
     rows = index.clips(video.video)
     clips = [
         TimelineClip(start=span.start, end=span.end, labels=scored(labels), shot=span.shot)
         for span, labels in zip(rows.spans, rows.labels, strict=True)
     ]
-    return Timeline(id=video.video, title=shown(video.title), duration=video.duration, clips=clips, shots=_shots(rows.spans))
+    return Timeline(
+        id=video.video,
+        title=shown(video.title),
+        duration=video.duration,
+        clips=clips,
+        shots=_shots(rows.spans),
+        has_motion=has_motion,
+    )
 
 
 def _shots(spans: Sequence[ClipSpan]) -> list[Shot]:

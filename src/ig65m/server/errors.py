@@ -62,6 +62,11 @@ def no_shots() -> ApiError:
     return ApiError(404, "no_shot", "the index has no shots: its features were extracted without them")
 
 
+def no_motion(message: str) -> ApiError:
+    """404: the service has no camera motion of a video."""
+    return ApiError(404, "no_motion", message)
+
+
 def closing() -> ApiError:
     """503: the service is shutting down."""
     return ApiError(503, "shutting_down", "the service is shutting down; try again later", {"Retry-After": "5"})

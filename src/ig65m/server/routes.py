@@ -1,4 +1,4 @@
-"""Routes that only read: health, models, videos, timelines, thumbnails, files, search."""
+"""Routes that only read: health, models, videos, timelines, camera motion, thumbnails, files, search."""
 
 from typing import Annotated, Any, Final
 
@@ -12,7 +12,18 @@ from ig65m.server import browse
 from ig65m.server.catalogue import shown
 from ig65m.server.errors import ApiError
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
-from ig65m.server.schemas import Health, LabelCount, Model, SearchResults, Timeline, Video, Videos, error_responses
+from ig65m.server.motion import camera_motion
+from ig65m.server.schemas import (
+    CameraMotion,
+    Health,
+    LabelCount,
+    Model,
+    SearchResults,
+    Timeline,
+    Video,
+    Videos,
+    error_responses,
+)
 from ig65m.server.service import Service
 from ig65m.zoo.cards import CARDS
 
@@ -82,7 +93,17 @@ def video(service: Given, id: Id) -> Video:
 @router.get("/videos/{id}/timeline", responses=error_responses(404, 422))
 def timeline(service: Given, id: Id) -> Timeline:
     """Clips of a video with their labels, and its shots if the index knows them."""
-    return browse.timeline(service.index, service.catalogue.listing().video(id))
+    wanted = service.catalogue.listing().video(id)
+    return browse.timeline(service.index, wanted, has_motion=service.motion is not None)
+
+
+@router.get("/videos/{id}/motion", responses=error_responses(404, 410, 422))
+def motion(service: Given, id: Id) -> CameraMotion:
+    """What the camera does in a video, clip by clip and in segments, if the service has a folder of camera motion with it."""
+    wanted = service.catalogue.listing().video(id)
+    file = service.file_of(wanted)
+    regular(file)
+    return camera_motion(service.motion, wanted, file)
 
 
 @router.get(

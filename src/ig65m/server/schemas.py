@@ -101,6 +101,13 @@ class Videos(BaseModel):
     videos: list[Video]
 
 
+class Span(BaseModel):
+    """Start and end."""
+
+    start: Seconds
+    end: Seconds
+
+
 class TimedLabels(BaseModel):
     """A clip and its labels, best first."""
 
@@ -133,13 +140,59 @@ class Timeline(BaseModel):
     duration: Seconds
     clips: list[TimelineClip]
     shots: list[Shot]
+    has_motion: bool = Field(
+        description="whether the service has a folder of camera motion, so that a request for it may succeed"
+    )
 
 
-class Span(BaseModel):
-    """Start and end."""
+class Speeds(BaseModel):
+    """A number for each move of the camera, all a second."""
 
-    start: Seconds
-    end: Seconds
+    pan: float = Field(description="in picture widths; positive to the right, so that the content moves left")
+    tilt: float = Field(description="in picture heights; positive up, so that the content moves down")
+    zoom: float = Field(description="natural logarithm of the magnification; positive in, so that the content grows")
+    roll: float = Field(description="in degrees; positive clockwise, so that the content turns counter-clockwise")
+
+
+class MotionChances(BaseModel):
+    """Probabilities of what else the camera does."""
+
+    static: float = Field(description="probability that the camera stands still")
+    shake: float = Field(description="probability that the camera shakes, as in a hand")
+    cut: float = Field(description="probability of a cut or dissolve")
+    parallax: float = Field(description="probability that near things move otherwise than far ones")
+
+
+class ClipMotion(Span, Speeds, MotionChances):
+    """What the camera does in a clip."""
+
+    sigma: Speeds = Field(description="standard deviations of the speeds")
+    label: str = Field(description="one of the nine labels of camera motion", examples=["pan_right"])
+
+
+class Move(BaseModel):
+    """One move of the camera."""
+
+    move: str = Field(examples=["pan_right"])
+    speed: float = Field(description="positive, in the unit of the clips' speeds")
+    sigma: float = Field(description="standard deviation of the speed")
+
+
+class MotionSegment(Span, MotionChances):
+    """A part of a video in which the camera does the same; without moves it stands still, or shakes."""
+
+    moves: list[Move] = Field(description="fastest first")
+    text: str = Field(description="the moves in words", examples=["pan right at 14 %/s with slow zoom in"])
+
+
+class CameraMotion(BaseModel):
+    """What the camera does in a video: segments in order, and clips, which overlap, in order."""
+
+    id: str
+    title: str
+    status: Status
+    segments: list[MotionSegment]
+    clips: list[ClipMotion]
 
 
 class Hit(BaseModel):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ig65m import __version__
 from ig65m.errors import DamagedIndexError
+from ig65m.motion.folder import MotionFolder
 from ig65m.search.index import Index
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.admission import Admission, Stopping
@@ -54,6 +55,7 @@ class Service:
     logins: Throttle
     folder: UploadFolder
     roots: tuple[Path, ...] = ()  # folders that the files of videos must be in; empty: any
+    motion: MotionFolder | None = None  # with the camera motion of videos of the index
 
     def health(self) -> Health:
         """Return the state of the service."""
@@ -153,7 +155,13 @@ def _failed(done: Prediction | Features, path: Path) -> FailureDetail | None:
 
 @contextmanager
 def opened(
-    index: Index, extractor: Extractor, access: AccessPolicy, rules: Rules, limits: Limits, roots: Sequence[Path] = ()
+    index: Index,
+    extractor: Extractor,
+    access: AccessPolicy,
+    rules: Rules,
+    limits: Limits,
+    roots: Sequence[Path] = (),
+    motion: MotionFolder | None = None,
 ) -> Iterator[Service]:
     """Open the service for the block; afterwards no worker and no upload of it is left."""
     keep_idle(rules.workers + PICTURE_THREADS)
@@ -162,7 +170,9 @@ def opened(
         thumbnails = Thumbnails(limits, PICTURE_THREADS)
         try:
             catalogue, places = Catalogue(index), tuple(root.resolve() for root in roots)
-            yield Service(index, catalogue, extractor, rules, access, admission, thumbnails, access.throttle, folder, places)
+            yield Service(
+                index, catalogue, extractor, rules, access, admission, thumbnails, access.throttle, folder, places, motion
+            )
         finally:
             admission.close()
             admission.stop()

@@ -66,6 +66,7 @@ export const health = (signal) => get("health", {}, signal);
 export const labels = (signal) => get("labels", {}, signal);
 export const videos = (query, signal) => get("videos", query, signal);
 export const timeline = (id, signal) => get(`${video(id)}/timeline`, {}, signal);
+export const motion = (id, signal) => get(`${video(id)}/motion`, {}, signal);
 export const oneVideo = (id, signal) => get(video(id), {}, signal);
 export const search = (query, signal) => get("search", query, signal);
 

@@ -16,15 +16,17 @@ export function h(tag, { class: names, on = {}, vars = {}, ...attributes } = {},
   return node;
 }
 
+/** Create an element of SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children.flat());
+  return node;
+}
+
 /** Create an icon from the drawings at the end of index.html. */
 export function icon(name, extra = "") {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", `icon ${extra}`.trim());
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
+  return svg("svg", { class: `icon ${extra}`.trim(), "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 }
 
 export function button(text, listener, { drawing = null, look = "", ...attributes } = {}) {

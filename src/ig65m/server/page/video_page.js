@@ -28,7 +28,7 @@ export function player(main, place, signal) {
     }
   }
 
-  function show(video, { clips, duration, shots }) {
+  function show(video, { clips, duration, shots, has_motion: hasMotion }) {
     heading.textContent = video.title;
     document.title = `${video.title} · ig65m`;
     facts.replaceChildren(...describe(video, shots));
@@ -44,6 +44,7 @@ export function player(main, place, signal) {
       strip: api.semanticCodeOf(place.id),
       shots,
       shotPictureAt: (time) => thumbnail(place.id, time),
+      motion: hasMotion ? () => api.motion(place.id, signal) : null,
       actions: actions(place.id, shots),
       remember: (time) => rewrite(toVideo(place.id, time)),
       signal,

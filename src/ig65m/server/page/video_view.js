@@ -1,11 +1,12 @@
-import { button, h, throttled } from "./dom.js";
-import { clock, count, percent, span, words } from "./format.js";
+import { h, throttled } from "./dom.js";
+import { clock, percent, span, words } from "./format.js";
 import { always, labelBars } from "./labels.js";
+import { MotionPanel } from "./motion.js";
 import { ShotStrip } from "./shots.js";
+import { spanList } from "./span_list.js";
 import { VideoPlayer } from "./video_player.js";
 import { Timeline } from "./timeline.js";
 
-const ROWS = 100;
 const RESTING_MS = 150; // browsers refuse some 200 new addresses in 30 s
 const PLAYING_MS = 1000;
 
@@ -27,6 +28,7 @@ export function watched({
   strip,
   shots = [],
   shotPictureAt,
+  motion = null,
   linked = always,
   actions,
   remember,
@@ -38,9 +40,11 @@ export function watched({
   const seek = (time) => player.seek(time);
   const line = new Timeline({ clips, duration, shots, strip, linked, signal, onSeek: seek });
   const film = shots.length ? new ShotStrip({ shots, pictureAt: shotPictureAt, signal, onSeek: seek }) : null;
+  const moves = motion ? new MotionPanel({ load: motion, duration: line.duration, signal, onSeek: seek }) : null;
   const moved = (time, playing) => {
     line.setTime(time, playing);
     film?.setTime(time);
+    moves?.setTime(time, playing);
     moment.show(time, line.clipAt(time));
     actions.at(time);
     if (playing && performance.now() - written < PLAYING_MS) return;
@@ -53,16 +57,11 @@ export function watched({
     pictureAt,
     signal,
     onTime: moved,
-    onDuration: (seconds) => line.setDuration(seconds),
+    onDuration: (seconds) => {
+      line.setDuration(seconds);
+      moves?.setDuration(line.duration);
+    },
   });
-  line.plot.addEventListener("keydown", (event) => {
-    if (event.key !== " ") return;
-    event.preventDefault();
-    player.toggle();
-  });
-  for (const part of film ? [player.node, film.node, line.plot] : []) {
-    part.addEventListener("keydown", (event) => stepByKey(event, film));
-  }
   const whole = labels.length
     ? h(
         "section",
@@ -77,17 +76,25 @@ export function watched({
     clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null,
     h("div", { class: "actions" }, actions.nodes),
   );
-  const over = h("section", { class: "over", "aria-label": "Timeline" }, film?.node, line.node, clipList(clips, seek));
+  const inWords = spanList(clips, { noun: "clip", heading: "Labels", textOf: labelsInWords, seek });
+  const over = h("section", { class: "over", "aria-label": "Timeline" }, film?.node, line.node, inWords, moves?.node);
+  for (const part of [player.node, over]) part.addEventListener("keydown", (event) => byKey(event, player, film));
   seek(start);
   return { node: h("div", { class: "video-body" }, player.node, beside, over), seek };
 }
 
-/** N and P work while the player, the shots or the timeline have the focus: on the whole page, speech input would press them. */
-function stepByKey(event, film) {
+/**
+ * Space plays while a timeline has the focus. N and P go to the next and previous shot while the player, the shots or a timeline have
+ * it: on the whole page, speech input would press them.
+ */
+function byKey(event, player, film) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const isOnTimeline = event.target.closest(".plot") !== null;
   const direction = { n: 1, p: -1 }[event.key.toLowerCase()];
-  if (!direction || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === " " && isOnTimeline) player.toggle();
+  else if (film && direction && (isOnTimeline || event.target.closest(".player, .shots"))) film.step(direction);
+  else return;
   event.preventDefault();
-  film.step(direction);
 }
 
 function momentLabels(linked) {
@@ -106,23 +113,6 @@ function momentLabels(linked) {
   return { node, show };
 }
 
-/** The timeline as text, filled when it is opened. */
-function clipList(clips, seek) {
-  const table = h("tbody", {});
-  const row = ({ start, end, labels }) => {
-    const jump = h("button", { class: "jump times", type: "button", on: { click: () => seek(start) } }, span(start, end));
-    const said = labels.slice(0, 3).map(({ label, score }) => `${words(label)} ${percent(score)}`);
-    return h("tr", {}, h("td", {}, jump), h("td", {}, said.join(", ") || "no labels"));
-  };
-  const more = button("Show more", () => fill(), { look: "quiet small" });
-  const fill = () => {
-    const from = table.childElementCount;
-    table.append(...clips.slice(from, from + ROWS).map(row));
-    more.hidden = table.childElementCount === clips.length;
-  };
-  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Clip"), h("th", { scope: "col" }, "Labels")));
-  const summary = h("summary", {}, `${count(clips.length, "clip")} in words`);
-  const details = h("details", { class: "clip-list" }, summary, h("table", {}, head, table), more);
-  details.addEventListener("toggle", fill, { once: true });
-  return details;
+function labelsInWords({ labels }) {
+  return labels.slice(0, 3).map(({ label, score }) => `${words(label)} ${percent(score)}`).join(", ") || "no labels";
 }
