@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ig65m.atomic import finished_file
+from ig65m.camera_motion.calibration import calibrate, observe
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
 from ig65m.models.aligner import Aligner, Alignment
 from ig65m.models.aligner_plan import CELLS, SIZES
+from ig65m.models.aligner_plan import PAIRS as CHUNK_PAIRS
 from ig65m.motion.fit import fit
+from ig65m.motion.weights import MotionWeights
 from ig65m.train import loop
 from ig65m.train.loop import Run
 from ig65m.train.schedules import cosine
@@ -184,3 +190,23 @@ def train_aligner(run: Run, plan: AlignerPlan, library: Library, *, checkpoint: 
         return False
 
     loop.train(run, scene_batches(library, plan, run.step, workers), checkpoint=checkpoint, after_step=report)
+
+
+def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int) -> None:
+    """Calibrate the mean weights on random takes, and write both in float16 and float32."""
+    network = Aligner()
+    arrays = {name: value.half().float() for name, value in run.mean.items()}
+    network.load_state_dict(arrays)
+    network.eval()
+
+    @torch.inference_mode()
+    def align(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = packed(network(torch.from_numpy(pixels), CHUNK_PAIRS))[:, : sum(SIZES)].numpy()
+        return rows
+
+    weights = MotionWeights({name: value.numpy() for name, value in arrays.items()}, sha256="")
+    calibration = calibrate(observe(align, weights, library, seed, index) for index in range(takes))
+    halves = {name: value.half().contiguous().numpy() for name, value in run.mean.items()}
+    data = safetensors.numpy.save({**halves, **calibration}, metadata={"format": "pt"})
+    with finished_file(output) as temporary:
+        temporary.write_bytes(data)

@@ -22,7 +22,9 @@ from ig65m.motion.network import Run
 from ig65m.motion.path import FRAMES, Path, Paths, pairs_of
 from ig65m.motion.weights import MotionWeights
 
-SHAKING = 0.001  # least deviation of a hand's path from a straight one, as a share of the picture, that counts as shake
+# Shares of the picture; what lies between two values counts as neither.
+STILL = (0.001, 0.003)  # a camera that goes less far in a clip stands still, one that goes farther does not
+SHAKING = (0.0004, 0.001)  # a hand whose path deviates less from a straight one does not shake, one that deviates more does
 STEPS = 2000  # of the optimiser
 RIDGE = 1e-3  # penalty on the squares of the weights of the logistic regressions
 
@@ -42,15 +44,14 @@ class Observed:
         return np.asarray(self.known.positions[FRAMES - 1])
 
 
-def observe(run: Run, weights: MotionWeights, library: Library, seed: int, count: int) -> Iterable[Observed]:
-    """Yield random takes and their estimated paths."""
-    for index in range(count):
-        known = random_take(np.random.default_rng([seed, index]), library)
-        alignments = run(known.take.frames.numpy()[None])
-        length = len(known.positions)
-        times = tuple((np.arange(length) * FRAME_STEP / known.fps).tolist())
-        span = ChunkSpan(0.0, times[-1], 0, (length - 1) * FRAME_STEP, times=times, aspect=known.aspect, joined=False)
-        yield Observed(known, next(iter(Paths().add(span, pairs_of(alignments, span, weights)))))
+def observe(run: Run, weights: MotionWeights, library: Library, seed: int, index: int) -> Observed:
+    """Return a random take and its estimated path; it depends on seed and index."""
+    known = random_take(np.random.default_rng([seed, index]), library)
+    alignments = run(known.take.frames.numpy()[None])
+    length = len(known.positions)
+    times = tuple((np.arange(length) * FRAME_STEP / known.fps).tolist())
+    span = ChunkSpan(0.0, times[-1], 0, (length - 1) * FRAME_STEP, times=times, aspect=known.aspect, joined=False)
+    return Observed(known, next(iter(Paths().add(span, pairs_of(alignments, span, weights)))))
 
 
 def calibrate(observed: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
@@ -63,21 +64,29 @@ def calibrate(observed: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
     within = (off.abs() < _combined(sigma, size, scale, share, floor)).double().mean(0)
     log.info("within one standard deviation: pan %.3f, tilt %.3f, zoom %.3f, roll %.3f", *within.tolist())
     features = torch.tensor(terms(np.array([facts(each.path) for each in kept])))
-    static = torch.tensor([each.known.kind == "tripod" for each in kept])
-    shake = torch.tensor([_shaking(each) for each in kept])
-    clear = torch.tensor(["hand" not in each.known.kind or bool(flag) for each, flag in zip(kept, shake, strict=True)])
     result = {"clip.scale": scale, "clip.share": share, "clip.floor": floor / torch.tensor(EDGE)}
-    result["static.weight"] = _logistic(features, static, "static")
-    result["shake.weight"] = _logistic(features[clear], shake[clear], "shake")
+    for name, amounts, (least, most) in (
+        ("static", [_reach(each) for each in kept], STILL),
+        ("shake", [-_tremble(each) for each in kept], (-SHAKING[1], -SHAKING[0])),
+    ):
+        amount = torch.tensor(amounts)
+        clear = (amount <= least) | (amount >= most)
+        result[f"{name}.weight"] = _logistic(features[clear], amount[clear] <= least, name)
     return {name: value.numpy().astype(np.float32) for name, value in result.items()}
 
 
-def _shaking(each: Observed) -> bool:
+def _reach(each: Observed) -> float:
+    """Return how far the camera truly went in a clip, as a share of the picture."""
+    return float(np.abs(each.known.positions[:FRAMES] * EDGE).max())
+
+
+def _tremble(each: Observed) -> float:
+    """Return the deviation of a hand's true path in a clip from a straight one, as a share of the picture; 0 without a hand."""
     if "hand" not in each.known.kind:
-        return False
+        return 0.0
     positions = each.known.positions[:FRAMES] * EDGE
     line = np.linspace(0, 1, len(positions))[:, None] * positions[-1]
-    return bool(np.sqrt(np.mean((positions - line) ** 2, axis=0)).max() >= SHAKING)
+    return float(np.sqrt(np.mean((positions - line) ** 2, axis=0)).max())
 
 
 def _combined(sigma: Tensor, size: Tensor, scale: Tensor, share: Tensor, floor: Tensor) -> Tensor:
@@ -85,17 +94,20 @@ def _combined(sigma: Tensor, size: Tensor, scale: Tensor, share: Tensor, floor: 
 
 
 def _spread(off: Tensor, sigma: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit the three parts of the standard deviation, each (4,), by the likelihood under Laplace's distribution."""
+    """Fit the three parts of the standard deviation, each (4,), by the likelihood under Cauchy's distribution.
+
+    It ignores the few takes whose motion cannot be seen at all.
+    """
     logs = torch.tensor([[1.0], [0.03], [3e-4]], dtype=torch.float64).log().repeat(1, 4).requires_grad_()
     optimiser = torch.optim.Adam([logs], lr=0.02)
     for _ in range(STEPS):
         spread = _combined(sigma, size, *logs.exp())
-        loss = (off.abs() / spread * 2**0.5 + spread.log()).mean()
+        loss = ((off / spread).square().log1p() + spread.log()).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     scale, share, floor = logs.detach().exp()
-    # Of Laplace's distribution 76 % are within a standard deviation; users expect 68 %, as of a normal one.
+    # Users expect 68 % within a standard deviation, as of a normal distribution.
     wanted = torch.quantile(off.abs() / _combined(sigma, size, scale, share, floor), 0.683, dim=0)
     return scale * wanted, share * wanted, floor * wanted
 

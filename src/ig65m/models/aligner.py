@@ -1,8 +1,9 @@
 """The aligner: which affine move of the content takes one frame to another, and how sure that is.
 
 Frames are first aligned by their gradients alone, coarse to fine (Bergen et al., "Hierarchical model-based motion estimation",
-ECCV 1992). A network then sees the first frame and the second one, aligned, and weighs each cell for a last step: what moves by
-itself, is covered, or has no texture should not count.
+ECCV 1992). A network then sees the first frame and the second one, aligned, and weighs each cell for the last steps: what moves
+by itself, is covered, or has no texture should not count. If something large moves before a camera that stands still, the first
+alignment follows the thing. So the network also sees the second frame as it is, and weighs its cells too.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from ig65m.models.aligner_plan import (
     LEVELS,
     LONGEST_STEP,
     NOISE,
+    REFINEMENTS,
     ROBUST,
     SCALES,
     coordinates,
@@ -41,7 +43,7 @@ class Alignment(NamedTuple):
     The content at (x, y) of the first frame is displaced to the right by p0 + p1·x + p2·y, and down by p3 + p4·x + p5·y.
     """
 
-    start: Tensor  # (P, 6), p of the first alignment
+    start: Tensor  # (P, 6), p before the last step
     normal: Tensor  # (P, 6, 6), information about a further displacement of the second frame, aligned
     target: Tensor  # (P, 6), of that displacement d the normal equations are normal·d = target
     judged: Tensor  # (P, 2), logits that a cut lies between the frames, and of parallax
@@ -88,22 +90,46 @@ class Aligner(nn.Module):
             warped, inside = self.warped(other, start)
         encoded = self.encoded(x)
         context = encoded.reshape(count, length, *encoded.shape[1:])[:, starts].flatten(0, 1)
-        statistics = [self.statistics(one.mean(1, keepdim=True), warped.mean(1, keepdim=True), scale) for scale in SCALES]
+        grey, unaligned = one.mean(1, keepdim=True), other.mean(1, keepdim=True)
+        statistics = [self.statistics(grey, warped.mean(1, keepdim=True), scale) for scale in SCALES]
+        still = [self.statistics(grey, unaligned, scale) for scale in SCALES]
         seen = F.avg_pool2d(inside, EDGE // CELLS)
         shift = self.displacement(start, CELLS) * CELLS / 2  # (P, 2, 24, 24) in cells
-        x = torch.cat([context, self.encoded(warped), *(shown for shown, _ in statistics), shift, seen], 1)
+        shown = [each for each, _ in (*statistics, *still)]
+        x = torch.cat([context, self.encoded(warped), *shown, shift, seen], 1)
         x = F.relu(self.conv("merge", x.contiguous(memory_format=torch.channels_last)))
         for path in DECODER:
             x = F.relu(x + self.conv(path, x))
         x = F.relu(x + self.conv("whole", x.mean((2, 3), keepdim=True)))
         judged = self.conv("judge", x.mean((2, 3), keepdim=True))[:, :, 0, 0]
         cell = self.conv("cell", x)
-        normal, target = torch.zeros(len(x), 6, 6, device=x.device), torch.zeros(len(x), 6, device=x.device)
-        for index, (_, products) in enumerate(statistics):
-            weight = cell[:, index].clamp(-8, 8).exp() * seen[:, 0] / (products[:, 5] + NOISE)
-            more = equations((products[:, :5] * weight[:, None]).flatten(2), coordinates_on(x.device, CELLS))
+        count = len(SCALES)
+        normal, target = self.weighed([products for _, products in statistics], cell[:, :count], seen)
+        more, rest = self.weighed([products for _, products in still], cell[:, count : 2 * count], torch.ones_like(seen))
+        # Both are about the displacement from the start; that of the frames as they are is about the whole one.
+        normal, target = normal + more, target + rest - (more @ start[:, :, None])[:, :, 0]
+        first = Alignment(start, normal, target, judged, cell[:, -1])
+        return self.refined(first, grey, unaligned, cell[:, 2 * count : 2 * count + 1])
+
+    def weighed(self, products: Sequence[Tensor], logs: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Put products of cells (P, 6, 24, 24) of each scale together to normal equations, by logarithms of their weights."""
+        normal, target = torch.zeros(len(logs), 6, 6, device=logs.device), torch.zeros(len(logs), 6, device=logs.device)
+        for index, each in enumerate(products):
+            weight = logs[:, index].clamp(-8, 8).exp() * seen[:, 0] / (each[:, 5] + NOISE)
+            more = equations((each[:, :5] * weight[:, None]).flatten(2), coordinates_on(logs.device, CELLS))
             normal, target = normal + more[0], target + more[1]
-        return Alignment(start, normal, target, judged, cell[:, -1])
+        return normal, target
+
+    def refined(self, first: Alignment, one: Tensor, other: Tensor, logs: Tensor) -> Alignment:
+        """Align grey frames (P, 1, 96, 96) again, from where an alignment leads, with weights of cells (P, 1, 24, 24)."""
+        start, normal, target = first[:3]
+        for scale in REFINEMENTS:
+            with torch.no_grad():
+                start = start + solved(damped(normal), target).clamp(-LONGEST_STEP, LONGEST_STEP)
+                warped, inside = self.warped(other, start)
+                _, products = self.statistics(one, warped, scale)
+            normal, target = self.weighed([products], logs, F.avg_pool2d(inside, EDGE // CELLS))
+        return first._replace(start=start, normal=normal, target=target)
 
     def encoded(self, x: Tensor) -> Tensor:
         """Standardised frames (N, 3, 96, 96) -> (N, C, 24, 24)."""
@@ -128,9 +154,7 @@ class Aligner(nn.Module):
                 weight = inside / (1 + (change / (ROBUST * usual + LEAST_DIFFERENCE)).square())
                 products = torch.cat([right * right, right * down, down * down, right * change, down * change], 1) * weight
                 normal, target = equations(products.flatten(2), coordinates_on(one.device, size))
-                information = torch.diagonal(normal, dim1=1, dim2=2).mean(1)
-                damped = normal + (DAMPING * (information + 1))[:, None, None] * torch.eye(6, device=one.device)
-                p = p + solved(damped, target).clamp(-LONGEST_STEP, LONGEST_STEP)
+                p = p + solved(damped(normal), target).clamp(-LONGEST_STEP, LONGEST_STEP)
         return p
 
     @property
@@ -204,6 +228,12 @@ def equations(products: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     xx, xy, yy = (products[:, :3] @ outer.T).view(-1, 3, 3, 3).unbind(1)
     normal = torch.cat([torch.cat([xx, xy], 2), torch.cat([xy, yy], 2)], 1)
     return normal, -(products[:, 3:5] @ places.T).flatten(1)
+
+
+def damped(normal: Tensor) -> Tensor:
+    """Add a little information to each parameter of normal equations (P, 6, 6), so that they have a solution."""
+    information = torch.diagonal(normal, dim1=1, dim2=2).mean(1)
+    return normal + (DAMPING * (information + 1))[:, None, None] * torch.eye(6, device=normal.device)
 
 
 def solved(normal: Tensor, target: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ LEVELS: Final = ((8, 2), (4, 2), (2, 2), (1, 1))
 SCALES: Final = (1, 2, 4)
 """Pixels of the frame in one pixel of the pictures whose gradients correct the alignment."""
 
+REFINEMENTS: Final = (2, 1)
+"""Pixels of the frame in one pixel of the pictures of the last steps, one after the other."""
+
 CONTRAST: Final = 8.0  # added to a frame's standard deviation (0..255) before the division by it
 ROBUST: Final = 1.5  # mean differences of two frames at which the weight of a pixel halves, in the first alignment
 LEAST_DIFFERENCE: Final = 0.01  # added to that
@@ -62,14 +65,14 @@ ENCODER: Final = {
 }
 """Of each frame, each followed by a ReLU."""
 
-MERGE: Final = {"merge": Conv(2 * CONTEXT + STATISTICS * len(SCALES) + 3, WIDTH, 3)}
+MERGE: Final = {"merge": Conv(2 * CONTEXT + 2 * STATISTICS * len(SCALES) + 3, WIDTH, 3)}
 
 DECODER: Final = {f"decoder.{index}": Conv(WIDTH, WIDTH, 3, dilation=dilation) for index, dilation in enumerate((1, 2, 4, 1))}
 """Of each pair, each added to its input, followed by a ReLU."""
 
 ENDS: Final = {
     "whole": Conv(WIDTH, WIDTH, 1),
-    "cell": Conv(WIDTH, len(SCALES) + 1, 1),
+    "cell": Conv(WIDTH, 2 * len(SCALES) + 2, 1),
     "judge": Conv(WIDTH, 2, 1),
 }
 """`whole` and `judge` see the mean over all cells."""

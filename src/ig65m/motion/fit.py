@@ -2,7 +2,7 @@
 
 A camera that pans, tilts, zooms and rolls moves the content at (x, y) by (u, v), in half heights from the centre:
 u = a + s·x - r·y, v = b + s·y + r·x with 1 + s = e^zoom·cos(turn), r = e^zoom·sin(turn). These are four of the six parameters
-of an affine move; which ones depends on the aspect ratio of the picture.
+of an affine move; which ones depends on the aspect ratio of the picture. `path.steady_moves` makes speeds of them.
 """
 
 from types import ModuleType

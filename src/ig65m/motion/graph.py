@@ -1,5 +1,7 @@
 """The ONNX graph of the aligner that OpenVINO and ONNX Runtime run: pixels in, alignments of pairs out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from ig65m.models.aligner_plan import (
     LONGEST_STEP,
     NOISE,
     PAIRS,
+    REFINEMENTS,
     ROBUST,
     SCALES,
     SIZES,
@@ -55,30 +58,50 @@ class _Builder(GraphBuilder):
         start = self.first_alignment(one, other)
         warped, inside = self.warped(self.add("Gather", x, ends, axis=0), start, EDGE)
         context = self.add("Gather", self.encoded(x), starts, axis=0)
-        statistics = [self.statistics(one, self.mean(warped, 1), scale) for scale in SCALES]
+        grey = self.mean(warped, 1)
+        statistics = [self.statistics(one, grey, scale) for scale in SCALES]
+        still = [self.statistics(one, other, scale) for scale in SCALES]
         seen = self.pooled(inside, EDGE // CELLS)
         shift = self.times(self.displacement(start, CELLS), CELLS / 2)
-        x = self.add("Concat", context, self.encoded(warped), *(shown for shown, _ in statistics), shift, seen, axis=1)
+        x = self.add(
+            "Concat", context, self.encoded(warped), *(shown for shown, _ in (*statistics, *still)), shift, seen, axis=1
+        )
         x = self.add("Relu", self.conv("merge", x))
         for path in DECODER:
             x = self.add("Relu", self.add("Add", x, self.conv(path, x)))
         x = self.add("Relu", self.add("Add", x, self.conv("whole", self.mean(x, 2, 3))))
         judged = self.shaped(self.conv("judge", self.mean(x, 2, 3)), len(PAIRS), 2)
         cell = self.conv("cell", x)
-        normals, targets = [], []
-        for index, (_, products) in enumerate(statistics):
-            weight = self.add("Exp", self.clipped(self.part(cell, index, index + 1), 8.0))
-            noise = self.plus(self.part(products, 5, 6), NOISE)
-            weight = self.add("Div", self.add("Mul", weight, seen), noise)
-            normal, target = self.equations(self.add("Mul", self.part(products, 0, 5), weight), CELLS)
-            normals.append(normal)
-            targets.append(target)
-        normal, target = (self.add("Sum", *parts) for parts in (normals, targets))
+        count = len(SCALES)
+        normal, target = self.weighed([products for _, products in statistics], self.part(cell, 0, count), seen)
+        everywhere = self.array(np.ones((1, 1, CELLS, CELLS)))
+        more, rest = self.weighed([products for _, products in still], self.part(cell, count, 2 * count), everywhere)
+        gone = self.add("MatMul", more, self.shaped(start, len(PAIRS), 6, 1))
+        normal = self.add("Add", normal, more)
+        target = self.add("Add", target, self.add("Sub", rest, self.shaped(gone, len(PAIRS), 6)))
+        for scale in REFINEMENTS:
+            start = self.add("Add", start, self.clipped(self.solved(normal, target), LONGEST_STEP))
+            warped, inside = self.warped(other, start, EDGE)
+            _, products = self.statistics(one, warped, scale)
+            seen = self.pooled(inside, EDGE // CELLS)
+            normal, target = self.weighed([products], self.part(cell, 2 * count, 2 * count + 1), seen)
         self.add("Concat", start, self.shaped(normal, len(PAIRS), 36), target, judged, axis=1, name="alignments")
         return self.model(
             [helper.make_tensor_value_info("pixels", TensorProto.UINT8, (1, WINDOW, EDGE, EDGE, 3))],
             [helper.make_tensor_value_info("alignments", TensorProto.FLOAT, (len(PAIRS), sum(SIZES)))],
         )
+
+    def weighed(self, products: Sequence[str], logs: str, seen: str) -> tuple[str, str]:
+        """As `Aligner.weighed`."""
+        normals, targets = [], []
+        for index, each in enumerate(products):
+            weight = self.add("Exp", self.clipped(self.part(logs, index, index + 1), 8.0))
+            weight = self.add("Div", self.add("Mul", weight, seen), self.plus(self.part(each, 5, 6), NOISE))
+            normal, target = self.equations(self.add("Mul", self.part(each, 0, 5), weight), CELLS)
+            normals.append(normal)
+            targets.append(target)
+        normal, target = (self.add("Sum", *parts) for parts in (normals, targets))
+        return normal, target
 
     def whole(self, *values: int) -> str:
         """A constant of whole numbers."""

@@ -71,10 +71,23 @@ def pairs_of(alignments: NDArray[np.float32], span: ChunkSpan, weights: MotionWe
     scale, floor = (weights.arrays[f"pair.{name}"].astype(np.float64) for name in ("log_scale", "log_floor"))
     sigma = np.sqrt(variance * np.exp(2 * scale) + np.exp(2 * floor)) / EDGE_CELLS
     sigma[:, 3] = np.degrees(sigma[:, 3])
-    a, b, s, r = similar.T
-    moves = np.stack([-a, b, np.log(np.hypot(1 + s, r)), -np.degrees(np.arctan2(r, 1 + s))], -1)
+    moves = steady_moves(similar, span.aspect)
     cut, parallax = _probability(judged).T.tolist()
     return [Pair(*pair, *values) for pair, *values in zip(real, moves, sigma, cut, parallax, strict=True)]
+
+
+def steady_moves(similar: NDArray[np.float64], aspect: float) -> Moves:
+    """Return the steady moves (P, 4) of the camera that move the content as a, b, s, r (P, 4) of `fit` say.
+
+    In complex numbers, in half heights from the centre, content at z goes to m·z + t. A camera that turns and magnifies
+    steadily while it pans has gone by t·log(m) / (m - 1) in its own axes: the generator of the similarity.
+    """
+    a, b, s, r = similar.T
+    m, t = 1 + s + 1j * r, 2 * aspect * a + 2j * b
+    generator = np.log(m)
+    straight = np.abs(generator) < 1e-6
+    gone = t * np.where(straight, 1, generator / np.where(straight, 1, m - 1))
+    return np.stack([-gone.real / (2 * aspect), gone.imag / 2, generator.real, -np.degrees(generator.imag)], -1)
 
 
 def _probability(logits: NDArray[np.float64]) -> NDArray[np.float64]:
