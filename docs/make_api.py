@@ -23,6 +23,9 @@ GROUPS = {
         *("save_features", "load_features"),
     ],
     "Shots": ["detect_shots", "detect_shots_many", "ShotList", "Shot"],
+    "Camera motion": [
+        *("estimate_motion", "estimate_motion_many", "CameraMotion", "MotionSegment", "Move", "ClipMotion", "Speeds"),
+    ],
     "Models": ["list_models", "cards", "load_model", "Card", "Preprocess"],
     "Training": ["ClipDataset", "read_label_list", "LabelList", "save_model"],
     "Inputs and options": ["Frames", "Segment", "Sampling", "Pooling", "Limits", "Preprocessing"],
