@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ig65m
-from tests.videos import constant, encode
+from tests.videos import constant, encode, encode_numbers
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
@@ -141,7 +141,7 @@ def test_frames_in_memory_and_a_part_of_a_video(tmp_path):
 
 
 def test_a_video_that_breaks_off_is_partial_and_one_that_is_missing_fails(tmp_path):
-    video = encode(tmp_path / "video.mkv", grey(60), constant(60))
+    video = encode_numbers(tmp_path / "video.mkv", constant(60), size=(160, 96))
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(video.read_bytes()[: int(video.stat().st_size * 0.6)])
     ok, partial, failed = ig65m.estimate_motion_many([video, broken, tmp_path / "missing.mp4"])
