@@ -13,7 +13,7 @@ from ig65m.models.aligner_plan import CALIBRATION, CELLS, EDGE, PAIRS, SIZES, WI
 from ig65m.motion.clip_motion import EDGE as EDGE_SHARES
 from ig65m.motion.fit import fit
 from ig65m.motion.graph import graph_of
-from ig65m.motion.weights import MotionWeights
+from ig65m.motion.weights import load_weights
 
 
 def weighs_alike(seed: int = 0) -> Aligner:
@@ -126,25 +126,25 @@ def chunk() -> np.ndarray:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_the_graph_is_the_function_of_the_module(chunk, engine):
-    torch.manual_seed(5)
+    weights = load_weights()
     network = Aligner().eval()
+    network.load_state_dict({key: torch.from_numpy(weights.arrays[key]) for key in shapes()})
     with torch.inference_mode():
         alignment = network(torch.from_numpy(chunk), PAIRS)
     expected = [part.numpy() for part in alignment[:4]]
-    arrays = {key: value.numpy() for key, value in network.state_dict().items()}
-    model = graph_of(MotionWeights(arrays, "")).SerializeToString()
+    model = graph_of(weights).SerializeToString()
     if engine == "openvino":
         rows = np.array(compiled(model, "fp32", 1).create_infer_request().infer({"pixels": chunk})[0])
     else:
         (rows,) = onnxruntime.InferenceSession(model).run(None, {"pixels": chunk})
     start, normal, target, judged = np.split(rows, np.cumsum(SIZES)[:-1], axis=1)
-    assert start == pytest.approx(expected[0], abs=2e-5)
+    assert start == pytest.approx(expected[0], abs=5e-4)  # steps of an iteration; 0.02 pixels
     assert judged == pytest.approx(expected[3], rel=1e-3, abs=1e-4)
     aspect = np.full(len(PAIRS), 1.5)
     found, covariance = fit(np, start.astype(float), normal.reshape(-1, 6, 6).astype(float), target.astype(float), aspect)
     wanted, spread = fit(np, *(part.astype(float) for part in expected[:3]), aspect)
-    assert found == pytest.approx(wanted, abs=2e-5)
-    assert covariance == pytest.approx(spread, rel=1e-2, abs=1e-9)
+    assert found == pytest.approx(wanted, abs=2e-4)
+    assert covariance == pytest.approx(spread, rel=5e-2, abs=1e-9)
 
 
 def test_the_plan_names_the_weights_and_where_cells_are():
