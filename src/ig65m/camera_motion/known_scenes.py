@@ -42,6 +42,7 @@ FARTHEST = 0.14  # between the first and the last frame
 MOVES = (0.13, 0.36, 0.32, 0.12, 0.07)  # shares of scenes with 0, 1, 2, 3, 4 moves at once
 CUTS, DISSOLVES = 0.04, 0.02  # shares of scenes
 LAYERED = 0.22  # share of moving scenes with layers of different depths
+LIVING = 0.4  # share of objects that bend
 COVERED = 0.3  # opacity of an object from which it hides a cell
 SEEN_PARALLAX = 0.25  # difference in cells between layers from which parallax can be seen
 
@@ -222,7 +223,7 @@ def _compose(
         owner[F.adaptive_avg_pool2d(alpha, CELLS)[:, 0] > 0.5] = index
     opacity = torch.zeros(len(times), CELLS, CELLS)
     for _ in range(int(rng.choice(5, p=THINGS[disturbed]))):
-        pictures, alpha = add_object(rng, library, pictures, ground, grid, aspect, times, disturbed)
+        pictures, alpha = add_object(rng, library, pictures, ground, grid, aspect, times, disturbed, living=LIVING)
         opacity = torch.maximum(opacity, F.adaptive_avg_pool2d(alpha, CELLS)[:, 0])
     return pictures, opacity, owner
 

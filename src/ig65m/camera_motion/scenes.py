@@ -283,10 +283,12 @@ def add_object(
     aspect: float,
     times: NDArray[np.float64],
     disturbed: Disturbed,
+    *,
+    living: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Add an object with a motion of its own, in the world or kept in the frame by the camera.
 
-    Returns the pictures, and the opacity of the object.
+    `living` is the share of objects that bend, as an animal does. Returns the pictures, and the opacity of the object.
     """
     static = disturbed in (Disturbed.MUCH, Disturbed.MOST)
     in_world = static or rng.random() < 0.75
@@ -295,6 +297,8 @@ def add_object(
         half = math.exp(rng.uniform(math.log(0.35), math.log(1.7)))
     outline = _motion(rng, times, aspect, half, still=rng.random() < 0.15)
     points = transformed(outline, seen if in_world else grid)
+    if living and rng.random() < living:
+        points = points + waves(rng, (grid.shape[0], grid.shape[1]), times) * (rng.uniform(1, 6) / half)
     mask = library.masks[rng.integers(MASKS)][None]
     alpha = sampled(mask, points, "zeros")
     if rng.random() < 0.15:  # glass, shadow, smoke
