@@ -190,7 +190,8 @@ class Aligner(nn.Module):
         right, down = ((parts[0][:, axis : axis + 1] + parts[1][:, axis : axis + 1]) / 2 for axis in (1, 2))
         products = torch.cat([right * right, right * down, down * down, right * change, down * change, change * change], 1)
         cell = EDGE // CELLS // scale  # in pixels of the scale
-        around = F.avg_pool2d(products, 3 * cell, cell, cell)
+        means = pooled(products, cell)
+        around = F.avg_pool2d(means, 3, 1, 1)
         xx, xy, yy, xt, yt, tt = around.unbind(1)
         determinant = xx * yy - xy * xy
         known, safe = xx + yy, (xx + GRADIENT_NOISE) * (yy + GRADIENT_NOISE) - xy * xy
@@ -199,9 +200,7 @@ class Aligner(nn.Module):
         rest = [determinant / safe, (known + GRADIENT_NOISE).log() / 4, (tt + GRADIENT_NOISE).log() / 4]
         half = EDGE / scale / 2  # pixels of the scale in one unit
         units = torch.tensor([half * half] * 3 + [half] * 2 + [1], device=one.device).view(1, 6, 1, 1)
-        return torch.cat([moved, torch.stack(rest, 1)], 1), F.avg_pool2d(
-            products, cell
-        ) * units if cell > 1 else products * units
+        return torch.cat([moved, torch.stack(rest, 1)], 1), means * units
 
 
 def coordinates_on(device: torch.device, size: int) -> Tensor:

@@ -260,14 +260,8 @@ class _Builder(GraphBuilder):
         right, down = self.part(both, 1, 2), self.part(both, 2, 3)
         products = self.add("Concat", self.products(right, down, change), self.add("Mul", change, change), axis=1)
         cell = EDGE // CELLS // scale
-        around = self.add(
-            "AveragePool",
-            products,
-            kernel_shape=(3 * cell,) * 2,
-            strides=(cell,) * 2,
-            pads=(cell,) * 4,
-            count_include_pad=1,
-        )
+        means = self.pooled(products, cell)
+        around = self.add("AveragePool", means, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)
         xx, xy, yy, xt, yt, tt = (self.part(around, index, index + 1) for index in range(6))
         more_x, more_y = self.plus(xx, GRADIENT_NOISE), self.plus(yy, GRADIENT_NOISE)
         safe = self.minor(more_x, more_y, xy, xy)
@@ -277,7 +271,7 @@ class _Builder(GraphBuilder):
         sizes = [self.times(self.add("Log", self.plus(size, GRADIENT_NOISE)), 0.25) for size in (self.add("Add", xx, yy), tt)]
         half = EDGE / scale / 2
         units = self.array(np.array([half * half] * 3 + [half] * 2 + [1]).reshape(1, 6, 1, 1))
-        return self.add("Concat", moved, known, *sizes, axis=1), self.add("Mul", self.pooled(products, cell), units)
+        return self.add("Concat", moved, known, *sizes, axis=1), self.add("Mul", means, units)
 
 
 def _difference(axis: int) -> NDArray[np.float32]:
