@@ -97,7 +97,8 @@ class _Builder(GraphBuilder):
         for index, each in enumerate(products):
             weight = self.add("Exp", self.clipped(self.part(logs, index, index + 1), 8.0))
             weight = self.add("Div", self.add("Mul", weight, seen), self.plus(self.part(each, 5, 6), NOISE))
-            normal, target = self.equations(self.add("Mul", self.part(each, 0, 5), weight), CELLS)
+            weighed = [self.add("Mul", self.part(each, row, row + 1), weight) for row in range(5)]
+            normal, target = self.equations(weighed, CELLS)
             normals.append(normal)
             targets.append(target)
         normal, target = (self.add("Sum", *parts) for parts in (normals, targets))
@@ -214,26 +215,25 @@ class _Builder(GraphBuilder):
                 usual = self.add("Div", usual, self.plus(self.mean(inside, 2, 3), 1e-3))
                 strange = self.add("Div", change, self.plus(self.times(usual, ROBUST), LEAST_DIFFERENCE))
                 weight = self.add("Div", inside, self.plus(self.add("Mul", strange, strange), 1.0))
-                products = self.add("Mul", self.products(right, down, change), weight)
+                products = [self.add("Mul", product, weight) for product in self.products(right, down, change)]
                 normal, target = self.equations(products, size)
                 p = self.add("Add", p, self.clipped(self.solved(normal, target), LONGEST_STEP))
         return p
 
-    def products(self, right: str, down: str, change: str) -> str:
-        """Products of gradients and differences, as channels."""
+    def products(self, right: str, down: str, change: str) -> list[str]:
+        """Products of gradients and differences; put together as channels, they would be copied."""
         pairs = ((right, right), (right, down), (down, down), (right, change), (down, change))
-        return self.add("Concat", *(self.add("Mul", *pair) for pair in pairs), axis=1)
+        return [self.add("Mul", *pair) for pair in pairs]
 
-    def equations(self, products: str, size: int) -> tuple[str, str]:
+    def equations(self, products: Sequence[str], size: int) -> tuple[str, str]:
         """As `aligner.equations`."""
-        flat = self.shaped(products, len(PAIRS), 5, size * size)
+        flat = [self.shaped(product, len(PAIRS), size * size) for product in products]
         places = coordinates(size)
-        outer = (places[:, None] * places[None]).reshape(9, -1)
-        blocks = self.add("MatMul", self.part(flat, 0, 3), self.array(outer.T))
-        xx, xy, yy = (self.shaped(self.part(blocks, index, index + 1), len(PAIRS), 3, 3) for index in range(3))
+        outer = self.array((places[:, None] * places[None]).reshape(9, -1).T)
+        xx, xy, yy = (self.shaped(self.add("MatMul", each, outer), len(PAIRS), 3, 3) for each in flat[:3])
         rows = [self.add("Concat", *row, axis=2) for row in ((xx, xy), (xy, yy))]
-        target = self.add("Neg", self.add("MatMul", self.part(flat, 3, 5), self.array(places.T)))
-        return self.add("Concat", *rows, axis=1), self.shaped(target, len(PAIRS), 6)
+        moments = [self.add("MatMul", each, self.array(places.T)) for each in flat[3:]]
+        return self.add("Concat", *rows, axis=1), self.add("Neg", self.add("Concat", *moments, axis=1))
 
     def solved(self, normal: str, target: str) -> str:
         """As `aligner.solved`, with damping."""
@@ -258,9 +258,9 @@ class _Builder(GraphBuilder):
         change = self.add("Sub", self.part(parts[1], 0, 1), self.part(parts[0], 0, 1))
         both = self.times(self.add("Add", *parts), 0.5)
         right, down = self.part(both, 1, 2), self.part(both, 2, 3)
-        products = self.add("Concat", self.products(right, down, change), self.add("Mul", change, change), axis=1)
+        products = [*self.products(right, down, change), self.add("Mul", change, change)]
         cell = EDGE // CELLS // scale
-        means = self.pooled(products, cell)
+        means = self.add("Concat", *(self.pooled(product, cell) for product in products), axis=1)
         around = self.add("AveragePool", means, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)
         xx, xy, yy, xt, yt, tt = (self.part(around, index, index + 1) for index in range(6))
         more_x, more_y = self.plus(xx, GRADIENT_NOISE), self.plus(yy, GRADIENT_NOISE)
