@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -210,7 +211,7 @@ def degraded(chosen: Sequence[tuple[str, Film]]) -> Iterator[tuple[str, list[Cas
         yield name, list(cases(chosen, alter))
     yield "crf 38", list(cases([(kind, replace(film, crf=38)) for kind, film in chosen]))
     for fps in (12, 60):
-        yield f"{fps} fps", list(cases([(kind, replace(film, fps=film.fps * 0 + fps)) for kind, film in chosen]))
+        yield f"{fps} fps", list(cases([(kind, replace(film, fps=Fraction(fps))) for kind, film in chosen]))
 
 
 def print_table(title: str, rows: dict[str, dict[str, float | None]]) -> None:

@@ -26,7 +26,7 @@ from ig65m.models.aligner import Alignment
 from ig65m.models.aligner_plan import CALIBRATION, CELLS, EDGE, WINDOW, shapes
 from ig65m.motion.clip_motion import EDGE as EDGE_SHARES
 from ig65m.motion.clip_motion import probability
-from ig65m.motion.path import Path
+from ig65m.motion.path import ClipPath
 from ig65m.motion.weights import load_weights
 from ig65m.types import ClipSpan
 
@@ -136,7 +136,7 @@ def test_a_hand_sways_more_slowly_than_it_trembles():
 
 
 def observed(kind, positions, truth, sigma):
-    path = Path(
+    path = ClipPath(
         times=np.arange(8) * 0.08,
         numbers=np.arange(8) * 2,
         positions=positions,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def films(names, count, low, high, seed):
     """Films of single moves or pairs, without objects, none of them so fast that it leaves the picture soon."""
     for index in range(count):
         film = draw(np.random.default_rng([seed, index]), names[index % len(names)], low, high)
-        yield film.__class__(**{**vars(film), "intruder": False, "frames": 24})
+        yield replace(film, intruder=False, frames=24)
 
 
 def estimated(films, folder):

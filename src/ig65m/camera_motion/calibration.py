@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ig65m.camera_motion.scenes import Library
 from ig65m.camera_motion.takes import KnownTake, random_take
+from ig65m.engines.pixel_graph import Run
 from ig65m.motion.chunks import FRAME_STEP, ChunkSpan
 from ig65m.motion.clip_motion import EDGE, facts, terms
-from ig65m.motion.network import Run
-from ig65m.motion.path import FRAMES, Path, Paths, pairs_of
+from ig65m.motion.path import FRAMES, ClipPath, Paths, pairs_of
 from ig65m.motion.weights import MotionWeights
 
 # Shares of the picture; what lies between two values counts as neither.
@@ -36,7 +36,7 @@ class Observed:
     """A take and the path that was estimated of its first clip."""
 
     known: KnownTake
-    path: Path
+    path: ClipPath
 
     @property
     def truth(self) -> NDArray[np.float64]:

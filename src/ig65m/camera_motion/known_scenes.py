@@ -24,6 +24,7 @@ from ig65m.camera_motion.scenes import (
     add_object,
     add_overlay,
     background,
+    render_size,
     sampled,
     transformed,
     waves,
@@ -120,7 +121,7 @@ def film(
     disturbed = Disturbed.NOT if plain else Disturbed.LITTLE if moving and rng.random() < 0.6 else Disturbed.MOST
     exposures = 3 if not plain and moving and rng.random() < 0.12 else 1  # instants averaged into a frame: motion blur
     shutter = np.linspace(0, rng.uniform(0.2, 0.8), exposures) if exposures > 1 else np.zeros(1)
-    size = (2 * EDGE, 2 * EDGE) if plain else _render_size(rng, aspect)
+    size = (2 * EDGE, 2 * EDGE) if plain else render_size(rng, aspect, edge=2 * EDGE, square=0.75, sizes=(130, 250))
     layers = [_instants(turning + depth * walking, shutter) for depth in depths]
     # Objects move for some frames between the frames of a scene; footage has frames for a long take at a spacing of one.
     spacing = rng.choice([1, 2, 2, 3])
@@ -184,14 +185,6 @@ def _relative(offsets: NDArray[np.float64], aspect: float) -> Matrices:
     """Map each frame to the first one."""
     views = matrices(offsets, aspect)
     return np.asarray(np.linalg.inv(views[0]) @ views)
-
-
-def _render_size(rng: np.random.Generator, aspect: float) -> tuple[int, int]:
-    """Return height and width: mostly square, sometimes the shape of a small video."""
-    if rng.random() < 0.75:
-        return 2 * EDGE, 2 * EDGE
-    height = int(math.sqrt(rng.uniform(130, 250) ** 2 / aspect)) // 2 * 2
-    return height, int(height * aspect) // 2 * 2
 
 
 def _compose(

@@ -135,7 +135,7 @@ def _scene(rng: np.random.Generator, library: Library, label: str, disturbed: Di
     path = random_path(rng, label, plain=plain, handheld=handheld)
     exposures = 3 if not plain and rng.random() < 0.2 else 1  # instants averaged into a frame: motion blur
     times = np.arange(FRAMES)[:, None] * FRAME_STEP + np.linspace(0, rng.uniform(0.3, 1.0), exposures)[None]
-    size = (RENDER, RENDER) if plain else _render_size(rng, aspect)
+    size = (RENDER, RENDER) if plain else render_size(rng, aspect, edge=RENDER, square=0.8, sizes=(100, 180))
     pictures = render(rng, library, path, aspect, times.ravel(), size, disturbed)
     pictures = pictures.view(FRAMES, exposures, 3, *size).mean(1)
     if plain:
@@ -143,11 +143,15 @@ def _scene(rng: np.random.Generator, library: Library, label: str, disturbed: Di
     return reduce(degrade(rng, add_overlay(rng, pictures)), rng)
 
 
-def _render_size(rng: np.random.Generator, aspect: float) -> tuple[int, int]:
-    """Return height and width: mostly square, sometimes the shape of a small video."""
-    if rng.random() < 0.8:
-        return RENDER, RENDER
-    height = int(math.sqrt(rng.uniform(100, 180) ** 2 / aspect)) // 2 * 2
+def render_size(
+    rng: np.random.Generator, aspect: float, *, edge: int, square: float, sizes: tuple[float, float]
+) -> tuple[int, int]:
+    """Return height and width: `edge` for a share `square` of clips, else the shape of a small video as large as a square of
+    an edge within `sizes`.
+    """
+    if rng.random() < square:
+        return edge, edge
+    height = int(math.sqrt(rng.uniform(*sizes) ** 2 / aspect)) // 2 * 2
     return height, int(height * aspect) // 2 * 2
 
 

@@ -71,7 +71,8 @@ def _chunk(held: list[tuple[int, Sample]], *, joined: bool) -> Clip:
     pictures = [sample.pixels for _, sample in held if sample.pixels is not None]
     pictures += pictures[-1:] * (WINDOW - len(pictures))
     first, last = held[0], held[-1]
-    height, width = first[1].shape or (1, 1)
+    assert first[1].shape is not None, "a sample with pixels has the shape of its frame"
+    height, width = first[1].shape
     times = tuple(sample.time for _, sample in held)
     span = ClipSpan(first[1].time, last[1].end, first[0], last[0])
     whole = ChunkSpan(**vars(span), times=times, aspect=width / height, joined=joined)

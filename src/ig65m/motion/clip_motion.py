@@ -7,11 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.motion.path import Path
+from ig65m.motion.path import ClipPath
 from ig65m.motion.weights import MotionWeights
 from ig65m.types import ClipMotion, Speeds
-
-NAMES: Final = ("pan", "tilt", "zoom", "roll")
 
 MOVES: Final = {
     "pan_left": (0, -1),
@@ -50,7 +48,7 @@ EDGE: Final = np.array([1.0, 1.0, 0.5, math.radians(0.5)])
 """Displacement of the picture's edge as a share of the picture, for one unit of each speed."""
 
 
-def clip_motion(path: Path, weights: MotionWeights) -> tuple[ClipMotion, tuple[str, ...]]:
+def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tuple[str, ...]]:
     """Return what the camera does on a path, and its moves as `moves_of`."""
     speeds, sigma = speeds_of(path, weights)
     rate = frame_rate(path)
@@ -70,13 +68,13 @@ def clip_motion(path: Path, weights: MotionWeights) -> tuple[ClipMotion, tuple[s
     return motion, moves
 
 
-def frame_rate(path: Path) -> float:
+def frame_rate(path: ClipPath) -> float:
     """Return frames of the video a second; 0 for a single frame."""
     length = path.times[-1] - path.times[0]
     return float((path.numbers[-1] - path.numbers[0]) / length) if length > 0 else 0.0
 
 
-def speeds_of(path: Path, weights: MotionWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def speeds_of(path: ClipPath, weights: MotionWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return speeds and their standard deviations (4,), a second; for a single frame 0 and UNKNOWN."""
     length = path.times[-1] - path.times[0]
     if length <= 0:
@@ -87,7 +85,7 @@ def speeds_of(path: Path, weights: MotionWeights) -> tuple[NDArray[np.float64], 
     return end / length, sigma / length
 
 
-def facts(path: Path) -> NDArray[np.float64]:
+def facts(path: ClipPath) -> NDArray[np.float64]:
     """Return what tells whether the camera stands still or shakes, as logarithms of shares of the picture: (4,).
 
     The mean speed a frame; how far the path is from a straight one; the largest step between neighbours; and the standard

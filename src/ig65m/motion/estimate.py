@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ig65m.motion.chunks import ChunkSpan
 from ig65m.motion.clip_motion import clip_motion
-from ig65m.motion.path import Path, Paths, pairs_of
+from ig65m.motion.path import ClipPath, Paths, pairs_of
 from ig65m.motion.segments import segments_of
 from ig65m.motion.weights import MotionWeights
 from ig65m.types import ClipMotion, MotionSegment
@@ -30,5 +30,5 @@ class Estimate:
         self._take(self._paths.finish())
         return tuple(clip for clip, _ in self._clips), segments_of(self._clips, self._paths.cuts)
 
-    def _take(self, paths: Iterable[Path]) -> None:
+    def _take(self, paths: Iterable[ClipPath]) -> None:
         self._clips.extend(clip_motion(path, self._weights) for path in paths)

@@ -1,6 +1,5 @@
 """The aligner in an engine: chunks of frames in, alignments of pairs out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.engines.choice import Choice, choose
+from ig65m.engines.pixel_graph import Run, load_graph
 from ig65m.errors import needs
 from ig65m.motion.weights import MotionWeights, load_weights
 
 NAME: Final = "camera_motion_aligner"
-
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -34,37 +32,13 @@ def load_network(choice: Choice | None = None) -> MotionNetwork:
     """
     choice = choice or choose()
     weights = load_weights()
-    name, run = _ENGINES[choice.engine](weights, choice)
+    if choice.engine == "pytorch":
+        name, run = _pytorch(weights, choice)
+    else:
+        from ig65m.motion.graph import graph_of
+
+        name, run = load_graph(graph_of(weights).SerializeToString(), choice)
     return MotionNetwork(run, weights, f"{name}, fp32, {choice.device}")
-
-
-def _openvino(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
-    import openvino
-
-    from ig65m.engines.openvino import compiled
-    from ig65m.motion.graph import graph_of
-
-    model = compiled(graph_of(weights).SerializeToString(), "fp32", choice.threads)
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(model.create_infer_request().infer({"pixels": pixels}, share_inputs=True)[0])
-
-    return f"openvino {openvino.__version__.split('-')[0]}", run
-
-
-def _onnxruntime(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
-    import onnxruntime
-
-    from ig65m.engines.onnxruntime import session
-    from ig65m.motion.graph import graph_of
-
-    loaded = session(graph_of(weights).SerializeToString(), choice.threads)
-
-    def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (alignments,) = loaded.run(["alignments"], {"pixels": pixels})
-        return np.asarray(alignments)
-
-    return f"onnxruntime {onnxruntime.__version__}", run
 
 
 def _pytorch(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
@@ -91,10 +65,3 @@ def _pytorch(weights: MotionWeights, choice: Choice) -> tuple[str, Run]:
         return rows
 
     return f"pytorch {torch.__version__}", run
-
-
-_ENGINES: Final[dict[str, Callable[[MotionWeights, Choice], tuple[str, Run]]]] = {
-    "openvino": _openvino,
-    "onnxruntime": _onnxruntime,
-    "pytorch": _pytorch,
-}

@@ -43,7 +43,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Path:
+class ClipPath:
     """Position of the camera at the frames of a clip, relative to the first one, and how sure it is."""
 
     times: NDArray[np.float64]  # (frames,) in seconds
@@ -105,7 +105,7 @@ class Paths:
         self._end = 0.0
         self._cutting = -math.inf  # end of the last cut
 
-    def add(self, span: ChunkSpan, pairs: Sequence[Pair]) -> Iterator[Path]:
+    def add(self, span: ChunkSpan, pairs: Sequence[Pair]) -> Iterator[ClipPath]:
         """Take the frames of a chunk, and yield the paths of the clips that are complete."""
         if not span.joined:
             yield from self.finish()
@@ -132,14 +132,14 @@ class Paths:
                 self.cuts.append((times[pair.first] + times[pair.second]) / 2)
             self._cutting = times[pair.second]
 
-    def finish(self) -> Iterator[Path]:
+    def finish(self) -> Iterator[ClipPath]:
         """Yield the path of the last frames, which are fewer than those of a clip."""
         fresh = len(self._frames) - (FRAMES - HOP if self._given else 0)
         if fresh > 0:
             yield self._path(len(self._frames))
         self._frames, self._pairs, self._given = [], [], False
 
-    def _path(self, count: int) -> Path:
+    def _path(self, count: int) -> ClipPath:
         times = np.array([time for time, _ in self._frames[:count]])
         numbers = np.array([number for _, number in self._frames[:count]])
         inside = [pair for pair in self._pairs if pair.second < count]
@@ -152,7 +152,7 @@ class Paths:
         shown = (
             self._end if count == len(self._frames) else float(times[-1] + (times[-1] - times[0]) / (count - 1) / FRAME_STEP)
         )
-        return Path(
+        return ClipPath(
             times[start:end],
             numbers[start:end],
             positions,

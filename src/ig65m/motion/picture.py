@@ -69,7 +69,7 @@ def draw_motion(motion: CameraMotion, path: Path, *, title: str) -> None:
         },
     )
     runs = _runs(motion.clips)
-    for place, curve in zip(axes, _CURVES, strict=False):
+    for place, curve in zip(axes[:-1], _CURVES, strict=True):
         _draw_curve(place, curve, runs)
     axes[0].set_title(plain(title, 100), loc="left", fontsize=11, color=_INK, parse_math=False)
     axes[0].set_title("band: one standard deviation", loc="right", fontsize=8, color=_INK)

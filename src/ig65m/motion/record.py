@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any, Final
 
 from ig65m.errors import check_choice
+from ig65m.motion.clip_motion import MOVES
 from ig65m.store.record_folder import Kind, Record, record_head, record_text
 from ig65m.store.record_values import list_value, number_value, probability, sha256_value, text_value
 from ig65m.types import CameraMotion, ClipMotion, MotionSegment, Move, Speeds
 from ig65m.zoo.labels import built_in
 
 LABELS: Final = built_in("camera_motion")
-MOVES: Final = tuple(label for label in LABELS if label != "static")
 SPEEDS: Final = ("pan", "tilt", "zoom", "roll")
 PROBABILITIES: Final = ("static", "shake", "cut", "parallax")
 

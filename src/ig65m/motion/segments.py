@@ -61,7 +61,7 @@ def _steady(moves: Sequence[frozenset[str]]) -> list[frozenset[str]]:
     padded = [moves[0], *moves, moves[-1]]
     return [
         frozenset(name for name in before | own | after if (name in before) + (name in own) + (name in after) >= 2)
-        for before, own, after in zip(padded, padded[1:], padded[2:], strict=False)
+        for before, own, after in zip(padded[:-2], padded[1:-1], padded[2:], strict=True)
     ]
 
 

@@ -1,9 +1,8 @@
 """Camera motion of videos: `ig65m.estimate_motion` and `ig65m.estimate_motion_many`."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from ig65m.motion.estimate import Estimate
 from ig65m.motion.network import NAME, MotionNetwork, load_network
 from ig65m.pipeline import ClipResult, run_clips
 from ig65m.tasks.failures import raise_if_failed
-from ig65m.tasks.sources import check_several, path_of
-from ig65m.types import CameraMotion, Clip, Frames, Limits, Segment, Status, check_image_fps
-from ig65m.video.clips import Source, check_source, sampling_of
+from ig65m.tasks.sources import all_samples, check_several, path_of
+from ig65m.types import CameraMotion, Limits, Status, check_image_fps
+from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
-from ig65m.video.sampling import Sampling
-from ig65m.video.shot_clips import frames_of
+from ig65m.video.sample import Sample
 
 OnFrame = Callable[[Source, float], None]
 
@@ -103,8 +101,8 @@ def estimate_motion_many(
     network = load_network(choose(engine, None, device or "cpu", threads))
     if on_engine is not None:
         on_engine(network.engine)
-    read = partial(_chunks, image_fps=image_fps, limits=limits, in_process=bool(in_process))
-    return _estimate(videos, network, on_frame, limits, read, in_process=bool(in_process))
+    read = partial(all_samples, preprocessing=PIXELS, image_fps=image_fps, limits=limits)
+    return _estimate(videos, network, on_frame, nullcontext() if in_process else Decoder(limits), read)
 
 
 def motion_settings(sha256: str) -> dict[str, Any]:
@@ -116,19 +114,17 @@ def _estimate(
     videos: Iterable[Source],
     network: MotionNetwork,
     on_frame: OnFrame | None,
-    limits: Limits,
-    read: Callable[..., Generator[Clip, None, None]],
-    *,
-    in_process: bool,
+    decoding: AbstractContextManager[Decoder | None],
+    read: Callable[[Source, Decoder | None], Generator[Sample, None, None]],
 ) -> Iterator[CameraMotion]:
     settings = motion_settings(network.weights.sha256)
 
     def engine(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return network.run(pixels)[None], np.zeros((1, 0), np.float32)
 
-    with nullcontext() if in_process else Decoder(limits) as decoder:
+    with decoding as decoder:
         interrupt = None if decoder is None else decoder.interrupt
-        results = run_clips(videos, partial(read, decoder=decoder), engine, batch_size=1, interrupt=interrupt)
+        results = run_clips(videos, lambda video: chunks_of(read(video, decoder)), engine, batch_size=1, interrupt=interrupt)
         with closing(results):
             estimate = Estimate(network.weights)
             for item in results:
@@ -142,21 +138,3 @@ def _estimate(
                 status: Status = "ok" if item.error is None else "partial" if clips else "failed"
                 yield CameraMotion(path_of(item.source), status, segments, clips, settings, item.error)
                 estimate = Estimate(network.weights)
-
-
-def _chunks(
-    video: Source, *, decoder: Decoder | None, image_fps: float, limits: Limits, in_process: bool
-) -> Generator[Clip, None, None]:
-    """Read all frames of a source as chunks for the network."""
-    check_source(video)
-    sampling = Sampling(frames=1)
-    path: Path | str | Frames
-    if isinstance(video, Segment):
-        sampling, path = frames_of(sampling_of(video, sampling)), video.path
-    else:
-        path = video
-    if in_process or decoder is None or isinstance(path, Frames):
-        from ig65m.video.sample_reader import read_samples
-
-        return chunks_of(read_samples(path, sampling, PIXELS, image_fps=image_fps, limits=limits))
-    return chunks_of(decoder.read_samples(path, sampling, PIXELS, image_fps=image_fps))

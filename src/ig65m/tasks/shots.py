@@ -4,7 +4,6 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,13 +14,11 @@ from ig65m.shots.boundaries import THRESHOLD, check_threshold, shots_of
 from ig65m.shots.detect import PIXELS, good_frames, transition_scores
 from ig65m.shots.network import NAME, ShotNetwork, load_network
 from ig65m.tasks.failures import raise_if_failed
-from ig65m.tasks.sources import check_several, path_of
-from ig65m.types import Failure, Frames, Limits, Segment, ShotList, Status, check_image_fps
-from ig65m.video.clips import Source, check_source, sampling_of
+from ig65m.tasks.sources import all_samples, check_several, path_of
+from ig65m.types import Failure, Limits, ShotList, Status, check_image_fps
+from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sample import Pixels, Sample
-from ig65m.video.sampling import Sampling
-from ig65m.video.shot_clips import frames_of
 
 OnFrame = Callable[[Source, float], None]
 
@@ -112,7 +109,14 @@ def detect_shots_many(
     if on_engine is not None:
         on_engine(network.engine)
     decoder = nullcontext() if in_process else Decoder(limits)
-    return _detect(videos, network, threshold, on_frame, decoder, partial(_samples, image_fps=image_fps, limits=limits))
+    return _detect(
+        videos,
+        network,
+        threshold,
+        on_frame,
+        decoder,
+        partial(all_samples, preprocessing=PIXELS, image_fps=image_fps, limits=limits),
+    )
 
 
 def shot_settings(sha256: str, threshold: float) -> dict[str, Any]:
@@ -161,19 +165,3 @@ class _Frames:
                     yield picture
         except (IgError, OSError) as error:
             self.failure = Failure.of("decode", error)
-
-
-def _samples(video: Source, decoder: Decoder | None, *, image_fps: float, limits: Limits) -> Generator[Sample, None, None]:
-    """Read all frames of a source, each resized for TransNetV2."""
-    check_source(video)
-    sampling = Sampling(frames=1)
-    path: Path | str | Frames
-    if isinstance(video, Segment):
-        sampling, path = frames_of(sampling_of(video, sampling)), video.path
-    else:
-        path = video
-    if decoder is None or isinstance(path, Frames):
-        from ig65m.video.sample_reader import read_samples
-
-        return read_samples(path, sampling, PIXELS, image_fps=image_fps, limits=limits)
-    return decoder.read_samples(path, sampling, PIXELS, image_fps=image_fps)

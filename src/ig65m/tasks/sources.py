@@ -1,15 +1,20 @@
-"""What the Python API takes as a video, checked."""
+"""What the Python API takes as a video, checked; and its frames."""
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
-from ig65m.types import Frames, Segment
-from ig65m.video.clips import Source, check_source
+from ig65m.types import Frames, Limits, Preprocessing, Segment
+from ig65m.video.clips import Source, check_source, sampling_of
+from ig65m.video.isolation import Decoder
+from ig65m.video.sample import Sample
+from ig65m.video.sampling import Sampling
+from ig65m.video.shot_clips import frames_of
 
 
 def as_source(video: Source | NDArray[np.uint8], fps: float | None) -> tuple[Source, float | None]:
@@ -43,3 +48,21 @@ def path_of(source: Source) -> str:
     if isinstance(source, Segment):
         return source.path
     return "" if isinstance(source, Frames) else str(source)
+
+
+def all_samples(
+    video: Source, decoder: Decoder | None, *, preprocessing: Preprocessing, image_fps: float, limits: Limits
+) -> Generator[Sample, None, None]:
+    """Read all frames of a source, resized; in this process without a decoder. Raises as `read_samples`."""
+    check_source(video)
+    sampling = Sampling(frames=1)
+    path: Path | str | Frames
+    if isinstance(video, Segment):
+        sampling, path = frames_of(sampling_of(video, sampling)), video.path
+    else:
+        path = video
+    if decoder is None or isinstance(path, Frames):
+        from ig65m.video.sample_reader import read_samples
+
+        return read_samples(path, sampling, preprocessing, image_fps=image_fps, limits=limits)
+    return decoder.read_samples(path, sampling, preprocessing, image_fps=image_fps)

@@ -58,7 +58,8 @@ class _Answers:
             self.send(jobs.SAME, sample.time, sample.end)
         else:
             parts: list[Any] = []
-            if sample.pixels is not None and sample.shape is not None:
+            if sample.pixels is not None:
+                assert sample.shape is not None, "a sample with pixels has the shape of its frame"
                 parts = [jobs.SIZE.pack(*sample.shape), sample.pixels.reshape(-1).view(np.uint8).data]
             if sample.beside is not None:
                 parts.append(sample.beside.data)
