@@ -11,6 +11,7 @@ from ig65m.errors import VideoError
 from ig65m.models.aligner_plan import EDGE, WINDOW
 from ig65m.types import Clip, ClipSpan, Preprocessing
 from ig65m.video.sample import Sample
+from ig65m.video.sampling import Sampling
 
 FRAME_STEP: Final = 2
 """Frames from one that the network sees to the next."""
@@ -19,6 +20,9 @@ PIXELS: Final = Preprocessing(
     resize=(EDGE, EDGE), crop=(EDGE, EDGE), mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), resampling="area"
 )
 """How frames are resized for the network: the whole frame, whatever its aspect ratio."""
+
+SAMPLING: Final = Sampling(frames=WINDOW, frame_step=FRAME_STEP, stride=(WINDOW - 1) * FRAME_STEP)
+"""Which frames are resized: every second one, whatever clips they end up in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class ChunkSpan(ClipSpan):
 
 
 def chunks_of(samples: Generator[Sample, None, None]) -> Generator[Clip, None, None]:
-    """Yield chunks of WINDOW frames, FRAME_STEP apart; the last frame of a chunk is the first one of the next.
+    """Yield chunks of WINDOW frames from samples as SAMPLING says; the last frame of a chunk is the first one of the next.
 
     A chunk ends early where frames are lost, where the shape of the picture changes, and at the end of the video; its last
     frame is then repeated. An error that ends the samples is raised after the last chunk.
@@ -48,14 +52,12 @@ def chunks_of(samples: Generator[Sample, None, None]) -> Generator[Clip, None, N
             failure = error
 
     with closing(samples):
-        since = 0
         for number, sample in numbered():
-            broken = sample.pixels is None or sample.lost_before or (held and held[-1][1].shape != sample.shape)
-            if broken:
-                if held:
-                    yield _chunk(held, joined=joined)
-                held, joined, since = [], False, number + (sample.pixels is None)
-            if sample.pixels is None or (number - since) % FRAME_STEP:
+            changed = held and sample.shape is not None and sample.shape != held[-1][1].shape
+            if held and (sample.lost or sample.lost_before or changed):
+                yield _chunk(held, joined=joined)
+                held, joined = [], False
+            if sample.pixels is None:
                 continue
             held.append((number, sample))
             if len(held) == WINDOW:

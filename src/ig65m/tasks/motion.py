@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.engines.choice import EngineName, choose
-from ig65m.motion.chunks import PIXELS, ChunkSpan, chunks_of
+from ig65m.motion.chunks import PIXELS, SAMPLING, ChunkSpan, chunks_of
 from ig65m.motion.estimate import Estimate
 from ig65m.motion.network import NAME, MotionNetwork, load_network
 from ig65m.pipeline import ClipResult, run_clips
 from ig65m.tasks.failures import raise_if_failed
-from ig65m.tasks.sources import all_samples, check_several, path_of
+from ig65m.tasks.sources import check_several, path_of, samples_of
 from ig65m.types import CameraMotion, Limits, Status, check_image_fps
 from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
@@ -101,7 +101,7 @@ def estimate_motion_many(
     network = load_network(choose(engine, None, device or "cpu", threads))
     if on_engine is not None:
         on_engine(network.engine)
-    read = partial(all_samples, preprocessing=PIXELS, image_fps=image_fps, limits=limits)
+    read = partial(samples_of, sampling=SAMPLING, preprocessing=PIXELS, image_fps=image_fps, limits=limits)
     return _estimate(videos, network, on_frame, nullcontext() if in_process else Decoder(limits), read)
 
 

@@ -14,11 +14,12 @@ from ig65m.shots.boundaries import THRESHOLD, check_threshold, shots_of
 from ig65m.shots.detect import PIXELS, good_frames, transition_scores
 from ig65m.shots.network import NAME, ShotNetwork, load_network
 from ig65m.tasks.failures import raise_if_failed
-from ig65m.tasks.sources import all_samples, check_several, path_of
+from ig65m.tasks.sources import check_several, path_of, samples_of
 from ig65m.types import Failure, Limits, ShotList, Status, check_image_fps
 from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sample import Pixels, Sample
+from ig65m.video.sampling import Sampling
 
 OnFrame = Callable[[Source, float], None]
 
@@ -115,7 +116,7 @@ def detect_shots_many(
         threshold,
         on_frame,
         decoder,
-        partial(all_samples, preprocessing=PIXELS, image_fps=image_fps, limits=limits),
+        partial(samples_of, sampling=Sampling(frames=1), preprocessing=PIXELS, image_fps=image_fps, limits=limits),
     )
 
 

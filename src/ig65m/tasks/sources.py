@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,10 @@ from numpy.typing import NDArray
 
 from ig65m.errors import UsageError
 from ig65m.types import Frames, Limits, Preprocessing, Segment
-from ig65m.video.clips import Source, check_source, sampling_of
+from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder
 from ig65m.video.sample import Sample
 from ig65m.video.sampling import Sampling
-from ig65m.video.shot_clips import frames_of
 
 
 def as_source(video: Source | NDArray[np.uint8], fps: float | None) -> tuple[Source, float | None]:
@@ -50,15 +50,20 @@ def path_of(source: Source) -> str:
     return "" if isinstance(source, Frames) else str(source)
 
 
-def all_samples(
-    video: Source, decoder: Decoder | None, *, preprocessing: Preprocessing, image_fps: float, limits: Limits
+def samples_of(
+    video: Source,
+    decoder: Decoder | None,
+    *,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    image_fps: float,
+    limits: Limits,
 ) -> Generator[Sample, None, None]:
-    """Read all frames of a source, resized; in this process without a decoder. Raises as `read_samples`."""
+    """Read the frames of a source, resized; in this process without a decoder. Raises as `read_samples`."""
     check_source(video)
-    sampling = Sampling(frames=1)
     path: Path | str | Frames
     if isinstance(video, Segment):
-        sampling, path = frames_of(sampling_of(video, sampling)), video.path
+        sampling, path = replace(sampling, start=video.start, end=video.end), video.path
     else:
         path = video
     if decoder is None or isinstance(path, Frames):
