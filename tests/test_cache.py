@@ -57,6 +57,20 @@ def test_a_second_start_takes_what_the_first_has_made(folder, made, network):
     assert len(made) == 1
 
 
+def test_the_networks_of_shots_and_motion_are_cached_too(folder, monkeypatch):
+    """A second start compiles nothing, and computes the same, to the bit."""
+    from ig65m.engines import openvino as engine
+    from ig65m.motion.network import load_network
+
+    compiled = []
+    original = engine.compiled
+    monkeypatch.setattr(engine, "compiled", lambda *args: compiled.append(1) or original(*args))
+    chunk = np.random.default_rng(0).integers(0, 256, (1, 9, 96, 96, 3), np.uint8)
+    first, second = (load_network().run(chunk) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len(compiled) == len(list(folder.iterdir())) == 1
+
+
 def test_the_precision_is_that_of_the_entry(folder, network, has_bf16):
     """A processor with bfloat16 must not fall back on it, nor leave it, when a model comes from the disk."""
     precisions = ("bf16", "fp32") if has_bf16 else ("fp32",)

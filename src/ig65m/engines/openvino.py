@@ -107,30 +107,50 @@ def _cached(
     weights: Weights, work: Work, precision: Precision, threads: int | None, reload: Callable[[], Weights] | None
 ) -> tuple[Any, Any]:
     """Return the compiled network, from the cache or stored there, and the object that must live as long as it."""
-    core = core_for(precision)
-    key = {
-        "weights": weights.sha256,
-        "work": asdict(work),
-        "precision": precision,
-        "engine": f"openvino {openvino.__version__}",
-        "processor": [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")],
-        "instructions": os.environ.get(_ISA),
-        "graph": hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest(),
-    }
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
+    key = _key(precision, weights=weights.sha256, work=asdict(work), graph=source)
     if (kept := cache.load(key)) is not None:
         if reload is not None:
             weights.free()  # before OpenVINO copies them: memory would hold the weights three times
-        tensor = openvino.Tensor(kept.model, shared_memory=True)
-        with suppress(RuntimeError):  # an entry that OpenVINO rejects is compiled again
-            made = core.import_model(tensor, "CPU", _config(precision, threads))
-            kept.release()
-            return made, tensor
+        if (made := _imported(kept, precision, threads)) is not None:
+            return made
         if reload is not None:
             weights = reload()
     from ig65m.engines.graph import graph_file
 
     with graph_file(weights, work, free_weights=reload is not None) as path:
-        made = compiled(path, precision, threads)
+        return _stored(key, compiled(path, precision, threads))
+
+
+def cached_graph(graph: bytes, threads: int | None) -> tuple[Any, Any]:
+    """As `compiled` in float32, but from the cache or stored there; and the object that must live as long as the result."""
+    key = _key("fp32", graph=hashlib.sha256(graph).hexdigest())
+    made = None if (kept := cache.load(key)) is None else _imported(kept, "fp32", threads)
+    return made or _stored(key, compiled(graph, "fp32", threads))
+
+
+def _key(precision: Precision, **what: Any) -> dict[str, Any]:
+    core = core_for(precision)
+    return {
+        **what,
+        "precision": precision,
+        "engine": f"openvino {openvino.__version__}",
+        "processor": [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")],
+        "instructions": os.environ.get(_ISA),
+    }
+
+
+def _imported(kept: cache.CachedModel, precision: Precision, threads: int | None) -> tuple[Any, Any] | None:
+    """Load an entry of the cache; None if OpenVINO rejects it, so that it is compiled again."""
+    tensor = openvino.Tensor(kept.model, shared_memory=True)
+    with suppress(RuntimeError):
+        made = core_for(precision).import_model(tensor, "CPU", _config(precision, threads))
+        kept.release()
+        return made, tensor
+    return None
+
+
+def _stored(key: dict[str, Any], made: openvino.CompiledModel) -> tuple[Any, Any]:
     cache.store(key, made.export_model().getbuffer())
     return made, None
 

@@ -1,6 +1,7 @@
 """Graphs with one input of pixels and one output, which are no network of a card, in the engines for graphs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,12 @@ def load_graph(graph: bytes, choice: Choice) -> tuple[str, Run]:
         return f"onnxruntime {onnxruntime.__version__}", run_session
     import openvino
 
-    from ig65m.engines.openvino import compiled
+    from ig65m.engines.openvino import cached_graph
 
-    model = compiled(graph, "fp32", choice.threads)
+    return f"openvino {openvino.__version__.split('-')[0]}", partial(_infer, cached_graph(graph, choice.threads))
 
-    def run_model(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(model.create_infer_request().infer({"pixels": pixels}, share_inputs=True)[0])
 
-    return f"openvino {openvino.__version__.split('-')[0]}", run_model
+def _infer(loaded_and_memory: tuple[Any, Any], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Run a model of OpenVINO, which is given with the memory that must live as long as it."""
+    model, _ = loaded_and_memory
+    return np.array(model.create_infer_request().infer({"pixels": pixels}, share_inputs=True)[0])
