@@ -42,7 +42,7 @@ def main(
             run.restore(state)
         library = make_library(images, seed)
         aligner_training.train_aligner(run, aligner_plan, library, checkpoint=state, workers=workers)
-        aligner_training.publish(run, library, output, seed=seed, takes=takes)
+        aligner_training.publish(run, library, output, seed=seed, takes=takes, workers=workers)
         return
     plan = training.Plan(seed=seed, steps=steps or 2800)
     run = training.new_run(plan)

@@ -18,6 +18,7 @@ from ig65m.atomic import finished_file
 from ig65m.camera_motion.calibration import calibrate, observe
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
+from ig65m.camera_motion.takes import KnownTake, random_take
 from ig65m.models.aligner import Aligner, Alignment
 from ig65m.models.aligner_plan import CELLS, SIZES
 from ig65m.models.aligner_plan import PAIRS as CHUNK_PAIRS
@@ -192,8 +193,21 @@ def train_aligner(run: Run, plan: AlignerPlan, library: Library, *, checkpoint: 
     loop.train(run, scene_batches(library, plan, run.step, workers), checkpoint=checkpoint, after_step=report)
 
 
-def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int) -> None:
-    """Calibrate the mean weights on random takes, and write both in float16 and float32."""
+class Takes(Dataset[KnownTake]):
+    """Random takes for the calibration; each depends on `seed` and its index only."""
+
+    def __init__(self, library: Library, seed: int, count: int) -> None:
+        self.library, self.seed, self.count = library, seed, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> KnownTake:
+        return random_take(np.random.default_rng([self.seed, index]), self.library)
+
+
+def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int, workers: int) -> None:
+    """Calibrate the mean weights on random takes, made by `workers` processes, and write both in float16 and float32."""
     network = Aligner()
     arrays = {name: value.half().float() for name, value in run.mean.items()}
     network.load_state_dict(arrays)
@@ -205,7 +219,8 @@ def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int) 
         return rows
 
     weights = MotionWeights({name: value.numpy() for name, value in arrays.items()}, sha256="")
-    calibration = calibrate(observe(align, weights, library, seed, index) for index in range(takes))
+    made = DataLoader(Takes(library, seed, takes), batch_size=None, num_workers=workers)
+    calibration = calibrate(observe(align, weights, take) for take in made)
     halves = {name: value.half().contiguous().numpy() for name, value in run.mean.items()}
     data = safetensors.numpy.save({**halves, **calibration}, metadata={"format": "pt"})
     with finished_file(output) as temporary:

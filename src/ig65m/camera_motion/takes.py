@@ -14,10 +14,10 @@ from ig65m.motion.chunks import FRAME_STEP
 
 KINDS = {"tripod": 0.25, "hand": 0.25, "move": 0.35, "hand and move": 0.15}
 SLOWEST, FASTEST = 0.0015, 0.05  # speeds of moves: shares of the picture at its edge, a frame of the video
-SWAY = (
-    0.001,
-    0.015,
-)  # standard deviation of a hand's displacement in the direction that it sways most, as share of the picture
+# Standard deviation of a hand's displacement in the direction that it sways most, as share of the picture.
+SWAY = (0.001, 0.015)
+PLAIN = 0.75  # share of takes that are clean, as films by a good camera are
+EASED, BROKEN = 0.3, 0.2  # shares of moves that speed up or slow down, and that start, stop or turn around at once
 FPS = (12, 24, 25, 25, 30, 30, 50, 60)
 SPAN = (WINDOW - 1) * FRAME_STEP + 1  # frames of the video
 
@@ -30,13 +30,14 @@ class KnownTake:
     aspect: float
     fps: float
     kind: str  # of KINDS
+    plain: bool  # whether it is clean
     positions: NDArray[
         np.float64
-    ]  # (WINDOW, 4): pan in widths, tilt in heights, zoom as logarithm, roll in degrees; of the camera
+    ]  # (WINDOW, 4) of the camera: pan in widths, tilt in heights, zoom as logarithm, roll in degrees
 
 
 def random_take(rng: np.random.Generator, library: Library) -> KnownTake:
-    """Return a take of a random kind, degraded as the scenes of the training."""
+    """Return a take of a random kind, clean or degraded as the scenes of the training."""
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     fps, aspect = float(rng.choice(FPS)), float(ASPECTS[rng.integers(len(ASPECTS))])
     offsets = np.zeros((SPAN, 4))
@@ -45,20 +46,25 @@ def random_take(rng: np.random.Generator, library: Library) -> KnownTake:
     if "hand" in kind:
         offsets += sway(rng, fps)
     offsets = offsets[::FRAME_STEP] - offsets[0]
-    take = film(rng, library, aspect, offsets, np.zeros_like(offsets), [0.0])
-    return KnownTake(take, aspect, fps, kind, _camera_positions(offsets))
+    plain = bool(rng.random() < PLAIN)
+    take = film(rng, library, aspect, offsets, np.zeros_like(offsets), [0.0], plain=plain)
+    return KnownTake(take, aspect, fps, kind, plain, _camera_positions(offsets))
 
 
 def _move(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Offsets (SPAN, 4) of one to three moves at once, at a speed that is even, or eases in or out."""
+    """Offsets (SPAN, 4) of one to three moves at once, at a speed that is even, eases in or out, or changes at once."""
     count = int(rng.choice([1, 2, 3], p=[0.55, 0.35, 0.1]))
     speed = math.exp(rng.uniform(math.log(SLOWEST), math.log(FASTEST)))
     rates = np.zeros(4)
     for index, column in enumerate(rng.permutation(4)[:count]):
         share = 1.0 if index == 0 else math.exp(rng.uniform(math.log(0.25), 0))
         rates[column] = rng.choice([-1, 1]) * speed * share / EDGE_SHARE[column]
-    change = rng.uniform(-1, 1) if rng.random() < 0.4 else 0.0  # 1: starts from rest; -1: comes to rest
-    pace = 1 + change * np.linspace(-1, 1, SPAN - 1)
+    pace, kind = np.ones(SPAN - 1), rng.random()
+    if kind < EASED:
+        pace += rng.uniform(-1, 1) * np.linspace(-1, 1, SPAN - 1)  # by 1: starts from rest; by -1: comes to rest
+    elif kind < EASED + BROKEN:
+        pace[: int(rng.integers(1, SPAN - 1))] = rng.choice([0, -1])
+        pace = pace[:: rng.choice([-1, 1])]
     return np.concatenate([np.zeros((1, 4)), np.cumsum(pace[:, None] * rates, axis=0)])
 
 

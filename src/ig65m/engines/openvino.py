@@ -91,15 +91,17 @@ def core_for(precision: Precision) -> openvino.Core:
     return core
 
 
-def compiled(graph: bytes | Path, precision: Precision, threads: int | None) -> openvino.CompiledModel:
+def compiled(graph: bytes | Path, precision: Precision, threads: int | None, streams: int = 1) -> openvino.CompiledModel:
     """Compile an ONNX graph for the CPU; `threads` None is one for each core. Raises UsageError as `core_for`."""
     core = core_for(precision)
-    return core.compile_model(core.read_model(graph), "CPU", _config(precision, threads))
+    return core.compile_model(core.read_model(graph), "CPU", _config(precision, threads, streams))
 
 
-def _config(precision: Precision, threads: int | None) -> dict[str, Any]:
+def _config(precision: Precision, threads: int | None, streams: int) -> dict[str, Any]:
     # OpenVINO would choose bfloat16 on a CPU that has it; float32 must be requested.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _NAMES[precision][0], "PERFORMANCE_HINT": "LATENCY"}
+    if streams > 1:
+        config["NUM_STREAMS"] = streams
     return config if threads is None else config | {"INFERENCE_NUM_THREADS": threads}
 
 
@@ -122,11 +124,15 @@ def _cached(
         return _stored(key, compiled(path, precision, threads))
 
 
-def cached_graph(graph: bytes, threads: int | None) -> tuple[Any, Any]:
-    """As `compiled` in float32, but from the cache or stored there; and the object that must live as long as the result."""
-    key = _key("fp32", graph=hashlib.sha256(graph).hexdigest())
-    made = None if (kept := cache.load(key)) is None else _imported(kept, "fp32", threads)
-    return made or _stored(key, compiled(graph, "fp32", threads))
+def cached_graph(graph: bytes, threads: int | None, *, at_once: int) -> tuple[Any, Any]:
+    """As `compiled` in float32, but from the cache or stored there; and the object that must live as long as the result.
+
+    It serves `at_once` requests at the same time, with a part of the threads for each.
+    """
+    streams = at_once if threads is None else min(at_once, threads)
+    key = _key("fp32", graph=hashlib.sha256(graph).hexdigest(), streams=streams)
+    made = None if (kept := cache.load(key)) is None else _imported(kept, "fp32", threads, streams)
+    return made or _stored(key, compiled(graph, "fp32", threads, streams))
 
 
 def _key(precision: Precision, **what: Any) -> dict[str, Any]:
@@ -140,11 +146,11 @@ def _key(precision: Precision, **what: Any) -> dict[str, Any]:
     }
 
 
-def _imported(kept: cache.CachedModel, precision: Precision, threads: int | None) -> tuple[Any, Any] | None:
+def _imported(kept: cache.CachedModel, precision: Precision, threads: int | None, streams: int = 1) -> tuple[Any, Any] | None:
     """Load an entry of the cache; None if OpenVINO rejects it, so that it is compiled again."""
     tensor = openvino.Tensor(kept.model, shared_memory=True)
     with suppress(RuntimeError):
-        made = core_for(precision).import_model(tensor, "CPU", _config(precision, threads))
+        made = core_for(precision).import_model(tensor, "CPU", _config(precision, threads, streams))
         kept.release()
         return made, tensor
     return None

@@ -37,8 +37,8 @@ LONGEST_STEP: Final = 0.3  # of a parameter in the first alignment
 NOISE: Final = 0.01  # variance of the difference of two standardised frames without motion
 GRADIENT_NOISE: Final = 1e-3  # squared gradient below which a cell says nothing about motion
 FARTHEST: Final = 4.0  # largest displacement of a cell that the network sees, in pixels of a scale
-CONTEXT: Final = 24  # channels of each frame that the decoder sees
-WIDTH: Final = 48  # of the decoder
+CONTEXT: Final = 16  # channels of each frame that the decoder sees
+WIDTH: Final = 40  # of the decoder
 STATISTICS: Final = 5  # numbers of each cell and scale that the decoder sees
 
 
@@ -60,8 +60,8 @@ class Conv(NamedTuple):
 ENCODER: Final = {
     "encoder.0": Conv(3, 16, 5, stride=2),
     "encoder.1": Conv(16, 24, 3, stride=2),
-    "encoder.2": Conv(24, 48, 3),
-    "encoder.3": Conv(48, CONTEXT, 3),
+    "encoder.2": Conv(24, 32, 3),
+    "encoder.3": Conv(32, CONTEXT, 3),
 }
 """Of each frame, each followed by a ReLU."""
 
@@ -83,8 +83,8 @@ CALIBRATION: Final = {
     "clip.scale": (4,),
     "clip.share": (4,),
     "clip.floor": (4,),
-    "static.weight": (15,),
-    "shake.weight": (15,),
+    "static.weight": (21,),
+    "shake.weight": (21,),
 }
 """Shapes of what is fitted to clips after the training of the network; `camera_motion.calibration` says what it is."""
 

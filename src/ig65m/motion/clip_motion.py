@@ -53,7 +53,7 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
     speeds, sigma = speeds_of(path, weights)
     rate = frame_rate(path)
     static, shake = (probability(facts(path), weights, name) for name in ("static", "shake"))
-    moves = moves_of(speeds, sigma, rate, shake)
+    moves = () if static >= HALF else moves_of(speeds, sigma, rate, shake)
     motion = ClipMotion(
         path.span.start,
         path.span.end,
@@ -63,7 +63,7 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
         shake,
         path.cut,
         path.parallax,
-        label_of(moves, static),
+        label_of(moves),
     )
     return motion, moves
 
@@ -86,20 +86,22 @@ def speeds_of(path: ClipPath, weights: MotionWeights) -> tuple[NDArray[np.float6
 
 
 def facts(path: ClipPath) -> NDArray[np.float64]:
-    """Return what tells whether the camera stands still or shakes, as logarithms of shares of the picture: (4,).
+    """Return what tells whether the camera stands still or shakes, as logarithms of shares of the picture: (5,).
 
-    The mean speed a frame; how far the path is from a straight one; the largest step between neighbours; and the standard
-    deviation of a step.
+    The mean speed a frame; how far the path is from a straight one; the largest step between neighbours; the median change from
+    a step to the next, which a camera that starts or stops once leaves as it is; and the standard deviation of a step.
     """
     positions = path.positions * EDGE
     line = np.linspace(0, 1, len(positions))[:, None] * positions[-1]
     frames = max(int(path.numbers[-1] - path.numbers[0]), 1)
     steps = np.diff(positions, axis=0) if len(positions) > 1 else np.zeros((1, 4))
+    bends = np.abs(np.diff(steps, axis=0)) if len(steps) > 1 else np.zeros((1, 4))
     known = np.where(np.isfinite(path.step_sigma), path.step_sigma, 1.0) * EDGE
     sizes = [
         np.abs(positions[-1]).max() / frames,
         np.sqrt(np.mean((positions - line) ** 2, axis=0)).max(),
         np.abs(steps).max(),
+        np.median(bends, axis=0).max(),
         known.max(),
     ]
     return np.log(np.array(sizes) + LEAST)
@@ -112,7 +114,7 @@ def probability(values: NDArray[np.float64], weights: MotionWeights, name: str) 
 
 
 def terms(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Facts (..., 4) -> 1, facts, and products of two (..., 15)."""
+    """Facts (..., 5) -> 1, facts, and products of two (..., 21)."""
     rows, columns = np.triu_indices(values.shape[-1])
     ones = np.ones((*values.shape[:-1], 1))
     return np.concatenate([ones, values, values[..., rows] * values[..., columns]], -1)
@@ -136,6 +138,6 @@ def moves_of(speeds: NDArray[np.float64], sigma: NDArray[np.float64], rate: floa
     return tuple(sorted(found, key=lambda name: -abs(speeds[MOVES[name][0]]) * EDGE[MOVES[name][0]]))
 
 
-def label_of(moves: Sequence[str], static: float) -> str:
+def label_of(moves: Sequence[str]) -> str:
     """Return the one of nine labels that says most of a clip: its first move, or static."""
-    return "static" if static >= HALF or not moves else moves[0]
+    return moves[0] if moves else "static"

@@ -1,6 +1,7 @@
 """The ONNX graph of the aligner that OpenVINO and ONNX Runtime run: pixels in, alignments of pairs out."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -42,6 +43,24 @@ def graph_of(weights: MotionWeights) -> onnx.ModelProto:
     return _Builder(weights).network()
 
 
+class Equations(NamedTuple):
+    """Normal equations of six parameters in blocks: (P, 3, 3) of the first and last three, right sides (P, 3, 1)."""
+
+    xx: str
+    xy: str
+    yy: str
+    x: str
+    y: str
+
+
+class Statistics(NamedTuple):
+    """As `Aligner.statistics`, but the products one by one (P, 1, 24, 24), and in pixels of their scale."""
+
+    shown: list[str]
+    products: list[str]
+    scale: int
+
+
 class _Builder(GraphBuilder):
     """Adds the parts of the network to the graph."""
 
@@ -59,13 +78,13 @@ class _Builder(GraphBuilder):
         warped, inside = self.warped(self.add("Gather", x, ends, axis=0), start, EDGE)
         context = self.add("Gather", self.encoded(x), starts, axis=0)
         grey = self.mean(warped, 1)
-        statistics = [self.statistics(one, grey, scale) for scale in SCALES]
-        still = [self.statistics(one, other, scale) for scale in SCALES]
+        reduced = {scale: self.pooled(one, scale) for scale in {*SCALES, *REFINEMENTS}}
+        statistics = [self.statistics(reduced[scale], grey, scale) for scale in SCALES]
+        still = [self.statistics(reduced[scale], other, scale) for scale in SCALES]
         seen = self.pooled(inside, EDGE // CELLS)
         shift = self.times(self.displacement(start, CELLS), CELLS / 2)
-        x = self.add(
-            "Concat", context, self.encoded(warped), *(shown for shown, _ in (*statistics, *still)), shift, seen, axis=1
-        )
+        shown = [part for each in (*statistics, *still) for part in each.shown]
+        x = self.add("Concat", context, self.encoded(warped), *shown, shift, seen, axis=1)
         x = self.add("Relu", self.conv("merge", x))
         for path in DECODER:
             x = self.add("Relu", self.add("Add", x, self.conv(path, x)))
@@ -73,36 +92,48 @@ class _Builder(GraphBuilder):
         judged = self.shaped(self.conv("judge", self.mean(x, 2, 3)), len(PAIRS), 2)
         cell = self.conv("cell", x)
         count = len(SCALES)
-        normal, target = self.weighed([products for _, products in statistics], self.part(cell, 0, count), seen)
-        everywhere = self.array(np.ones((1, 1, CELLS, CELLS)))
-        more, rest = self.weighed([products for _, products in still], self.part(cell, count, 2 * count), everywhere)
-        gone = self.add("MatMul", more, self.shaped(start, len(PAIRS), 6, 1))
-        normal = self.add("Add", normal, more)
-        target = self.add("Add", target, self.add("Sub", rest, self.shaped(gone, len(PAIRS), 6)))
+        aligned = self.weighed(statistics, self.part(cell, 0, count), seen)
+        unmoved = self.weighed(still, self.part(cell, count, 2 * count), None)
+        gone = self.add("MatMul", self.matrix(unmoved), self.shaped(start, len(PAIRS), 6, 1))
+        gone_x, gone_y = (self.shaped(self.part(gone, *rows), len(PAIRS), 3, 1) for rows in ((0, 3), (3, 6)))
+        unmoved = unmoved._replace(x=self.add("Sub", unmoved.x, gone_x), y=self.add("Sub", unmoved.y, gone_y))
+        equations = self.total([aligned, unmoved])
         for scale in REFINEMENTS:
-            start = self.add("Add", start, self.clipped(self.solved(normal, target), LONGEST_STEP))
+            start = self.add("Add", start, self.clipped(self.solved(equations), LONGEST_STEP))
             warped, inside = self.warped(other, start, EDGE)
-            _, products = self.statistics(one, warped, scale)
+            again = self.statistics(reduced[scale], warped, scale)
             seen = self.pooled(inside, EDGE // CELLS)
-            normal, target = self.weighed([products], self.part(cell, 2 * count, 2 * count + 1), seen)
-        self.add("Concat", start, self.shaped(normal, len(PAIRS), 36), target, judged, axis=1, name="alignments")
+            equations = self.weighed([again], self.part(cell, 2 * count, 2 * count + 1), seen)
+        normal = self.shaped(self.matrix(equations), len(PAIRS), 36)
+        sides = [self.shaped(side, len(PAIRS), 3) for side in (equations.x, equations.y)]
+        self.add("Concat", start, normal, *sides, judged, axis=1, name="alignments")
         return self.model(
             [helper.make_tensor_value_info("pixels", TensorProto.UINT8, (1, WINDOW, EDGE, EDGE, 3))],
             [helper.make_tensor_value_info("alignments", TensorProto.FLOAT, (len(PAIRS), sum(SIZES)))],
         )
 
-    def weighed(self, products: Sequence[str], logs: str, seen: str) -> tuple[str, str]:
-        """As `Aligner.weighed`."""
-        normals, targets = [], []
-        for index, each in enumerate(products):
+    def weighed(self, statistics: Sequence[Statistics], logs: str, seen: str | None) -> Equations:
+        """As `Aligner.weighed`; without `seen`, all cells are."""
+        found = []
+        for index, each in enumerate(statistics):
             weight = self.add("Exp", self.clipped(self.part(logs, index, index + 1), 8.0))
-            weight = self.add("Div", self.add("Mul", weight, seen), self.plus(self.part(each, 5, 6), NOISE))
-            weighed = [self.add("Mul", self.part(each, row, row + 1), weight) for row in range(5)]
-            normal, target = self.equations(weighed, CELLS)
-            normals.append(normal)
-            targets.append(target)
-        normal, target = (self.add("Sum", *parts) for parts in (normals, targets))
-        return normal, target
+            if seen is not None:
+                weight = self.add("Mul", weight, seen)
+            weight = self.add("Div", weight, self.plus(each.products[5], NOISE))
+            weighed = [self.add("Mul", product, weight) for product in each.products[:5]]
+            found.append(self.equations(weighed, CELLS, EDGE / each.scale / 2))
+        return self.total(found)
+
+    def total(self, equations: Sequence[Equations]) -> Equations:
+        """Add equations up."""
+        if len(equations) == 1:
+            return equations[0]
+        return Equations(*(self.add("Sum", *parts) for parts in zip(*equations, strict=True)))
+
+    def matrix(self, equations: Equations) -> str:
+        """Put the blocks of the left side together (P, 6, 6)."""
+        rows = [(equations.xx, equations.xy), (equations.xy, equations.yy)]
+        return self.add("Concat", *(self.add("Concat", *row, axis=2) for row in rows), axis=1)
 
     def whole(self, *values: int) -> str:
         """A constant of whole numbers."""
@@ -216,8 +247,7 @@ class _Builder(GraphBuilder):
                 strange = self.add("Div", change, self.plus(self.times(usual, ROBUST), LEAST_DIFFERENCE))
                 weight = self.add("Div", inside, self.plus(self.add("Mul", strange, strange), 1.0))
                 products = [self.add("Mul", product, weight) for product in self.products(right, down, change)]
-                normal, target = self.equations(products, size)
-                p = self.add("Add", p, self.clipped(self.solved(normal, target), LONGEST_STEP))
+                p = self.add("Add", p, self.clipped(self.solved(self.equations(products, size, 1.0)), LONGEST_STEP))
         return p
 
     def products(self, right: str, down: str, change: str) -> list[str]:
@@ -225,53 +255,60 @@ class _Builder(GraphBuilder):
         pairs = ((right, right), (right, down), (down, down), (right, change), (down, change))
         return [self.add("Mul", *pair) for pair in pairs]
 
-    def equations(self, products: Sequence[str], size: int) -> tuple[str, str]:
-        """As `aligner.equations`."""
+    def equations(self, products: Sequence[str], size: int, half: float) -> Equations:
+        """As `aligner.equations`; `half`: pixels of the products in one unit of the parameters."""
         flat = [self.shaped(product, len(PAIRS), size * size) for product in products]
         places = coordinates(size)
-        outer = self.array((places[:, None] * places[None]).reshape(9, -1).T)
-        xx, xy, yy = (self.shaped(self.add("MatMul", each, outer), len(PAIRS), 3, 3) for each in flat[:3])
-        rows = [self.add("Concat", *row, axis=2) for row in ((xx, xy), (xy, yy))]
-        moments = [self.add("MatMul", each, self.array(places.T)) for each in flat[3:]]
-        return self.add("Concat", *rows, axis=1), self.add("Neg", self.add("Concat", *moments, axis=1))
+        outer = self.array(half * half * (places[:, None] * places[None]).reshape(9, -1).T)
+        blocks = [self.shaped(self.add("MatMul", each, outer), len(PAIRS), 3, 3) for each in flat[:3]]
+        sides = [self.add("MatMul", each, self.array(-half * places.T)) for each in flat[3:]]
+        return Equations(*blocks, *(self.shaped(side, len(PAIRS), 3, 1) for side in sides))
 
-    def solved(self, normal: str, target: str) -> str:
-        """As `aligner.solved`, with damping."""
-        trace = self.add("ReduceSum", self.add("Mul", normal, self.array(np.eye(6))), self.whole(1, 2), keepdims=1)
-        more = self.times(self.plus(self.times(trace, 1 / 6), 1.0), DAMPING)
-        damped = self.add("Add", normal, self.add("Mul", more, self.array(np.eye(6))))
-        whole = self.add("Concat", damped, self.shaped(target, len(PAIRS), 6, 1), axis=2)
-        for index in range(6):
-            row = self.part(whole, index, index + 1)
-            column = self.add("Slice", whole, self.whole(index), self.whole(index + 1), self.whole(2))
-            pivot = self.add("Slice", row, self.whole(index), self.whole(index + 1), self.whole(2))
-            other = self.add("Sub", column, self.array(np.eye(6)[:, index : index + 1]))
-            whole = self.add("Sub", whole, self.add("MatMul", other, self.add("Div", row, pivot)))
-        return self.shaped(self.add("Slice", whole, self.whole(6), self.whole(7), self.whole(2)), len(PAIRS), 6)
+    def solved(self, equations: Equations) -> str:
+        """As `aligner.solved`, with damping, but by blocks: fewer operations for an engine."""
+        xx, xy, yy, x, y = equations
+        eye = self.array(np.eye(3))
+        trace = self.add("ReduceSum", self.add("Mul", self.add("Add", xx, yy), eye), self.whole(1, 2), keepdims=1)
+        more = self.add("Mul", self.times(self.plus(self.times(trace, 1 / 6), 1.0), DAMPING), eye)
+        inverse = self.inverse(self.add("Add", xx, more))
+        across = self.add("MatMul", inverse, xy)
+        rest = self.add("Sub", self.add("Add", yy, more), self.add("MatMul", xy, across))
+        back = self.add("Transpose", across, perm=(0, 2, 1))
+        last = self.add("MatMul", self.inverse(rest), self.add("Sub", y, self.add("MatMul", back, x)))
+        first = self.add("Sub", self.add("MatMul", inverse, x), self.add("MatMul", across, last))
+        return self.shaped(self.add("Concat", first, last, axis=1), len(PAIRS), 6)
 
-    def statistics(self, one: str, other: str, scale: int) -> tuple[str, str]:
-        """As `Aligner.statistics`."""
-        kernels = self.array(slopes())
-        parts = [
-            self.add("Conv", self.extended(self.pooled(frame, scale)), kernels, kernel_shape=(3, 3)) for frame in (one, other)
+    def inverse(self, x: str) -> str:
+        """Inverse of symmetric matrices (P, 3, 3), by their cofactors."""
+        flat = self.shaped(x, len(PAIRS), 9)
+        # The cofactor of row i, column j is m[i1, j1]·m[i2, j2] - m[i1, j2]·m[i2, j1], with i1 = i + 1, i2 = i + 2 modulo 3.
+        factors = [
+            self.add("Gather", flat, self.whole(*((i + a) % 3 * 3 + (j + b) % 3 for i in range(3) for j in range(3))), axis=1)
+            for a, b in ((1, 1), (2, 2), (1, 2), (2, 1))
         ]
-        change = self.add("Sub", self.part(parts[1], 0, 1), self.part(parts[0], 0, 1))
-        both = self.times(self.add("Add", *parts), 0.5)
-        right, down = self.part(both, 1, 2), self.part(both, 2, 3)
-        products = [*self.products(right, down, change), self.add("Mul", change, change)]
+        cofactors = self.minor(*factors)
+        thrice = self.add("ReduceSum", self.add("Mul", flat, cofactors), self.whole(1), keepdims=1)
+        return self.shaped(self.add("Div", self.times(cofactors, 3.0), thrice), len(PAIRS), 3, 3)
+
+    def statistics(self, one: str, other: str, scale: int) -> Statistics:
+        """Compare first frames, which are reduced to the scale, with second ones, which are not."""
+        other = self.pooled(other, scale)
+        both = self.times(self.extended(self.add("Add", one, other)), 0.5)
+        kernels = [self.array(slope[None]) for slope in slopes()]
+        change = self.add("Conv", self.extended(self.add("Sub", other, one)), kernels[0], kernel_shape=(3, 3))
+        right, down = (self.add("Conv", both, kernel, kernel_shape=(3, 3)) for kernel in kernels[1:])
         cell = EDGE // CELLS // scale
-        means = self.add("Concat", *(self.pooled(product, cell) for product in products), axis=1)
-        around = self.add("AveragePool", means, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1)
-        xx, xy, yy, xt, yt, tt = (self.part(around, index, index + 1) for index in range(6))
+        products = [self.pooled(each, cell) for each in (*self.products(right, down, change), self.add("Mul", change, change))]
+        xx, xy, yy, xt, yt, tt = (
+            self.add("AveragePool", each, kernel_shape=(3, 3), pads=(1,) * 4, count_include_pad=1) for each in products
+        )
         more_x, more_y = self.plus(xx, GRADIENT_NOISE), self.plus(yy, GRADIENT_NOISE)
         safe = self.minor(more_x, more_y, xy, xy)
-        moved = self.add("Concat", self.minor(xy, yt, more_y, xt), self.minor(xy, xt, more_x, yt), axis=1)
-        moved = self.times(self.clipped(self.add("Div", moved, safe), FARTHEST), 1 / cell)
+        moved = [self.add("Div", part, safe) for part in (self.minor(xy, yt, more_y, xt), self.minor(xy, xt, more_x, yt))]
+        moved = [self.times(self.clipped(part, FARTHEST), 1 / cell) for part in moved]
         known = self.add("Div", self.minor(xx, yy, xy, xy), safe)
         sizes = [self.times(self.add("Log", self.plus(size, GRADIENT_NOISE)), 0.25) for size in (self.add("Add", xx, yy), tt)]
-        half = EDGE / scale / 2
-        units = self.array(np.array([half * half] * 3 + [half] * 2 + [1]).reshape(1, 6, 1, 1))
-        return self.add("Concat", moved, known, *sizes, axis=1), self.add("Mul", means, units)
+        return Statistics([*moved, known, *sizes], products, scale)
 
 
 def _difference(axis: int) -> NDArray[np.float32]:

@@ -13,12 +13,15 @@ from ig65m.motion.weights import MotionWeights, load_weights
 
 NAME: Final = "camera_motion_aligner"
 
+AT_ONCE: Final = 2
+"""Chunks that are computed at the same time: operations this small do not keep all threads busy."""
+
 
 @dataclass(frozen=True)
 class MotionNetwork:
     """The network, loaded into an engine."""
 
-    run: Run  # pixels (1, WINDOW, 96, 96, 3) uint8 -> alignments (len(PAIRS), sum(SIZES)) float32
+    run: Run  # pixels (N, WINDOW, 96, 96, 3) uint8 -> alignments (N·len(PAIRS), sum(SIZES)) float32
     weights: MotionWeights
     engine: str  # library and version, precision, device
 
@@ -37,7 +40,7 @@ def load_network(choice: Choice | None = None) -> MotionNetwork:
     else:
         from ig65m.motion.graph import graph_of
 
-        name, run = load_graph(graph_of(weights).SerializeToString(), choice)
+        name, run = load_graph(graph_of(weights).SerializeToString(), choice, at_once=AT_ONCE)
     return MotionNetwork(run, weights, f"{name}, fp32, {choice.device}")
 
 

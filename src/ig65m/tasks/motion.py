@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ig65m.engines.choice import EngineName, choose
 from ig65m.motion.chunks import PIXELS, SAMPLING, ChunkSpan, chunks_of
 from ig65m.motion.estimate import Estimate
-from ig65m.motion.network import NAME, MotionNetwork, load_network
+from ig65m.motion.network import AT_ONCE, NAME, MotionNetwork, load_network
 from ig65m.pipeline import ClipResult, run_clips
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of, samples_of
@@ -120,11 +120,14 @@ def _estimate(
     settings = motion_settings(network.weights.sha256)
 
     def engine(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return network.run(pixels)[None], np.zeros((1, 0), np.float32)
+        alignments = network.run(pixels)
+        return alignments.reshape(len(pixels), -1, alignments.shape[1]), np.zeros((len(pixels), 0), np.float32)
 
     with decoding as decoder:
         interrupt = None if decoder is None else decoder.interrupt
-        results = run_clips(videos, lambda video: chunks_of(read(video, decoder)), engine, batch_size=1, interrupt=interrupt)
+        results = run_clips(
+            videos, lambda video: chunks_of(read(video, decoder)), engine, batch_size=AT_ONCE, interrupt=interrupt
+        )
         with closing(results):
             estimate = Estimate(network.weights)
             for item in results:
