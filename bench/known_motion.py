@@ -12,11 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from synthetic_motion import BORDERS, FPS, SIZES, SOURCES, Picture, encode, source_picture, with_intruder
+from synthetic_motion import BORDERS, FPS, PHOTOGRAPHS, SIZES, Picture, encode, source_picture, with_intruder
 
 NAMES = ("pan", "tilt", "zoom", "roll")
 # Fastest move of each kind for 1 % a frame: shares of width and height, logarithm of the magnification, degrees.
 UNIT = {"pan": 0.01, "tilt": 0.01, "zoom": 0.01, "roll": 1.0}
+STILL = (*PHOTOGRAPHS, "bigbuckbunny")  # pictures, and footage of a camera that does not move at all
 PAIRS = (("pan", "zoom"), ("tilt", "roll"), ("pan", "tilt"))
 
 
@@ -44,7 +45,7 @@ def draw(rng: np.random.Generator, names: tuple[str, ...], low: float, high: flo
     speeds = {name: float(rng.choice([-1, 1]) * UNIT[name] * low * (high / low) ** rng.random()) for name in names}
     return Film(
         speeds=speeds,
-        source=SOURCES[int(rng.integers(len(SOURCES)))],
+        source=STILL[int(rng.integers(len(STILL)))],
         size=SIZES[int(rng.integers(len(SIZES)))],
         fps=FPS[int(rng.integers(len(FPS)))],
         crf=int(rng.integers(18, 31)),

@@ -2,6 +2,7 @@
 
 python bench/motion.py --each 40 --seed 1               prints tables, then a line of JSON
 python bench/motion.py --each 12 --seed 1 --degraded    each degradation alone
+python bench/motion.py --each 12 --seed 1 --short       videos of 1 to 5 frames
 """
 
 import argparse
@@ -28,6 +29,7 @@ from ig65m.motion.clip_motion import EDGE, MOVES, SLOWEST, label_of, moves_of
 
 FIRST = "r2plus1d_10_camera_motion"
 OURS = "ig65m"
+WHOLE = 15  # frames in a whole clip
 KINDS = ("single", "pair", "static", "hand")
 
 
@@ -71,7 +73,7 @@ def simple(speeds: NDArray[np.float64], fps: float) -> Seen:
     """Name the moves of an estimator without standard deviations, by the thresholds of ours."""
     known = np.nan_to_num(speeds)
     moves = moves_of(known, np.zeros(4), fps, 0.0)
-    return Seen(speeds, None, moves, label_of(moves, 0.0))
+    return Seen(speeds, None, moves, label_of(moves))
 
 
 def cases(chosen: Sequence[tuple[str, Film]], alter: Callable[[Picture, int], Picture] | None = None) -> Iterator[Case]:
@@ -92,7 +94,8 @@ def cases(chosen: Sequence[tuple[str, Film]], alter: Callable[[Picture, int], Pi
             fps = float(film.fps)
             others = {name: estimator(path) for name, estimator in ESTIMATORS.items()}
             old = ig65m.classify(path, model=first, top_k=1, tail="drop", stride=16).clips
-            clips = [clip for clip in ig65m.estimate_motion(path).clips[::2] if clip.end - clip.start > 14.5 / fps]
+            clips = ig65m.estimate_motion(path).clips[::2]
+            clips = tuple(clip for clip in clips if film.frames < WHOLE or clip.end - clip.start > (WHOLE - 0.5) / fps)
             for clip, before in zip(clips, old, strict=False):
                 speeds = np.array([getattr(clip.speeds, name) for name in NAMES])
                 sigma = np.array([getattr(clip.sigma, name) for name in NAMES])
@@ -214,6 +217,13 @@ def degraded(chosen: Sequence[tuple[str, Film]]) -> Iterator[tuple[str, list[Cas
         yield f"{fps} fps", list(cases([(kind, replace(film, fps=Fraction(fps))) for kind, film in chosen]))
 
 
+def shortened(chosen: Sequence[tuple[str, Film]]) -> Iterator[tuple[str, list[Case]]]:
+    """Yield the cases of single moves in videos of few frames."""
+    for frames in (1, 2, 3, 5):
+        single = [(kind, replace(film, frames=frames)) for kind, film in chosen if kind == "single"]
+        yield f"{frames} frames", list(cases(single))
+
+
 def print_table(title: str, rows: dict[str, dict[str, float | None]]) -> None:
     """Print figures as a Markdown table, a column for each of `rows`."""
     print(f"\n## {title}\n\n| | {' | '.join(rows)} |\n|---|{'---|' * len(rows)}")
@@ -228,13 +238,17 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=40, help="films of each kind of move; each gives two clips")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--degraded", action="store_true", help="each degradation alone")
+    parser.add_argument("--short", action="store_true", help="videos of 1 to 5 frames")
     parser.add_argument("--verbose", action="store_true", help="print each wrong label on stderr")
     options = parser.parse_args()
     started = time.monotonic()
     chosen = list(films(options.each, options.seed))
     names = (OURS, "first version", *ESTIMATORS)
     tables = {}
-    for title, found in degraded(chosen) if options.degraded else [("undegraded", list(cases(chosen)))]:
+    sets = (
+        degraded(chosen) if options.degraded else shortened(chosen) if options.short else [("undegraded", list(cases(chosen)))]
+    )
+    for title, found in sets:
         tables[title] = {name: summary(found, name) for name in names}
         print_table(f"{title}, {len(found)} clips", tables[title])
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Independent estimates of camera motion: OpenCV's features with RANSAC, and the motion vectors of the codec."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,16 +22,24 @@ Steps = NDArray[np.float64]  # (frames - 1, 4): pan, tilt, zoom, roll of the cam
 
 @dataclass(frozen=True)
 class Estimated:
-    """Moves of the camera from frame to frame, and the times of the frames in seconds."""
+    """Moves of the camera from frame to frame, the times of the frames in seconds, and the share of features that agree."""
 
     times: NDArray[np.float64]
     steps: Steps
+    agreed: NDArray[np.float64]  # (frames - 1,)
 
     def speeds(self, start: float, end: float) -> NDArray[np.float64]:
         """Return the mean speeds (4,) a second between two times; NaN if a frame between them is unknown."""
-        inside = (self.times[:-1] >= start - 1e-3) & (self.times[1:] <= end + 1e-3)
+        inside = self._inside(start, end)
         length = float(np.diff(self.times)[inside].sum())
         return np.asarray(self.steps[inside].sum(0) / length) if length > 0 else np.full(4, np.nan)
+
+    def agreement(self, start: float, end: float) -> float:
+        """Return the least share of features that agree, of all steps between two times; 0 without a step."""
+        return float(self.agreed[self._inside(start, end)].min(initial=1.0)) if self._inside(start, end).any() else 0.0
+
+    def _inside(self, start: float, end: float) -> NDArray[np.bool_]:
+        return np.asarray((self.times[:-1] >= start - 1e-3) & (self.times[1:] <= end + 1e-3))
 
 
 def move_of(matrix: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
@@ -50,7 +58,7 @@ def move_of(matrix: NDArray[np.float64], width: int, height: int) -> NDArray[np.
 
 def by_features(path: Path) -> Estimated:
     """Track corners from frame to frame (Lucas and Kanade), and fit a similarity by RANSAC."""
-    times, steps = [], []
+    times, steps, agreed = [], [], []
     before: NDArray[np.uint8] | None = None
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -60,21 +68,24 @@ def by_features(path: Path) -> Estimated:
                 grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.uint8)
             times.append(float(frame.time or 0.0))
             if before is not None:
-                steps.append(_tracked(before, grey))
+                step, share = _tracked(before, grey)
+                steps.append(step)
+                agreed.append(share)
             before = grey
-    return Estimated(np.array(times), np.array(steps).reshape(-1, 4))
+    return Estimated(np.array(times), np.array(steps).reshape(-1, 4), np.array(agreed))
 
 
-def _tracked(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _tracked(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
     points = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 7)
     if points is None or len(points) < FEWEST:
-        return np.full(4, np.nan)
+        return np.full(4, np.nan), 0.0
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(21, 21), maxLevel=4)  # type: ignore[call-overload]
     kept = found.ravel() == 1
     if kept.sum() < FEWEST:
-        return np.full(4, np.nan)
-    matrix, _ = cv2.estimateAffinePartial2D(points[kept], moved[kept], ransacReprojThreshold=THRESHOLD)
-    return np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), before.shape[1], before.shape[0])
+        return np.full(4, np.nan), 0.0
+    matrix, agree = cv2.estimateAffinePartial2D(points[kept], moved[kept], ransacReprojThreshold=THRESHOLD)
+    move = np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), before.shape[1], before.shape[0])
+    return move, 0.0 if matrix is None else float(np.mean(agree))
 
 
 def by_codec(path: Path) -> Estimated:
@@ -83,38 +94,35 @@ def by_codec(path: Path) -> Estimated:
     The move is shared out evenly over the frames between the two; it is unknown where there are no vectors.
     """
     times: list[float] = []
-    anchors = {0: np.full(4, np.nan)}  # frame -> move from the anchor before
+    anchors = {0: (np.full(4, np.nan), 0.0)}  # frame -> move from the anchor before, and the share of vectors that agree
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"flags2": "+export_mvs"}
         for number, frame in enumerate(container.decode(stream)):
             times.append(float(frame.time or 0.0))
             if frame.pict_type != PictureType.B:
-                anchors[number] = _from_vectors(frame) if frame.pict_type == PictureType.P else np.full(4, np.nan)
+                anchors[number] = _from_vectors(frame) if frame.pict_type == PictureType.P else (np.full(4, np.nan), 0.0)
     steps = np.full((max(len(times) - 1, 0), 4), np.nan)
+    agreed = np.zeros(len(steps))
     for before, anchor in pairwise(anchors):
-        steps[before:anchor] = anchors[anchor] / (anchor - before)
-    return Estimated(np.array(times), steps)
+        step, agreed[before:anchor] = anchors[anchor]
+        steps[before:anchor] = step / (anchor - before)
+    return Estimated(np.array(times), steps, agreed)
 
 
-def _from_vectors(frame: av.VideoFrame) -> NDArray[np.float64]:
+def _from_vectors(frame: av.VideoFrame) -> tuple[NDArray[np.float64], float]:
     vectors = frame.side_data.get("MOTION_VECTORS")
     if not isinstance(vectors, MotionVectors):
-        return np.full(4, np.nan)
+        return np.full(4, np.nan), 0.0
     table = vectors.to_ndarray()
     table = table[table["source"] < 0]
     if len(table) < FEWEST:
-        return np.full(4, np.nan)
+        return np.full(4, np.nan), 0.0
     there = np.stack([table["dst_x"], table["dst_y"]], -1).astype(np.float32)
     came = there + np.stack([table["motion_x"], table["motion_y"]], -1) / table["motion_scale"][:, None]
-    matrix, _ = cv2.estimateAffinePartial2D(came.astype(np.float32), there, ransacReprojThreshold=THRESHOLD)
-    return np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), frame.width, frame.height)
+    matrix, agree = cv2.estimateAffinePartial2D(came.astype(np.float32), there, ransacReprojThreshold=THRESHOLD)
+    move = np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), frame.width, frame.height)
+    return move, 0.0 if matrix is None else float(np.mean(agree))
 
 
 ESTIMATORS: dict[str, Callable[[Path], Estimated]] = {"OpenCV": by_features, "codec": by_codec}
-
-
-def estimates(path: Path) -> Iterator[tuple[str, Estimated]]:
-    """Yield each estimator's name and estimate."""
-    for name, estimator in ESTIMATORS.items():
-        yield name, estimator(path)
