@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 from known_motion import NAMES, PAIRS, draw, make  # noqa: E402
-from synthetic_motion import footage_file  # noqa: E402
+from synthetic_motion import footage_file, photograph  # noqa: E402
 
 DEMO = Path(ig65m.__file__).parent / "demo"
 BIKES_CUTS = (30, 76, 137, 187, 242)  # frames of bikes.mp4 (25 a second) at which a new shot starts
@@ -109,6 +110,24 @@ def test_a_cut_is_seen_and_ends_a_segment():
     for cut in BIKES_CUTS:
         assert min(abs(end - cut / 25) for end in ends) < 0.1
         assert any(clip.cut > 0.5 for clip in motion.clips if clip.start < cut / 25 - 0.08 and cut / 25 + 0.08 < clip.end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("speed", [0.004, 0.02])
+def test_a_camera_that_starts_stops_and_turns_around_does_not_shake(speed):
+    picture = cv2.resize(photograph("astronaut.png"), (1280, 1280))
+    places = np.cumsum([0] * 20 + [1] * 26 + [0] * 22 + [-1] * 25 + [1] * 25) * speed * 640
+    shifts = [np.array([[1, 0, -250 - place], [0, 1, -400]], dtype=np.float32) for place in places]
+    frames = [cv2.warpAffine(picture, shift, (640, 360), borderMode=cv2.BORDER_REFLECT_101) for shift in shifts]
+    motion = ig65m.estimate_motion(ig65m.Frames(np.stack(frames), fps=25))
+    assert len(motion.clips) == 14
+    assert np.mean([clip.shake > 0.5 for clip in motion.clips]) <= 0.1
+    found = [move.move for segment in motion.segments for move in segment.moves]
+    assert [name for name, before in zip(found, [None, *found], strict=False) if name != before] == [
+        "pan_right",
+        "pan_left",
+        "pan_right",
+    ]
 
 
 def grey(count):
