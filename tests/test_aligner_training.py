@@ -25,7 +25,7 @@ from ig65m.camera_motion.takes import KINDS, random_take, sway
 from ig65m.models.aligner import Alignment
 from ig65m.models.aligner_plan import CALIBRATION, CELLS, EDGE, WINDOW, shapes
 from ig65m.motion.clip_motion import EDGE as EDGE_SHARES
-from ig65m.motion.clip_motion import probability
+from ig65m.motion.clip_motion import facts, parallax_terms, probability, terms
 from ig65m.motion.path import ClipPath
 from ig65m.motion.weights import load_weights
 from ig65m.types import ClipSpan
@@ -135,7 +135,7 @@ def test_a_hand_sways_more_slowly_than_it_trembles():
     assert low > 3 * high
 
 
-def observed(kind, positions, truth, sigma):
+def observed(kind, positions, truth, sigma, parallax=0.02):
     path = ClipPath(
         times=np.arange(8) * 0.08,
         numbers=np.arange(8) * 2,
@@ -143,7 +143,7 @@ def observed(kind, positions, truth, sigma):
         sigma=sigma,
         step_sigma=sigma,
         cut=0.0,
-        parallax=0.0,
+        parallax=parallax,
         span=ClipSpan(0, 0.6),
     )
     return SimpleNamespace(known=SimpleNamespace(kind=kind, plain=True, positions=truth), path=path, truth=truth[7])
@@ -162,7 +162,8 @@ def test_calibration_finds_the_spread_of_made_up_errors():
         sigma = np.full(4, 1e-3) * rng.uniform(0.5, 2)
         wrong = rng.normal(0, 1, (8, 4)) * (2.5 * sigma + 0.02 * np.abs(truth))
         takes.append(observed(kind, truth + wrong, truth, sigma))
-    found = calibrate(takes)
+    walks = [observed("walk", truth, truth, sigma, parallax=rng.uniform(0.03, 0.3)) for _ in range(60)]
+    found = calibrate(takes, walks)
     scale, share, floor = (found[f"clip.{name}"] for name in ("scale", "share", "floor"))
     within = [
         np.abs(take.path.positions[-1] - take.truth)
@@ -176,10 +177,10 @@ def test_calibration_finds_the_spread_of_made_up_errors():
     for name, kinds in (("static", {"tripod"}), ("shake", {"hand", "hand and move"})):
         right = [(probability_of(take, weights, name) > 0.5) == (take.known.kind in kinds) for take in takes]
         assert np.mean(right) > 0.85
+    assert probability(parallax_terms(0.02), weights, "parallax") < 0.2
+    assert probability(parallax_terms(0.1), weights, "parallax") > 0.8
     assert EDGE_SHARES.shape == floor.shape
 
 
 def probability_of(take, weights, name):
-    from ig65m.motion.clip_motion import facts
-
-    return probability(facts(take.path), weights, name)
+    return probability(terms(facts(take.path)), weights, name)

@@ -24,10 +24,10 @@ from tests.motions import motion, segment, wandering
         (segment(0, 1, ("zoom_out", 0.5)), "0.0 to 1.0 s zoom out at 39 %/s"),
         (segment(0, 1, ("roll_counterclockwise", 2.96)), "0.0 to 1.0 s slow roll counterclockwise at 3 °/s"),
         (segment(0, 1, ("pan_left", 1.234)), "0.0 to 1.0 s pan left at 123 %/s"),
-        (segment(0, 1, ("pan_left", 0.2), parallax=0.6), "0.0 to 1.0 s pan left at 20 %/s with parallax"),
+        (segment(0, 1, ("pan_left", 0.2), parallax=0.85), "0.0 to 1.0 s pan left at 20 %/s with parallax"),
         (segment(0, 1, ("pan_left", 0.2), shake=0.6, cut=0.9), "0.0 to 1.0 s pan left at 20 %/s with handheld shake, cut"),
         (
-            segment(0, 1, ("pan_left", 0.2), ("tilt_up", 0.06), ("roll_clockwise", 1.0), parallax=0.6),
+            segment(0, 1, ("pan_left", 0.2), ("tilt_up", 0.06), ("roll_clockwise", 1.0), parallax=0.85),
             "0.0 to 1.0 s pan left at 20 %/s with tilt up at 6 %/s, slow roll clockwise and parallax",
         ),
         (segment(1.04, 1.08), "1.04 to 1.08 s static"),

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ig65m.atomic import finished_file
-from ig65m.camera_motion.calibration import calibrate, observe
+from ig65m.camera_motion.calibration import Observed, calibrate, observe
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
-from ig65m.camera_motion.takes import KnownTake, random_take
+from ig65m.camera_motion.takes import KnownTake, random_take, random_walk
 from ig65m.models.aligner import Aligner, Alignment
 from ig65m.models.aligner_plan import CELLS, SIZES
 from ig65m.models.aligner_plan import PAIRS as CHUNK_PAIRS
@@ -32,6 +32,10 @@ from ig65m.train.schedules import cosine
 EDGE_CELLS = torch.tensor([CELLS, CELLS, CELLS / 2, CELLS / 2])
 PARTS = [*SIZES, CELLS * CELLS]  # numbers of each part of an alignment
 SLOW = 0.1  # cells below which an error counts by its size, above by its share of the move
+
+WALKS = 4  # takes for the calibration, for each walk
+
+MakeTake = Callable[[np.random.Generator, Library], KnownTake]
 
 log = logging.getLogger(__name__)
 
@@ -194,16 +198,16 @@ def train_aligner(run: Run, plan: AlignerPlan, library: Library, *, checkpoint: 
 
 
 class Takes(Dataset[KnownTake]):
-    """Random takes for the calibration; each depends on `seed` and its index only."""
+    """Takes for the calibration, by `make`; each depends on `seed` and its index only."""
 
-    def __init__(self, library: Library, seed: int, count: int) -> None:
-        self.library, self.seed, self.count = library, seed, count
+    def __init__(self, make: MakeTake, library: Library, seed: int, count: int) -> None:
+        self.make, self.library, self.seed, self.count = make, library, seed, count
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> KnownTake:
-        return random_take(np.random.default_rng([self.seed, index]), self.library)
+        return self.make(np.random.default_rng([self.seed, index]), self.library)
 
 
 def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int, workers: int) -> None:
@@ -219,8 +223,12 @@ def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int, 
         return rows
 
     weights = MotionWeights({name: value.numpy() for name, value in arrays.items()}, sha256="")
-    made = DataLoader(Takes(library, seed, takes), batch_size=None, num_workers=workers)
-    calibration = calibrate(observe(align, weights, take) for take in made)
+
+    def observed(make: MakeTake, count: int) -> Iterator[Observed]:
+        for take in DataLoader(Takes(make, library, seed, count), batch_size=None, num_workers=workers):
+            yield observe(align, weights, take)
+
+    calibration = calibrate(observed(random_take, takes), observed(random_walk, takes // WALKS))
     halves = {name: value.half().contiguous().numpy() for name, value in run.mean.items()}
     data = safetensors.numpy.save({**halves, **calibration}, metadata={"format": "pt"})
     with finished_file(output) as temporary:

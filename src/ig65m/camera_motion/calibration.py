@@ -18,7 +18,7 @@ from torch import Tensor
 from ig65m.camera_motion.takes import KnownTake
 from ig65m.engines.pixel_graph import Run
 from ig65m.motion.chunks import FRAME_STEP, ChunkSpan
-from ig65m.motion.clip_motion import EDGE, facts, terms
+from ig65m.motion.clip_motion import EDGE, facts, parallax_terms, terms
 from ig65m.motion.path import FRAMES, ClipPath, Paths, pairs_of
 from ig65m.motion.weights import MotionWeights
 
@@ -56,12 +56,13 @@ def observe(run: Run, weights: MotionWeights, known: KnownTake) -> Observed:
     return Observed(known, next(iter(Paths().add(span, pairs_of(alignments, span, weights)))))
 
 
-def calibrate(observed: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
-    """Return the calibration of clips, in the shapes of `aligner_plan.CALIBRATION`."""
+def calibrate(observed: Iterable[Observed], walks: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
+    """Return the calibration of clips, in the shapes of `aligner_plan.CALIBRATION`, from random takes and random walks."""
     kept = [each for each in observed if each.path.cut < 0.5]
     scale, share, floor = _spread([each for each in kept if "move" in each.known.kind and each.known.plain])
+    result = {"parallax.weight": _parallax(kept, [each for each in walks if each.path.cut < 0.5])}
     features = torch.tensor(terms(np.array([facts(each.path) for each in kept])))
-    result = {"clip.scale": scale, "clip.share": share, "clip.floor": floor / torch.tensor(EDGE)}
+    result |= {"clip.scale": scale, "clip.share": share, "clip.floor": floor / torch.tensor(EDGE)}
     for name, amounts, (least, most) in (
         ("static", [_reach(each) for each in kept], STILL),
         ("shake", [-_tremble(each) for each in kept], (-SHAKING[1], -SHAKING[0])),
@@ -84,6 +85,13 @@ def _tremble(each: Observed) -> float:
     positions = each.known.positions[:FRAMES] * EDGE
     line = np.linspace(0, 1, len(positions))[:, None] * positions[-1]
     return float(np.sqrt(np.mean((positions - line) ** 2, axis=0)).max())
+
+
+def _parallax(observed: list[Observed], walks: list[Observed]) -> Tensor:
+    """Fit the weights (2,) of what the network says of parallax, so that walks and as many clean moves are told apart."""
+    moves = [each for each in observed if each.known.kind == "move" and each.known.plain][: len(walks)]
+    features = torch.tensor(np.array([parallax_terms(each.path.parallax) for each in (*moves, *walks)]))
+    return _logistic(features, torch.arange(len(features)) >= len(moves), "parallax")
 
 
 def _spread(observed: list[Observed]) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +129,7 @@ def _spread(observed: list[Observed]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _logistic(features: Tensor, labels: Tensor, name: str) -> Tensor:
-    """Fit the weights (21,) of a logistic regression."""
+    """Fit the weights of a logistic regression, whose first feature is 1."""
     centre, spread = features.mean(0), features.std(0)
     centre[0], spread[0] = 0, 1  # the constant
     standard = (features - centre) / spread

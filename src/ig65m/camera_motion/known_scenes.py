@@ -83,7 +83,7 @@ def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = Fa
 def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scene:
     aspect = float(ASPECTS[rng.integers(len(ASPECTS))])
     take = film(rng, library, aspect, *_camera(rng, plain), plain=plain)
-    facts = torch.stack([_facts(take, aspect, *pair) for pair in PAIRS])
+    facts = torch.stack([facts_of(take, aspect, *pair) for pair in PAIRS])
     camera = torch.stack([(take.opacity[start] < COVERED).float() for start, _ in PAIRS])
     return Scene(take.frames, facts, camera)
 
@@ -163,6 +163,13 @@ def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64],
     offsets *= min(1.0, FARTHEST / max(reach, 1e-9))
     if plain or not count or rng.random() > LAYERED:
         return offsets, np.zeros_like(offsets), [0.0]
+    return walk(rng, offsets)
+
+
+def walk(
+    rng: np.random.Generator, offsets: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
+    """Divide offsets (T, 4) between a turning and a walking camera; return both, and the layers' nearness, farthest first."""
     walking = offsets.copy()
     walking[:, ROLL] = 0
     if rng.random() < 0.5:  # also turns
@@ -245,7 +252,7 @@ def _night(rng: np.random.Generator, pictures: Tensor) -> Tensor:
     return (pictures * float(rng.uniform(0.06, 0.3)) + float(rng.uniform(0, 15)) + noise).clamp(0, 255)
 
 
-def _facts(take: Take, aspect: float, start: int, end: int) -> Tensor:
+def facts_of(take: Take, aspect: float, start: int, end: int) -> Tensor:
     """Return what is known of two frames of a take, in the order of FACTS."""
     places = (np.arange(CELLS) * 2 + 1) / CELLS - 1
     x, y = np.meshgrid(places * aspect, places)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.camera_motion.known_scenes import Take, film
+from ig65m.camera_motion.known_scenes import FACTS, Take, facts_of, film, walk
 from ig65m.camera_motion.paths import EDGE_SHARE, PAN, ROLL, TILT, ZOOM
 from ig65m.camera_motion.scenes import ASPECTS, Library
 from ig65m.models.aligner_plan import WINDOW
 from ig65m.motion.chunks import FRAME_STEP
+from ig65m.motion.path import FRAMES
 
 KINDS = {"tripod": 0.25, "hand": 0.25, "move": 0.35, "hand and move": 0.15}
 SLOWEST, FASTEST = 0.0015, 0.05  # speeds of moves: shares of the picture at its edge, a frame of the video
@@ -29,7 +30,7 @@ class KnownTake:
     take: Take
     aspect: float
     fps: float
-    kind: str  # of KINDS
+    kind: str  # of KINDS, or walk
     plain: bool  # whether it is clean
     positions: NDArray[
         np.float64
@@ -49,6 +50,16 @@ def random_take(rng: np.random.Generator, library: Library) -> KnownTake:
     plain = bool(rng.random() < PLAIN)
     take = film(rng, library, aspect, offsets, np.zeros_like(offsets), [0.0], plain=plain)
     return KnownTake(take, aspect, fps, kind, plain, _camera_positions(offsets))
+
+
+def random_walk(rng: np.random.Generator, library: Library) -> KnownTake:
+    """Return a clean take of a camera that walks through layers of different depths, so that parallax can be seen in a clip."""
+    while True:
+        fps, aspect = float(rng.choice(FPS)), float(ASPECTS[rng.integers(len(ASPECTS))])
+        offsets = _move(rng)[::FRAME_STEP]
+        take = film(rng, library, aspect, *walk(rng, offsets), plain=True)
+        if facts_of(take, aspect, 0, FRAMES - 1)[FACTS.index("parallax")] == 1:
+            return KnownTake(take, aspect, fps, "walk", True, _camera_positions(offsets))
 
 
 def _move(rng: np.random.Generator) -> NDArray[np.float64]:

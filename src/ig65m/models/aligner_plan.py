@@ -85,6 +85,7 @@ CALIBRATION: Final = {
     "clip.floor": (4,),
     "static.weight": (21,),
     "shake.weight": (21,),
+    "parallax.weight": (2,),
 }
 """Shapes of what is fitted to clips after the training of the network; `camera_motion.calibration` says what it is."""
 

@@ -29,7 +29,7 @@ SLOWEST: Final = np.array([0.002, 0.002, 0.002, 0.15])
 SLOWEST_RATE: Final = 25.0
 """Rate in frames a second above which the slowest move is that of a second: 5 % of the picture, 3.75 degrees."""
 
-SURE: Final = 2.0
+SURE: Final = 2.5
 """Standard deviations by which a speed must differ from 0 for a move."""
 
 HANDHELD: Final = 2.0
@@ -42,7 +42,7 @@ UNKNOWN: Final = np.array([0.5, 0.5, 0.5, 45.0])
 """Standard deviations of speeds of which nothing is known, as in a single frame."""
 
 LEAST: Final = 1e-4
-"""Share of the picture that is added before logarithms are taken."""
+"""Share of the picture that is added before logarithms are taken, and least probability before logits are."""
 
 EDGE: Final = np.array([1.0, 1.0, 0.5, math.radians(0.5)])
 """Displacement of the picture's edge as a share of the picture, for one unit of each speed."""
@@ -52,7 +52,8 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
     """Return what the camera does on a path, and its moves as `moves_of`."""
     speeds, sigma = speeds_of(path, weights)
     rate = frame_rate(path)
-    static, shake = (probability(facts(path), weights, name) for name in ("static", "shake"))
+    known = terms(facts(path))
+    static, shake = (probability(known, weights, name) for name in ("static", "shake"))
     moves = () if static >= HALF else moves_of(speeds, sigma, rate, shake)
     motion = ClipMotion(
         path.span.start,
@@ -62,7 +63,7 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
         static,
         shake,
         path.cut,
-        path.parallax,
+        probability(parallax_terms(path.parallax), weights, "parallax"),
         label_of(moves),
     )
     return motion, moves
@@ -108,8 +109,8 @@ def facts(path: ClipPath) -> NDArray[np.float64]:
 
 
 def probability(values: NDArray[np.float64], weights: MotionWeights, name: str) -> float:
-    """Return the probability of "static" or "shake", by a logistic regression on `facts` and their products."""
-    logit = terms(values) @ weights.arrays[f"{name}.weight"].astype(np.float64)
+    """Return the probability of "static", "shake" or "parallax", by a logistic regression on its terms."""
+    logit = values @ weights.arrays[f"{name}.weight"].astype(np.float64)
     return float(np.exp(-np.logaddexp(0, -logit)))
 
 
@@ -118,6 +119,12 @@ def terms(values: NDArray[np.float64]) -> NDArray[np.float64]:
     rows, columns = np.triu_indices(values.shape[-1])
     ones = np.ones((*values.shape[:-1], 1))
     return np.concatenate([ones, values, values[..., rows] * values[..., columns]], -1)
+
+
+def parallax_terms(mean: float) -> NDArray[np.float64]:
+    """Return 1 and the logit of the mean probability that the network gives to parallax (2,)."""
+    within = min(max(mean, LEAST), 1 - LEAST)
+    return np.array([1.0, math.log(within / (1 - within))])
 
 
 def slowest(rate: float) -> NDArray[np.float64]:

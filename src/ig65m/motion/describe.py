@@ -6,7 +6,8 @@ from typing import Final
 from ig65m.types import MotionSegment, Move
 
 _FASTEST: Final = 500.0  # of a zoom; the magnification of a faster one is no float
-LIKELY: Final = 0.5  # probability above which shake, a cut and parallax are mentioned
+LIKELY: Final = 0.5  # probability above which shake and a cut are mentioned
+CERTAIN: Final = 0.8  # that of parallax, which is calibrated as if half of all moves had some
 
 # Speeds below which a move is slow, in the units of `Speeds`. A pan of 5 % takes 20 seconds to cross the picture. Zoom and roll
 # are slow if they move the middle of the picture's left and right edges by less than 2.5 % of its width a second.
@@ -26,7 +27,7 @@ def describe_moves(segment: MotionSegment) -> str:
     first, *others = segment.moves
     more = [_move(move, speed=not is_slow(move)) for move in others]
     more += ["handheld shake"] if segment.shake > LIKELY else []
-    more += ["parallax"] if segment.parallax > LIKELY else []
+    more += ["parallax"] if segment.parallax > CERTAIN else []
     text = _move(first, speed=True)
     if more:
         *before, last = more
