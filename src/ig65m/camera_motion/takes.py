@@ -32,9 +32,8 @@ class KnownTake:
     fps: float
     kind: str  # of KINDS, or walk
     plain: bool  # whether it is clean
-    positions: NDArray[
-        np.float64
-    ]  # (WINDOW, 4) of the camera: pan in widths, tilt in heights, zoom as logarithm, roll in degrees
+    # Of the camera (WINDOW, 4): pan in widths, tilt in heights, zoom as logarithm, roll in degrees.
+    positions: NDArray[np.float64]
 
 
 def random_take(rng: np.random.Generator, library: Library) -> KnownTake:
