@@ -39,7 +39,7 @@ HALF: Final = 0.5
 """Probability from which something is taken to be so."""
 
 UNKNOWN: Final = np.array([0.5, 0.5, 0.5, 45.0])
-"""Standard deviations of speeds of which nothing is known, as in a single frame."""
+"""Standard deviations of speeds of which nothing is known, as in a single frame or a black picture."""
 
 LEAST: Final = 1e-4
 """Share of the picture that is added before logarithms are taken, and least probability before logits are."""
@@ -76,14 +76,14 @@ def frame_rate(path: ClipPath) -> float:
 
 
 def speeds_of(path: ClipPath, weights: MotionWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return speeds and their standard deviations (4,), a second; for a single frame 0 and UNKNOWN."""
+    """Return speeds and their standard deviations (4,), a second, which are at most UNKNOWN; for a single frame 0."""
     length = path.times[-1] - path.times[0]
     if length <= 0:
         return np.zeros(4), UNKNOWN.copy()
     end = path.positions[-1]
     scale, share, floor = (weights.arrays[f"clip.{name}"].astype(np.float64) for name in ("scale", "share", "floor"))
     sigma = np.sqrt((scale * path.sigma) ** 2 + (share * end) ** 2 + floor**2)
-    return end / length, sigma / length
+    return end / length, np.minimum(sigma / length, UNKNOWN)
 
 
 def facts(path: ClipPath) -> NDArray[np.float64]:
