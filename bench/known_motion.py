@@ -17,7 +17,7 @@ from synthetic_motion import BORDERS, FPS, PHOTOGRAPHS, SIZES, Picture, encode, 
 NAMES = ("pan", "tilt", "zoom", "roll")
 # Fastest move of each kind for 1 % a frame: shares of width and height, logarithm of the magnification, degrees.
 UNIT = {"pan": 0.01, "tilt": 0.01, "zoom": 0.01, "roll": 1.0}
-STILL = (*PHOTOGRAPHS, "end")  # pictures, and footage of a camera that does not move at all
+STATIC = (*PHOTOGRAPHS, "bigbuckbunny_static")  # pictures, and footage of a camera that does not move at all
 PAIRS = (("pan", "zoom"), ("tilt", "roll"), ("pan", "tilt"))
 
 
@@ -45,7 +45,7 @@ def draw(rng: np.random.Generator, names: tuple[str, ...], low: float, high: flo
     speeds = {name: float(rng.choice([-1, 1]) * UNIT[name] * low * (high / low) ** rng.random()) for name in names}
     return Film(
         speeds=speeds,
-        source=STILL[int(rng.integers(len(STILL)))],
+        source=STATIC[int(rng.integers(len(STATIC)))],
         size=SIZES[int(rng.integers(len(SIZES)))],
         fps=FPS[int(rng.integers(len(FPS)))],
         crf=int(rng.integers(18, 31)),

@@ -22,11 +22,11 @@ Steps = NDArray[np.float64]  # (frames - 1, 4): pan, tilt, zoom, roll of the cam
 
 @dataclass(frozen=True)
 class Estimated:
-    """Moves of the camera from frame to frame, the times of the frames in seconds, and the share of features that agree."""
+    """Moves of the camera from frame to frame, the times of the frames in seconds, and the share of corners that agree."""
 
     times: NDArray[np.float64]
     steps: Steps
-    agreed: NDArray[np.float64]  # (frames - 1,)
+    agreed: NDArray[np.float64] | None = None  # (frames - 1,), of OpenCV
 
     def speeds(self, start: float, end: float) -> NDArray[np.float64]:
         """Return the mean speeds (4,) a second between two times; NaN if a frame between them is unknown."""
@@ -35,8 +35,9 @@ class Estimated:
         return np.asarray(self.steps[inside].sum(0) / length) if length > 0 else np.full(4, np.nan)
 
     def agreement(self, start: float, end: float) -> float:
-        """Return the least share of features that agree, of all steps between two times; 0 without a step."""
-        return float(self.agreed[self._inside(start, end)].min(initial=1.0)) if self._inside(start, end).any() else 0.0
+        """Return the least share of corners that agree, of all steps between two times; 0 if it is unknown."""
+        steps = np.zeros(0) if self.agreed is None else self.agreed[self._inside(start, end)]
+        return float(steps.min()) if len(steps) else 0.0
 
     def _inside(self, start: float, end: float) -> NDArray[np.bool_]:
         return np.asarray((self.times[:-1] >= start - 1e-3) & (self.times[1:] <= end + 1e-3))
@@ -94,35 +95,32 @@ def by_codec(path: Path) -> Estimated:
     The move is shared out evenly over the frames between the two; it is unknown where there are no vectors.
     """
     times: list[float] = []
-    anchors = {0: (np.full(4, np.nan), 0.0)}  # frame -> move from the anchor before, and the share of vectors that agree
+    anchors = {0: np.full(4, np.nan)}  # frame -> move from the anchor before
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"flags2": "+export_mvs"}
         for number, frame in enumerate(container.decode(stream)):
             times.append(float(frame.time or 0.0))
             if frame.pict_type != PictureType.B:
-                anchors[number] = _from_vectors(frame) if frame.pict_type == PictureType.P else (np.full(4, np.nan), 0.0)
+                anchors[number] = _from_vectors(frame) if frame.pict_type == PictureType.P else np.full(4, np.nan)
     steps = np.full((max(len(times) - 1, 0), 4), np.nan)
-    agreed = np.zeros(len(steps))
     for before, anchor in pairwise(anchors):
-        step, agreed[before:anchor] = anchors[anchor]
-        steps[before:anchor] = step / (anchor - before)
-    return Estimated(np.array(times), steps, agreed)
+        steps[before:anchor] = anchors[anchor] / (anchor - before)
+    return Estimated(np.array(times), steps)
 
 
-def _from_vectors(frame: av.VideoFrame) -> tuple[NDArray[np.float64], float]:
+def _from_vectors(frame: av.VideoFrame) -> NDArray[np.float64]:
     vectors = frame.side_data.get("MOTION_VECTORS")
     if not isinstance(vectors, MotionVectors):
-        return np.full(4, np.nan), 0.0
+        return np.full(4, np.nan)
     table = vectors.to_ndarray()
     table = table[table["source"] < 0]
     if len(table) < FEWEST:
-        return np.full(4, np.nan), 0.0
+        return np.full(4, np.nan)
     there = np.stack([table["dst_x"], table["dst_y"]], -1).astype(np.float32)
     came = there + np.stack([table["motion_x"], table["motion_y"]], -1) / table["motion_scale"][:, None]
-    matrix, agree = cv2.estimateAffinePartial2D(came.astype(np.float32), there, ransacReprojThreshold=THRESHOLD)
-    move = np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), frame.width, frame.height)
-    return move, 0.0 if matrix is None else float(np.mean(agree))
+    matrix, _ = cv2.estimateAffinePartial2D(came.astype(np.float32), there, ransacReprojThreshold=THRESHOLD)
+    return np.full(4, np.nan) if matrix is None else move_of(np.asarray(matrix), frame.width, frame.height)
 
 
 ESTIMATORS: dict[str, Callable[[Path], Estimated]] = {"OpenCV": by_features, "codec": by_codec}

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from known_motion import NAMES
 from motion_estimators import by_features
 from synthetic_motion import footage_file
 
@@ -52,7 +53,7 @@ def rows(path: Path) -> list[dict[str, object]]:
         before = [each.labels[0].label for each in first if abs(each.start - clip.start) < 1e-3]
         if not labels or not before:
             continue
-        speeds = np.array([clip.speeds.pan, clip.speeds.tilt, clip.speeds.zoom, clip.speeds.roll])
+        speeds = np.array([getattr(clip.speeds, name) for name in NAMES])
         last = features.times[features.times < clip.end - 1e-3][-1]
         theirs = features.speeds(clip.start, float(last))
         rate = (np.searchsorted(features.times, last) - np.searchsorted(features.times, clip.start - 1e-3)) / (
@@ -64,7 +65,6 @@ def rows(path: Path) -> list[dict[str, object]]:
                 "ig65m": clip.label,
                 "first version": before[0],
                 "OpenCV": label_of(moves_of(np.nan_to_num(theirs), np.zeros(4), float(rate), 0.0)),
-                "static": clip.static,
                 "difference": np.abs(speeds - theirs).tolist(),
                 "reliable": features.agreement(clip.start, float(last)) >= RELIABLE,
             }
@@ -76,7 +76,7 @@ def main() -> None:
     """Measure, print."""
     given = [Path(name) for name in sys.argv[1:]]
     videos = given or [footage_file(name) for name in ("bigbuckbunny", "bikes", "carphone_pristine")]
-    report: dict[str, dict[str, float]] = {}
+    report: dict[str, dict[str, float | None]] = {}
     everything = []
     for video in videos:
         if video.name not in LABELS:
@@ -92,12 +92,12 @@ def main() -> None:
                 who: float(np.mean([row[who] == row["truth"] for row in found])) for who in ("ig65m", "first version", "OpenCV")
             },
             "reliable": len(reliable),
-            **dict(zip(("pan", "tilt", "zoom", "roll"), np.median(reliable, axis=0).tolist(), strict=True)),
+            **{each: float(np.median(reliable[:, column])) if len(reliable) else None for column, each in enumerate(NAMES)},
         }
     figures = list(next(iter(report.values())))
     print("| video | " + " | ".join(figures) + " |\n|---|" + "---|" * len(figures))
     for name, row in report.items():
-        print(f"| {name} | " + " | ".join(f"{value:.3g}" for value in row.values()) + " |")
+        print(f"| {name} | " + " | ".join("" if value is None else f"{value:.3g}" for value in row.values()) + " |")
     print(json.dumps({"bench": "motion_footage", "videos": report}))
 
 

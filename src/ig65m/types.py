@@ -330,8 +330,8 @@ class ClipMotion:
     static: float  # probability that the camera stands still
     shake: float  # probability that the camera shakes, as in a hand
     cut: float  # probability of a cut or dissolve inside the clip
-    parallax: float  # probability that near things move otherwise than far ones: the camera moves from its place
-    label: str  # one of the nine labels of the embedded network
+    parallax: float  # probability that near things move differently from far ones, since the camera changes its place
+    label: str  # one of the nine labels of r2plus1d_10_camera_motion
 
 
 @dataclass(frozen=True)

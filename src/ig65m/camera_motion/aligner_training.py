@@ -18,7 +18,7 @@ from ig65m.atomic import finished_file
 from ig65m.camera_motion.calibration import Observed, calibrate, observe
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
 from ig65m.camera_motion.scenes import Library
-from ig65m.camera_motion.takes import KnownTake, random_take, random_walk
+from ig65m.camera_motion.takes import KnownTake, random_take, random_translation
 from ig65m.models.aligner import Aligner, Alignment
 from ig65m.models.aligner_plan import CELLS, SIZES
 from ig65m.models.aligner_plan import PAIRS as CHUNK_PAIRS
@@ -33,7 +33,7 @@ EDGE_CELLS = torch.tensor([CELLS, CELLS, CELLS / 2, CELLS / 2])
 PARTS = [*SIZES, CELLS * CELLS]  # numbers of each part of an alignment
 SLOW = 0.1  # cells below which an error counts by its size, above by its share of the move
 
-WALKS = 4  # takes for the calibration, for each walk
+TAKES_PER_TRANSLATION = 4  # in the calibration, for each take with parallax
 
 MakeTake = Callable[[np.random.Generator, Library], KnownTake]
 
@@ -228,7 +228,7 @@ def publish(run: Run, library: Library, output: Path, *, seed: int, takes: int, 
         for take in DataLoader(Takes(make, library, seed, count), batch_size=None, num_workers=workers):
             yield observe(align, weights, take)
 
-    calibration = calibrate(observed(random_take, takes), observed(random_walk, takes // WALKS))
+    calibration = calibrate(observed(random_take, takes), observed(random_translation, takes // TAKES_PER_TRANSLATION))
     halves = {name: value.half().contiguous().numpy() for name, value in run.mean.items()}
     data = safetensors.numpy.save({**halves, **calibration}, metadata={"format": "pt"})
     with finished_file(output) as temporary:

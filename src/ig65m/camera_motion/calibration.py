@@ -56,11 +56,11 @@ def observe(run: Run, weights: MotionWeights, known: KnownTake) -> Observed:
     return Observed(known, next(iter(Paths().add(span, pairs_of(alignments, span, weights)))))
 
 
-def calibrate(observed: Iterable[Observed], walks: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
-    """Return the calibration of clips, in the shapes of `aligner_plan.CALIBRATION`, from random takes and random walks."""
+def calibrate(observed: Iterable[Observed], translations: Iterable[Observed]) -> dict[str, NDArray[np.float32]]:
+    """Return the calibration of clips, in the shapes of `aligner_plan.CALIBRATION`."""
     kept = [each for each in observed if each.path.cut < 0.5]
     scale, share, floor = _spread([each for each in kept if "move" in each.known.kind and each.known.plain])
-    result = {"parallax.weight": _parallax(kept, [each for each in walks if each.path.cut < 0.5])}
+    result = {"parallax.weight": _parallax(kept, [each for each in translations if each.path.cut < 0.5])}
     features = torch.tensor(terms(np.array([facts(each.path) for each in kept])))
     result |= {"clip.scale": scale, "clip.share": share, "clip.floor": floor / torch.tensor(EDGE)}
     for name, amounts, (least, most) in (
@@ -87,10 +87,10 @@ def _tremble(each: Observed) -> float:
     return float(np.sqrt(np.mean((positions - line) ** 2, axis=0)).max())
 
 
-def _parallax(observed: list[Observed], walks: list[Observed]) -> Tensor:
-    """Fit the weights (2,) of what the network says of parallax, so that walks and as many clean moves are told apart."""
-    moves = [each for each in observed if each.known.kind == "move" and each.known.plain][: len(walks)]
-    features = torch.tensor(np.array([parallax_terms(each.path.parallax) for each in (*moves, *walks)]))
+def _parallax(observed: list[Observed], translations: list[Observed]) -> Tensor:
+    """Fit the weights (2,) of what the network says of parallax, so that translations are told from as many clean moves."""
+    moves = [each for each in observed if each.known.kind == "move" and each.known.plain][: len(translations)]
+    features = torch.tensor(np.array([parallax_terms(each.path.parallax) for each in (*moves, *translations)]))
     return _logistic(features, torch.arange(len(features)) >= len(moves), "parallax")
 
 

@@ -106,23 +106,23 @@ def film(
     rng: np.random.Generator,
     library: Library,
     aspect: float,
-    turning: NDArray[np.float64],
-    walking: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    translation: NDArray[np.float64],
     depths: Sequence[float],
     *,
     plain: bool = False,
 ) -> Take:
-    """Film a scene from a camera that turns and walks: offsets (T, 4) of `CameraPath`; layers of these depths, farthest first.
+    """Film a scene with a camera that rotates and translates: offsets (T, 4) of `CameraPath`; depths of layers, farthest first.
 
-    What walking does to a layer is multiplied by its depth, which is a nearness.
+    The displacement of a layer by translation is multiplied by its depth, which is a nearness.
     """
-    length = len(turning)
-    moving = bool(np.abs(turning + walking).max() > 0)
+    length = len(rotation)
+    moving = bool(np.abs(rotation + translation).max() > 0)
     disturbed = Disturbed.NOT if plain else Disturbed.LITTLE if moving and rng.random() < 0.6 else Disturbed.MOST
     exposures = 3 if not plain and moving and rng.random() < 0.12 else 1  # instants averaged into a frame: motion blur
     shutter = np.linspace(0, rng.uniform(0.2, 0.8), exposures) if exposures > 1 else np.zeros(1)
     size = (2 * EDGE, 2 * EDGE) if plain else render_size(rng, aspect, edge=2 * EDGE, square=0.75, sizes=(130, 250))
-    layers = [_instants(turning + depth * walking, shutter) for depth in depths]
+    layers = [_instants(rotation + depth * translation, shutter) for depth in depths]
     # Objects move for some frames between the frames of a scene; footage has frames for a long take at a spacing of one.
     spacing = rng.choice([1, 2, 2, 3])
     moments = np.arange(length) * (spacing if length <= FRAMES else 1)
@@ -142,7 +142,7 @@ def film(
 
 
 def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
-    """Return offsets (FRAMES, 4) of the turning and of the walking camera, and the layers' nearness, farthest first."""
+    """Return offsets (FRAMES, 4) by rotation and by translation, and the layers' nearness, farthest first."""
     count = 1 if plain else int(rng.choice(5, p=MOVES))
     speeds = np.zeros(4)
     columns = rng.permutation(4)[:count]
@@ -163,23 +163,23 @@ def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64],
     offsets *= min(1.0, FARTHEST / max(reach, 1e-9))
     if plain or not count or rng.random() > LAYERED:
         return offsets, np.zeros_like(offsets), [0.0]
-    return walk(rng, offsets)
+    return with_translation(rng, offsets)
 
 
-def walk(
+def with_translation(
     rng: np.random.Generator, offsets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
-    """Divide offsets (T, 4) between a turning and a walking camera; return both, and the layers' nearness, farthest first."""
-    walking = offsets.copy()
-    walking[:, ROLL] = 0
+    """Divide offsets (T, 4) between rotation and translation; return both, and the layers' nearness, farthest first."""
+    translation = offsets.copy()
+    translation[:, ROLL] = 0
     if rng.random() < 0.5:  # also turns
         turned = rng.uniform(-0.5, 0.5, 3)
-        walking[:, [PAN, TILT, ZOOM]] *= 1 - turned
-    turning = offsets - walking
+        translation[:, [PAN, TILT, ZOOM]] *= 1 - turned
+    rotation = offsets - translation
     nearest = float(rng.uniform(1.2, 2.2))
     depths = np.sort(rng.uniform(0.1, nearest, int(rng.integers(2, 5))))
     depths[-1] = nearest
-    return turning, walking / float(depths.mean()), depths.tolist()
+    return rotation, translation / float(depths.mean()), depths.tolist()
 
 
 def _instants(offsets: NDArray[np.float64], shutter: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Takes as long as a chunk, by tripods, hands and moving cameras: what speeds and probabilities of clips are calibrated on."""
+"""Takes as long as a chunk, by tripods, hands, moving and translating cameras, on which results of clips are calibrated."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.camera_motion.known_scenes import FACTS, Take, facts_of, film, walk
+from ig65m.camera_motion.known_scenes import FACTS, Take, facts_of, film, with_translation
 from ig65m.camera_motion.paths import EDGE_SHARE, PAN, ROLL, TILT, ZOOM
 from ig65m.camera_motion.scenes import ASPECTS, Library
 from ig65m.models.aligner_plan import WINDOW
@@ -30,7 +30,7 @@ class KnownTake:
     take: Take
     aspect: float
     fps: float
-    kind: str  # of KINDS, or walk
+    kind: str  # of KINDS, or translation
     plain: bool  # whether it is clean
     # Of the camera (WINDOW, 4): pan in widths, tilt in heights, zoom as logarithm, roll in degrees.
     positions: NDArray[np.float64]
@@ -51,14 +51,14 @@ def random_take(rng: np.random.Generator, library: Library) -> KnownTake:
     return KnownTake(take, aspect, fps, kind, plain, _camera_positions(offsets))
 
 
-def random_walk(rng: np.random.Generator, library: Library) -> KnownTake:
-    """Return a clean take of a camera that walks through layers of different depths, so that parallax can be seen in a clip."""
+def random_translation(rng: np.random.Generator, library: Library) -> KnownTake:
+    """Return a clean take of a camera that translates before layers of different depths, so that a clip shows parallax."""
     while True:
         fps, aspect = float(rng.choice(FPS)), float(ASPECTS[rng.integers(len(ASPECTS))])
         offsets = _move(rng)[::FRAME_STEP]
-        take = film(rng, library, aspect, *walk(rng, offsets), plain=True)
+        take = film(rng, library, aspect, *with_translation(rng, offsets), plain=True)
         if facts_of(take, aspect, 0, FRAMES - 1)[FACTS.index("parallax")] == 1:
-            return KnownTake(take, aspect, fps, "walk", True, _camera_positions(offsets))
+            return KnownTake(take, aspect, fps, "translation", True, _camera_positions(offsets))
 
 
 def _move(rng: np.random.Generator) -> NDArray[np.float64]:

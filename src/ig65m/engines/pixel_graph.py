@@ -1,4 +1,4 @@
-"""Graphs with one input of pixels and one output, which are no network of a card, in the engines for graphs."""
+"""Graphs without a model card, from one input of pixels to one output, in the engines for graphs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +40,7 @@ def load_graph(graph: bytes, choice: Choice, *, at_once: int = 1) -> tuple[str, 
 
 
 def _infer(loaded_and_memory: tuple[Any, Any], pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run a model of OpenVINO, which is given with the memory that must live as long as it."""
+    """Run OpenVINO's model, given with the memory that must live as long as it, on items (N, ...)."""
     model, _ = loaded_and_memory
     requests = [model.create_infer_request() for _ in pixels]
     for request, item in zip(requests, pixels, strict=True):

@@ -22,7 +22,7 @@ PIXELS: Final = Preprocessing(
 """How frames are resized for the network: the whole frame, whatever its aspect ratio."""
 
 SAMPLING: Final = Sampling(frames=WINDOW, frame_step=FRAME_STEP, stride=(WINDOW - 1) * FRAME_STEP)
-"""Which frames are resized: every second one, whatever clips they end up in."""
+"""Which frames are resized: every second one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,10 +39,13 @@ HALF: Final = 0.5
 """Probability from which something is taken to be so."""
 
 UNKNOWN: Final = np.array([0.5, 0.5, 0.5, 45.0])
-"""Standard deviations of speeds of which nothing is known, as in a single frame or a black picture."""
+"""Largest standard deviations of speeds that are reported, as for a single frame or a black picture."""
 
 LEAST: Final = 1e-4
-"""Share of the picture that is added before logarithms are taken, and least probability before logits are."""
+"""Share of the picture that is added before logarithms are taken."""
+
+LEAST_PROBABILITY: Final = 1e-4
+"""Least probability whose logit is taken, and least distance from 1."""
 
 EDGE: Final = np.array([1.0, 1.0, 0.5, math.radians(0.5)])
 """Displacement of the picture's edge as a share of the picture, for one unit of each speed."""
@@ -59,7 +62,7 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
         path.span.start,
         path.span.end,
         Speeds(*speeds.tolist()),
-        Speeds(*sigma.tolist()),
+        Speeds(*np.minimum(sigma, UNKNOWN).tolist()),
         static,
         shake,
         path.cut,
@@ -76,14 +79,14 @@ def frame_rate(path: ClipPath) -> float:
 
 
 def speeds_of(path: ClipPath, weights: MotionWeights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return speeds and their standard deviations (4,), a second, which are at most UNKNOWN; for a single frame 0."""
+    """Return speeds and their standard deviations (4,), a second; for a single frame 0 and UNKNOWN."""
     length = path.times[-1] - path.times[0]
     if length <= 0:
         return np.zeros(4), UNKNOWN.copy()
     end = path.positions[-1]
     scale, share, floor = (weights.arrays[f"clip.{name}"].astype(np.float64) for name in ("scale", "share", "floor"))
     sigma = np.sqrt((scale * path.sigma) ** 2 + (share * end) ** 2 + floor**2)
-    return end / length, np.minimum(sigma / length, UNKNOWN)
+    return end / length, sigma / length
 
 
 def facts(path: ClipPath) -> NDArray[np.float64]:
@@ -123,7 +126,7 @@ def terms(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def parallax_terms(mean: float) -> NDArray[np.float64]:
     """Return 1 and the logit of the mean probability that the network gives to parallax (2,)."""
-    within = min(max(mean, LEAST), 1 - LEAST)
+    within = min(max(mean, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
     return np.array([1.0, math.log(within / (1 - within))])
 
 

@@ -7,7 +7,7 @@ from ig65m.types import MotionSegment, Move
 
 _FASTEST: Final = 500.0  # of a zoom; the magnification of a faster one is no float
 LIKELY: Final = 0.5  # probability above which shake and a cut are mentioned
-CERTAIN: Final = 0.8  # that of parallax, which is calibrated as if half of all moves had some
+CERTAIN: Final = 0.8  # the same for parallax; its calibration assumes that half of all moves show it, which is too many
 
 # Speeds below which a move is slow, in the units of `Speeds`. A pan of 5 % takes 20 seconds to cross the picture. Zoom and roll
 # are slow if they move the middle of the picture's left and right edges by less than 2.5 % of its width a second.

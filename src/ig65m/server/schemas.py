@@ -160,7 +160,7 @@ class MotionChances(BaseModel):
     static: float = Field(description="probability that the camera stands still")
     shake: float = Field(description="probability that the camera shakes, as in a hand")
     cut: float = Field(description="probability of a cut or dissolve")
-    parallax: float = Field(description="probability that near things move otherwise than far ones")
+    parallax: float = Field(description="probability that near things move differently from far ones")
 
 
 class ClipMotion(Span, Speeds, MotionChances):
