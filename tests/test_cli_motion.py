@@ -55,8 +55,8 @@ def estimation(monkeypatch):
     estimation = Estimation()
     weights = SimpleNamespace(load_weights=lambda: SimpleNamespace(sha256=estimation.settings["sha256"]))
     monkeypatch.setattr("ig65m.motion.picture.draw_motion", lambda _, path, *, title: path.write_bytes(os.fsencode(title)))
-    monkeypatch.setitem(sys.modules, "ig65m.motion.weights", weights)
     monkeypatch.setattr("ig65m.tasks.motion.estimate_motion_many", estimation.many)
+    monkeypatch.setitem(sys.modules, "ig65m.motion.weights", weights)
     monkeypatch.setattr("ig65m.tasks.motion.motion_settings", lambda sha256: {**SETTINGS, "sha256": sha256})
     return estimation
 
