@@ -27,7 +27,7 @@ def motion(path="/videos/holiday.mp4"):
     """Three seconds: the camera stands for one, then it pans right and zooms in."""
     clips = [clip(0.0, 1.0, static=0.9), clip(0.5, 1.5, "pan_right", pan=0.1, zoom=0.01)]
     clips += [clip(at, at + 1, "pan_right", pan=0.14, zoom=0.02) for at in (1.0, 1.5, 2.0)]
-    segments = (segment(0.0, 1.0, static=0.9), segment(1.0, 3.0, ("pan_right", 0.14), ("zoom_in", 0.02), parallax=0.75))
+    segments = (segment(0.0, 1.0, static=0.9), segment(1.0, 3.0, ("pan_right", 0.14), ("zoom_in", 0.02), parallax=0.9))
     return CameraMotion(path, "ok", segments, tuple(clips), SETTINGS)
 
 

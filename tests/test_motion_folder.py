@@ -69,7 +69,7 @@ def test_json_is_that_of_the_contract(found):
             {"move": "pan_right", "speed": 0.14, "sigma": 0.01},
             {"move": "zoom_in", "speed": 0.02, "sigma": 0.01},
         ],
-        **{"static": 0.0, "shake": 0.0, "cut": 0.0, "parallax": 0.75},
+        **{"static": 0.0, "shake": 0.0, "cut": 0.0, "parallax": 0.9},
     }
     assert values["clips"][1] == {
         **{"start": 0.5, "end": 1.5, "pan": 0.1, "tilt": 0.0, "zoom": 0.01, "roll": 0.0},

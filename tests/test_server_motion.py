@@ -65,7 +65,7 @@ def test_the_motion_of_a_video(web):
     text = "pan right at 14 %/s with slow zoom in and parallax"
     assert found["segments"] == [
         {"start": 0, "end": 1, "moves": [], "static": 0.9, "parallax": 0, "text": "static", **chances},
-        {"start": 1, "end": 3, "moves": moves, "static": 0, "parallax": 0.75, "text": text, **chances},
+        {"start": 1, "end": 3, "moves": moves, "static": 0, "parallax": 0.9, "text": text, **chances},
     ]
     assert web.get(f"/api/videos/{ids[MARKUP]}/motion").json()["title"] == MARKUP
 
