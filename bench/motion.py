@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from synthetic_motion import Picture, encode, photograph, with_intruder
 
 import ig65m
-from ig65m.motion.clip_motion import EDGE, HALF, MOVES, SLOWEST, label_of, moves_of
+from ig65m.motion.clip_motion import EDGE, MOVES, SLOWEST, label_of, moves_of
 
 FIRST = "r2plus1d_10_camera_motion"
 OURS = "ig65m"
@@ -72,7 +72,7 @@ def films(each: int, seed: int) -> Iterator[tuple[str, Film]]:
 def simple(speeds: NDArray[np.float64], fps: float) -> Seen:
     """Name the moves of an estimator without standard deviations, by the thresholds of ours."""
     known = np.nan_to_num(speeds)
-    moves = moves_of(known, np.zeros(4), fps, 0.0)
+    moves = moves_of(known, np.zeros(4), fps)
     return Seen(speeds, None, moves, label_of(moves))
 
 
@@ -99,7 +99,7 @@ def cases(chosen: Sequence[tuple[str, Film]], alter: Callable[[Picture, int], Pi
             for clip, before in zip(clips, old, strict=False):
                 speeds = np.array([getattr(clip.speeds, name) for name in NAMES])
                 sigma = np.array([getattr(clip.sigma, name) for name in NAMES])
-                moves = () if clip.static >= HALF else moves_of(speeds, sigma, fps, clip.shake)
+                moves = moves_of(speeds, sigma, fps, clip.shake, clip.static)
                 seen = {OURS: Seen(speeds, sigma, moves, clip.label)}
                 best = before.labels[0].label
                 seen["first version"] = Seen(None, None, () if best == "static" else (best,), best)

@@ -56,15 +56,14 @@ def rows(path: Path) -> list[dict[str, object]]:
         speeds = np.array([getattr(clip.speeds, name) for name in NAMES])
         last = features.times[features.times < clip.end - 1e-3][-1]
         theirs = features.speeds(clip.start, float(last))
-        rate = (np.searchsorted(features.times, last) - np.searchsorted(features.times, clip.start - 1e-3)) / (
-            last - clip.start
-        )
+        inside = features.times[(features.times >= clip.start - 1e-3) & (features.times <= last)]
+        rate = float((len(inside) - 1) / (inside[-1] - inside[0]))
         found.append(
             {
                 "truth": labels[0],
                 "ig65m": clip.label,
                 "first version": before[0],
-                "OpenCV": label_of(moves_of(np.nan_to_num(theirs), np.zeros(4), float(rate), 0.0)),
+                "OpenCV": label_of(moves_of(np.nan_to_num(theirs), np.zeros(4), rate)),
                 "difference": np.abs(speeds - theirs).tolist(),
                 "reliable": features.agreement(clip.start, float(last)) >= RELIABLE,
             }

@@ -106,6 +106,7 @@ def motorcycle(rng: np.random.Generator) -> tuple[Render, float]:
 def frames(scene: tuple[Render, float], move: str, speed: float) -> Iterator[Picture]:
     """Film a scene. speed: of the nearest thing, as a share of the picture a frame; its sign is the direction."""
     render, nearest = scene
+    still = render(0, 0, 0, 1)
     for index in range(FRAMES):
         gone = speed * (index - (FRAMES - 1) / 2)
         if move == "truck":
@@ -117,7 +118,7 @@ def frames(scene: tuple[Render, float], move: str, speed: float) -> Iterator[Pic
         elif move == "zoom":
             yield render(0, 0, 0, math.exp(2 * gone))
         else:
-            still, shift = render(0, 0, 0, 1), np.eye(2, 3)
+            shift = np.eye(2, 3)
             shift[:, 2] = (-gone * SIZE[0], 0) if move == "pan" else (0, gone * SIZE[1])
             yield np.asarray(cv2.warpAffine(still, shift, SIZE, borderMode=cv2.BORDER_REFLECT_101), dtype=np.uint8)
 

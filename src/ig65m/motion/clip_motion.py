@@ -57,7 +57,7 @@ def clip_motion(path: ClipPath, weights: MotionWeights) -> tuple[ClipMotion, tup
     rate = frame_rate(path)
     known = terms(facts(path))
     static, shake = (probability(known, weights, name) for name in ("static", "shake"))
-    moves = () if static >= HALF else moves_of(speeds, sigma, rate, shake)
+    moves = moves_of(speeds, sigma, rate, shake, static)
     motion = ClipMotion(
         path.span.start,
         path.span.end,
@@ -135,12 +135,16 @@ def slowest(rate: float) -> NDArray[np.float64]:
     return SLOWEST * min(rate, SLOWEST_RATE)
 
 
-def moves_of(speeds: NDArray[np.float64], sigma: NDArray[np.float64], rate: float, shake: float) -> tuple[str, ...]:
+def moves_of(
+    speeds: NDArray[np.float64], sigma: NDArray[np.float64], rate: float, shake: float = 0.0, static: float = 0.0
+) -> tuple[str, ...]:
     """Return the moves with these speeds and standard deviations (4,), that with the fastest edge first.
 
     A move is at least as fast as the slowest one, or HANDHELD times as fast if the camera shakes, and differs from 0 by SURE
-    standard deviations.
+    standard deviations. A camera that probably stands still has none.
     """
+    if static >= HALF:
+        return ()
     least = slowest(rate) * (HANDHELD if shake >= HALF else 1.0)
     found = [
         name for name, (column, sign) in MOVES.items() if speeds[column] * sign >= max(least[column], SURE * sigma[column])
