@@ -1,7 +1,7 @@
 """The ONNX graph of the aligner that OpenVINO and ONNX Runtime run: pixels in, alignments of pairs out."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -43,6 +43,9 @@ def graph_of(weights: MotionWeights) -> onnx.ModelProto:
     return _Builder(weights).network()
 
 
+CELLS_OF_PAIRS: Final = (len(PAIRS), 1, CELLS, CELLS)
+
+
 class Equations(NamedTuple):
     """Normal equations of six parameters in blocks: (P, 3, 3) of the first and last three, right sides (P, 3, 1)."""
 
@@ -54,15 +57,18 @@ class Equations(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """As `Aligner.statistics`, but the products one by one (P, 1, 24, 24), and in pixels of their scale."""
+    """As `Aligner.statistics`, but one by one, and products in pixels of their scale."""
 
-    shown: list[str]
-    products: list[str]
+    shown: list[str]  # (P, 1, 24, 24)
+    products: list[str]  # (1, P, 24, 24)
     scale: int
 
 
 class _Builder(GraphBuilder):
-    """Adds the parts of the network to the graph."""
+    """Adds the parts of the network to the graph.
+
+    Grey pictures of pairs are (1, P, height, width): engines filter many channels faster than many pictures of one channel.
+    """
 
     def __init__(self, weights: MotionWeights) -> None:
         super().__init__()
@@ -72,19 +78,19 @@ class _Builder(GraphBuilder):
         x = self.add("Cast", self.add("Squeeze", "pixels", self.whole(0)), to=TensorProto.FLOAT)
         x = self.standardised(self.add("Transpose", x, perm=(0, 3, 1, 2)))
         starts, ends = (self.whole(*each) for each in zip(*PAIRS, strict=True))
-        grey = self.mean(x, 1)
-        one, other = (self.add("Gather", grey, each, axis=0) for each in (starts, ends))
-        start = self.first_alignment(one, other)
+        grey = self.shaped(self.mean(x, 1), 1, WINDOW, EDGE, EDGE)
+        start = self.first_alignment(grey, starts, ends)
+        other = self.add("Gather", grey, ends, axis=1)
         warped, inside = self.warped(self.add("Gather", x, ends, axis=0), start, EDGE)
         context = self.add("Gather", self.encoded(x), starts, axis=0)
-        grey = self.mean(warped, 1)
-        reduced = {scale: self.pooled(one, scale) for scale in {*SCALES, *REFINEMENTS}}
-        statistics = [self.statistics(reduced[scale], grey, scale) for scale in SCALES]
-        still = [self.statistics(reduced[scale], other, scale) for scale in SCALES]
+        second = self.shaped(self.mean(warped, 1), 1, len(PAIRS), EDGE, EDGE)
+        first = {scale: self.add("Gather", self.pooled(grey, scale), starts, axis=1) for scale in {*SCALES, *REFINEMENTS}}
+        statistics = [self.statistics(first[scale], second, scale) for scale in SCALES]
+        still = [self.statistics(first[scale], other, scale) for scale in SCALES]
         seen = self.pooled(inside, EDGE // CELLS)
         shift = self.times(self.displacement(start, CELLS), CELLS / 2)
         shown = [part for each in (*statistics, *still) for part in each.shown]
-        x = self.add("Concat", context, self.encoded(warped), *shown, shift, seen, axis=1)
+        x = self.add("Concat", context, self.encoded(warped), *shown, shift, self.shaped(seen, *CELLS_OF_PAIRS), axis=1)
         x = self.add("Relu", self.conv("merge", x))
         for path in DECODER:
             x = self.add("Relu", self.add("Add", x, self.conv(path, x)))
@@ -100,8 +106,8 @@ class _Builder(GraphBuilder):
         equations = self.total([aligned, unmoved])
         for scale in REFINEMENTS:
             start = self.add("Add", start, self.clipped(self.solved(equations), LONGEST_STEP))
-            warped, inside = self.warped(other, start, EDGE)
-            again = self.statistics(reduced[scale], warped, scale)
+            warped, inside = self.warped_grey(other, start, EDGE)
+            again = self.statistics(first[scale], warped, scale)
             seen = self.pooled(inside, EDGE // CELLS)
             equations = self.weighed([again], self.part(cell, 2 * count, 2 * count + 1), seen)
         normal = self.shaped(self.matrix(equations), len(PAIRS), 36)
@@ -117,6 +123,7 @@ class _Builder(GraphBuilder):
         found = []
         for index, each in enumerate(statistics):
             weight = self.add("Exp", self.clipped(self.part(logs, index, index + 1), 8.0))
+            weight = self.shaped(weight, 1, len(PAIRS), CELLS, CELLS)
             if seen is not None:
                 weight = self.add("Mul", weight, seen)
             weight = self.add("Div", weight, self.plus(each.products[5], NOISE))
@@ -183,6 +190,10 @@ class _Builder(GraphBuilder):
         """x with its edge repeated by a pixel."""
         return self.add("Pad", x, self.whole(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
 
+    def filtered(self, x: str, kernel: NDArray[np.floating], count: int = len(PAIRS)) -> str:
+        """Grey pictures (1, count, height, width) under a kernel (1, 3, 3)."""
+        return self.add("Conv", x, self.array(np.stack([kernel] * count)), kernel_shape=(3, 3), group=count)
+
     def conv(self, path: str, x: str) -> str:
         """The convolution at a path."""
         conv = CONVS[path]
@@ -217,30 +228,35 @@ class _Builder(GraphBuilder):
 
     def warped(self, frames: str, p: str, size: int) -> tuple[str, str]:
         """As `Aligner.warped`."""
-        own = self.array(coordinates(size)[1:].reshape(1, 2, size, size))
-        places = self.add("Add", self.displacement(p, size), own)
-        farthest = self.add("ReduceMax", self.add("Abs", places), self.whole(1), keepdims=1)
-        inside = self.add("Cast", self.add("Less", farthest, self.number(1)), to=TensorProto.FLOAT)
-        grid = self.add("Transpose", places, perm=(0, 2, 3, 1))
-        return self.add("GridSample", frames, grid, mode="linear", padding_mode="border", align_corners=0), inside
+        whole = self.add("Add", p, self.array(np.eye(2, 3, 1).reshape(1, 6)))  # the displacement and the pixel's own place
+        places = coordinates(size)
+        interleaved = np.eye(2)[:, None, None] * places[:, :, None]  # parameters of x or y, 1 x y, pixels, x or y
+        grid = self.add("MatMul", whole, self.array(interleaved.reshape(6, -1)))
+        grid = self.shaped(grid, len(PAIRS), size, size, 2)
+        seen = self.add("GridSample", frames, grid, mode="linear", padding_mode="border", align_corners=0)
+        apart = [self.add("MatMul", self.part(whole, *rows), self.array(places)) for rows in ((0, 3), (3, 6))]
+        within = [self.add("Less", self.add("Abs", each), self.number(1)) for each in apart]
+        inside = self.add("Cast", self.add("And", *within), to=TensorProto.FLOAT)
+        return seen, self.shaped(inside, 1, len(PAIRS), size, size)
 
-    def first_alignment(self, one: str, other: str) -> str:
+    def warped_grey(self, frames: str, p: str, size: int) -> tuple[str, str]:
+        """As `warped`, of grey pictures."""
+        seen, inside = self.warped(self.shaped(frames, len(PAIRS), 1, size, size), p, size)
+        return self.shaped(seen, 1, len(PAIRS), size, size), inside
+
+    def first_alignment(self, grey: str, starts: str, ends: str) -> str:
         """As `Aligner.first_alignment`."""
         p = self.constant(np.zeros((len(PAIRS), 6), np.float32))
-        smooth = self.array(slopes()[:1])
-        right_of, down_of = (self.array(_difference(axis)) for axis in (0, 1))
+        smooth = slopes()[0]
+        differences = [_difference(axis) for axis in (0, 1)]
         for scale, steps in LEVELS:
             size = EDGE // scale
-            first, second = (
-                self.add("Conv", self.extended(self.pooled(frame, scale)), smooth, kernel_shape=(3, 3))
-                for frame in (one, other)
-            )
+            smoothed = self.filtered(self.extended(self.pooled(grey, scale)), smooth, WINDOW)
+            first, second = (self.add("Gather", smoothed, each, axis=1) for each in (starts, ends))
             for _ in range(steps):
-                warped, inside = self.warped(second, p, size)
+                warped, inside = self.warped_grey(second, p, size)
                 both = self.extended(self.times(self.add("Add", first, warped), 0.5))
-                right, down = (
-                    self.times(self.add("Conv", both, kernel, kernel_shape=(3, 3)), size / 4) for kernel in (right_of, down_of)
-                )
+                right, down = (self.times(self.filtered(both, kernel), size / 4) for kernel in differences)
                 change = self.add("Sub", warped, first)
                 usual = self.mean(self.add("Mul", self.add("Abs", change), inside), 2, 3)
                 usual = self.add("Div", usual, self.plus(self.mean(inside, 2, 3), 1e-3))
@@ -294,9 +310,9 @@ class _Builder(GraphBuilder):
         """Compare first frames, which are reduced to the scale, with second ones, which are not."""
         other = self.pooled(other, scale)
         both = self.times(self.extended(self.add("Add", one, other)), 0.5)
-        kernels = [self.array(slope[None]) for slope in slopes()]
-        change = self.add("Conv", self.extended(self.add("Sub", other, one)), kernels[0], kernel_shape=(3, 3))
-        right, down = (self.add("Conv", both, kernel, kernel_shape=(3, 3)) for kernel in kernels[1:])
+        smooth, *kernels = slopes()
+        change = self.filtered(self.extended(self.add("Sub", other, one)), smooth)
+        right, down = (self.filtered(both, kernel) for kernel in kernels)
         cell = EDGE // CELLS // scale
         products = [self.pooled(each, cell) for each in (*self.products(right, down, change), self.add("Mul", change, change))]
         xx, xy, yy, xt, yt, tt = (
@@ -308,12 +324,13 @@ class _Builder(GraphBuilder):
         moved = [self.times(self.clipped(part, FARTHEST), 1 / cell) for part in moved]
         known = self.add("Div", self.minor(xx, yy, xy, xy), safe)
         sizes = [self.times(self.add("Log", self.plus(size, GRADIENT_NOISE)), 0.25) for size in (self.add("Add", xx, yy), tt)]
-        return Statistics([*moved, known, *sizes], products, scale)
+        shown = [self.shaped(each, *CELLS_OF_PAIRS) for each in (*moved, known, *sizes)]
+        return Statistics(shown, products, scale)
 
 
 def _difference(axis: int) -> NDArray[np.float32]:
-    """Return the kernel (1, 1, 3, 3) of the difference of the neighbours to the right (0) or down (1)."""
-    kernel = np.zeros((1, 1, 3, 3), np.float32)
-    kernel[0, 0][(1, 0) if axis == 0 else (0, 1)] = -1
-    kernel[0, 0][(1, 2) if axis == 0 else (2, 1)] = 1
+    """Return the kernel (1, 3, 3) of the difference of the neighbours to the right (0) or down (1)."""
+    kernel = np.zeros((1, 3, 3), np.float32)
+    kernel[0][(1, 0) if axis == 0 else (0, 1)] = -1
+    kernel[0][(1, 2) if axis == 0 else (2, 1)] = 1
     return kernel

@@ -169,18 +169,16 @@ def solve(pairs: Sequence[Pair], first: int, count: int) -> tuple[Moves, Moves]:
 
     A least-squares solution, weighted by the precision of each pair; the first position is 0.
     """
-    positions, sigma = np.zeros((count, 4)), np.full(4, np.inf)
+    positions = np.zeros((count, 4))
     if not pairs:
-        return positions, sigma
+        return positions, np.full(4, np.inf)
     design = np.zeros((len(pairs), count))
     for row, pair in enumerate(pairs):
         design[row, pair.second - first] += 1
         design[row, pair.first - first] -= 1
     design = design[:, 1:]
-    for column in range(4):
-        weight = np.array([pair.sigma[column] for pair in pairs]) ** -2
-        normal = design.T @ (design * weight[:, None])
-        inverse = np.linalg.pinv(normal, hermitian=True)
-        positions[1:, column] = inverse @ design.T @ (weight * np.array([pair.move[column] for pair in pairs]))
-        sigma[column] = np.sqrt(inverse[-1, -1])
-    return positions, sigma
+    weight = np.stack([pair.sigma for pair in pairs], -1) ** -2  # (4, pairs)
+    inverse = np.linalg.pinv(design.T @ (weight[:, :, None] * design), hermitian=True)
+    target = design.T @ (weight * np.stack([pair.move for pair in pairs], -1))[:, :, None]
+    positions[1:] = (inverse @ target)[:, :, 0].T
+    return positions, np.sqrt(inverse[:, -1, -1])
