@@ -20,7 +20,7 @@ def main(
     checkpoint: Annotated[Path | None, typer.Option(help="State to save to and go on from.", show_default="beside it")] = None,
     seed: Annotated[int, typer.Option(help="Decides first weights, textures and moves.")] = 1,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Batches to train on.", show_default="2800 of 32 clips, or 4500 of 16 scenes")
+        int | None, typer.Option(min=1, help="Batches to train on.", show_default="2800 of 32 clips, or 6000 of 16 scenes")
     ] = None,
     takes: Annotated[int, typer.Option(min=50, help="Takes on which the aligner is calibrated.")] = 2500,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the network.")] = 2,
@@ -36,7 +36,7 @@ def main(
     torch.set_num_threads(threads)
     state = checkpoint or output.with_suffix(".checkpoint")
     if network == "aligner":
-        aligner_plan = aligner_training.AlignerPlan(seed=seed, steps=steps or 4500)
+        aligner_plan = aligner_training.AlignerPlan(seed=seed, steps=steps or 6000)
         run = aligner_training.new_aligner_run(aligner_plan)
         if state.exists():
             run.restore(state)

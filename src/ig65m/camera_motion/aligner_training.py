@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ class AlignerPlan:
     steps: int
     batch_size: int = 16  # scenes
     peak_rate: float = 1.5e-3
+    hard_from: int = 4500  # step from which scenes are hard; the learning rate rises and falls once more
+    hard_rate: float = 5e-4  # the highest then
     weight_decay: float = 0.01
     warmup: float = 0.03  # share of the steps in which the learning rate rises
     average: float = 0.998  # weight of the old value in the running mean of the weights
@@ -69,7 +72,7 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         scenes = [
-            random_scene(np.random.default_rng([self.plan.seed, step, index]), self.library)
+            random_scene(np.random.default_rng([self.plan.seed, step, index]), self.library, hard=step >= self.plan.hard_from)
             for index in range(self.plan.batch_size)
         ]
         targets = [torch.cat([scene.facts, scene.camera.flatten(1)], 1) for scene in scenes]
@@ -119,6 +122,15 @@ def aligner_loss(network: Aligner, rows: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
+def learning_rate(plan: AlignerPlan, step: int) -> float:
+    """Return the learning rate of a step."""
+    easy = min(plan.hard_from, plan.steps)
+    if step < easy:
+        return cosine(step, peak=plan.peak_rate, steps=easy, warmup=plan.warmup * easy)
+    hard = plan.steps - easy
+    return cosine(step - easy, peak=plan.hard_rate, steps=hard, warmup=plan.warmup * hard)
+
+
 def new_aligner_run(plan: AlignerPlan) -> Run:
     """Return a run of the plan at step 0, from random weights that weigh all cells alike."""
     torch.manual_seed(plan.seed)
@@ -139,7 +151,7 @@ def new_aligner_run(plan: AlignerPlan) -> Run:
         network,
         torch.optim.AdamW(groups, lr=plan.peak_rate),
         plan=vars(plan),
-        rate=lambda step: cosine(step, peak=plan.peak_rate, steps=plan.steps, warmup=plan.warmup * plan.steps),
+        rate=partial(learning_rate, plan),
         loss=lambda rows, targets: aligner_loss(network, rows, targets),
         forward=lambda frames: packed(network(frames, PAIRS)),
         clip_norm=plan.clip_norm,

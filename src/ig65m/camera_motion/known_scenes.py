@@ -41,6 +41,9 @@ mean; width divided by height; 1 for a cut; and 1 for parallax, 0 without, -1 wh
 SLOWEST, FASTEST = 0.0005, 0.1  # displacement of the picture's edge between two frames, as a share of the picture
 FARTHEST = 0.14  # between the first and the last frame
 MOVES = (0.13, 0.36, 0.32, 0.12, 0.07)  # shares of scenes with 0, 1, 2, 3, 4 moves at once
+HARD_MOVES = (0.23, 0.31, 0.29, 0.11, 0.06)  # of hard scenes: before a camera that stands still, large objects pass
+OVERLAID = 3.0  # factor of the shares of bars and writing in hard scenes
+PATTERNED = 0.1  # share of hard scenes before a pattern
 CUTS, DISSOLVES = 0.04, 0.02  # shares of scenes
 LAYERED = 0.22  # share of moving scenes with layers of different depths
 LIVING = 0.4  # share of objects that bend
@@ -57,13 +60,16 @@ class Scene:
     camera: Tensor  # (len(PAIRS), CELLS, CELLS) float32: 1 where only the camera moves the content of the first frame
 
 
-def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = False) -> Scene:
-    """Return a scene with one camera, sometimes two with a cut or a dissolve between them; a plain one is clean."""
-    scene = _one_camera(rng, library, plain)
+def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = False, hard: bool = False) -> Scene:
+    """Return a scene with one camera, sometimes two with a cut or a dissolve between them.
+
+    A plain one is clean. Of hard ones, more have bars, writing, patterns, or a camera that stands still.
+    """
+    scene = _one_camera(rng, library, plain, hard)
     choice = rng.random()
     if plain or choice > CUTS + DISSOLVES:
         return scene
-    other = _one_camera(rng, library, plain)
+    other = _one_camera(rng, library, plain, hard)
     if choice < CUTS:
         first = int(rng.integers(1, FRAMES))
         share = (torch.arange(FRAMES) >= first).float()
@@ -80,9 +86,9 @@ def random_scene(rng: np.random.Generator, library: Library, *, plain: bool = Fa
     return Scene(mixed, facts, camera)
 
 
-def _one_camera(rng: np.random.Generator, library: Library, plain: bool) -> Scene:
+def _one_camera(rng: np.random.Generator, library: Library, plain: bool, hard: bool) -> Scene:
     aspect = float(ASPECTS[rng.integers(len(ASPECTS))])
-    take = film(rng, library, aspect, *_camera(rng, plain), plain=plain)
+    take = film(rng, library, aspect, *_camera(rng, plain, hard), plain=plain, hard=hard)
     facts = torch.stack([facts_of(take, aspect, *pair) for pair in PAIRS])
     camera = torch.stack([(take.opacity[start] < COVERED).float() for start, _ in PAIRS])
     return Scene(take.frames, facts, camera)
@@ -111,10 +117,12 @@ def film(
     depths: Sequence[float],
     *,
     plain: bool = False,
+    hard: bool = False,
 ) -> Take:
     """Film a scene with a camera that rotates and translates: offsets (T, 4) of `CameraPath`; depths of layers, farthest first.
 
-    The displacement of a layer by translation is multiplied by its depth, which is a nearness.
+    The displacement of a layer by translation is multiplied by its depth, which is a nearness. `plain` and `hard` are as in
+    `random_scene`.
     """
     length = len(rotation)
     moving = bool(np.abs(rotation + translation).max() > 0)
@@ -128,12 +136,13 @@ def film(
     moments = np.arange(length) * (spacing if length <= FRAMES else 1)
     times = MIDDLE + np.repeat(moments, exposures) + np.tile(shutter, length)
     views = [_relative(offsets, aspect) for offsets in layers]
-    pictures, opacity, owner = _compose(rng, library, views, aspect, times, size, disturbed)
+    patterned = hard and rng.random() < PATTERNED
+    pictures, opacity, owner = _compose(rng, library, views, aspect, times, size, disturbed, patterned)
     pictures = pictures.view(length, exposures, *pictures.shape[1:]).mean(1)
     opacity, owner = opacity[::exposures], owner[::exposures]
     if not plain:
         before = pictures.clone()
-        pictures = add_overlay(rng, pictures)
+        pictures = add_overlay(rng, pictures, often=OVERLAID if hard else 1.0)
         written = F.adaptive_avg_pool2d((pictures != before).any(1, keepdim=True).float(), CELLS)[:, 0]
         opacity = torch.maximum(opacity, (written > 0.25).float())
         pictures = degrade(rng, _night(rng, pictures))
@@ -141,9 +150,9 @@ def film(
     return Take(frames.permute(0, 2, 3, 1).contiguous(), [view[::exposures] for view in views], opacity, owner)
 
 
-def _camera(rng: np.random.Generator, plain: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
+def _camera(rng: np.random.Generator, plain: bool, hard: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
     """Return offsets (FRAMES, 4) by rotation and by translation, and the layers' nearness, farthest first."""
-    count = 1 if plain else int(rng.choice(5, p=MOVES))
+    count = 1 if plain else int(rng.choice(5, p=HARD_MOVES if hard else MOVES))
     speeds = np.zeros(4)
     columns = rng.permutation(4)[:count]
     low = 0.01 if plain else SLOWEST
@@ -202,8 +211,9 @@ def _compose(
     times: NDArray[np.float64],
     size: tuple[int, int],
     disturbed: Disturbed,
+    patterned: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Render the layers, farthest first, then moving objects.
+    """Render the layers, farthest first, then moving objects. If `patterned`, the farthest layer is a pattern.
 
     Returns pictures (T, 3, H, W), whether an object covers a cell (T, CELLS, CELLS), and the layer seen in it.
     """
@@ -214,10 +224,11 @@ def _compose(
     for index, view in enumerate(views):
         seen = transformed(view, grid)
         points = seen + waves(rng, size, times) if rng.random() < WAVES[disturbed] else seen
-        layer = background(rng, library, points, view, aspect, times, disturbed if index == 0 else Disturbed.NOT)
         if index == 0:
-            pictures, ground = layer, seen
+            pictures = background(rng, library, points, view, aspect, times, disturbed, patterned=patterned)
+            ground = seen
             continue
+        layer = background(rng, library, points, view, aspect, times, Disturbed.NOT)
         alpha = _outline(rng, library, seen, aspect)
         pictures = pictures + (layer - pictures) * alpha
         owner[F.adaptive_avg_pool2d(alpha, CELLS)[:, 0] > 0.5] = index

@@ -33,6 +33,7 @@ STATIC_SHARE = 0.2  # share of static clips; the moves share the rest equally
 BUSY_STATIC_SHARE = 0.28
 MIDDLE = np.array([(SPAN - 1) / 2])
 DETAIL = 1.5  # mean difference (0..255) of neighbours at 48x48 below which another part of the source is tried
+COPIES = (2.0, 10.0)  # of a source side by side in a pattern
 MASKS = 64  # number of shapes for moving objects
 
 
@@ -226,8 +227,10 @@ def background(
     aspect: float,
     times: NDArray[np.float64],
     disturbed: Disturbed,
+    *,
+    patterned: bool = False,
 ) -> Tensor:
-    """A source seen by the virtual camera; footage plays meanwhile."""
+    """A source seen by the virtual camera; footage plays meanwhile. If `patterned`, the source is small and repeated."""
     if library.footage and rng.random() < FOOTAGE[disturbed]:
         shot = library.footage[rng.integers(len(library.footage))]
         start = int(rng.integers(len(shot.levels[0]) - SPAN))
@@ -237,20 +240,24 @@ def background(
         picture = library.draw(rng)
     flip = rng.random() < 0.5
     for _ in range(5):
-        shown = _look(rng, picture, points, views, aspect, flip)
+        shown = _look(rng, picture, points, views, aspect, flip, patterned)
         thumbnail = F.adaptive_avg_pool2d(shown[len(shown) // 2].mean(0, keepdim=True), 48)
         if min(thumbnail.diff(dim=1).abs().mean(), thumbnail.diff(dim=2).abs().mean()) > DETAIL:
             break
     return shown
 
 
-def _look(rng: np.random.Generator, picture: Source, points: Tensor, views: Matrices, aspect: float, flip: bool) -> Tensor:
-    """Show a random part of the source."""
+def _look(
+    rng: np.random.Generator, picture: Source, points: Tensor, views: Matrices, aspect: float, flip: bool, patterned: bool
+) -> Tensor:
+    """Show a random part of the source, or copies of it side by side."""
     padding = "zeros"
-    fills = rng.random() < 0.75  # the source extends far enough around the frame
+    fills = rng.random() < 0.75 and not patterned  # the source extends far enough around the frame
     if not fills:
-        padding = ("zeros", "reflection", "border")[rng.integers(3)]
+        padding = "reflection" if patterned else ("zeros", "reflection", "border")[rng.integers(3)]
     place = _placement(rng, views, aspect, picture.aspect, fills)
+    if patterned:
+        place[:2] *= math.exp(rng.uniform(*np.log(COPIES)))
     scale = math.hypot(place[0, 0], place[0, 1])
     height, width = points.shape[1:3]
     texels = scale * picture.levels[0].shape[2] * math.sqrt(aspect / (height * width))
@@ -342,9 +349,9 @@ def _motion(rng: np.random.Generator, times: NDArray[np.float64], aspect: float,
     return np.stack(result)
 
 
-def add_overlay(rng: np.random.Generator, pictures: Tensor) -> Tensor:
-    """Add black bars or a line of writing that stays in place, sometimes."""
-    choice = rng.random()
+def add_overlay(rng: np.random.Generator, pictures: Tensor, *, often: float = 1.0) -> Tensor:
+    """Add black bars or a line of writing that stays in place, sometimes: to a share of 0.14 of pictures, times `often`."""
+    choice = rng.random() / often
     height, width = pictures.shape[2:]
     if choice < 0.04:
         bar = int(height * rng.uniform(0.04, 0.16))
