@@ -1,16 +1,37 @@
-"""Makes a network that PyTorch runs faster: folded batch norms, channels last, flat convolutions in 2-D, in-place
-sums.
+"""Makes a network that PyTorch runs faster: batch norms folded, channels last and padded, flat convolutions in 2-D, ReLU and
+shortcut within convolutions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ig65m.models.network import Network, drop_norms, empty
-from ig65m.models.resnet import BasicBlock, Bottleneck
-from ig65m.models.weights import Weights, fold
+from ig65m.engines.operators import FUSED, Convolved, Operator, apart
+from ig65m.models.fused import FusedConv, fuse
+from ig65m.models.network import Network, empty
+from ig65m.models.plan import MaxPool, head_shapes, plan_of
+from ig65m.models.resnet import ResNet
+from ig65m.models.weights import Weights
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a network is prepared.
+
+    colours, multiple: to multiples of which the channels of the input and those between layers are padded; GPUs compute
+    in blocks of 8 or 16. flat: (1, k, k) and (k, 1, 1) convolutions run in 2-D. fused: ReLU and shortcut are part of 2-D
+    convolutions, by oneDNN or cuDNN.
+    """
+
+    colours: int = 1
+    multiple: int = 1
+    flat: bool = True
+    fused: bool = False
 
 
 class Convolution(nn.Module):
@@ -20,65 +41,100 @@ class Convolution(nn.Module):
     times as fast in float32 and ten times in float16; in bfloat16 they are equal within 5 %.
     """
 
-    def __init__(self, conv: nn.Conv3d, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layer: FusedConv, arrays: tuple[NDArray[Any], NDArray[Any]], dtype: torch.dtype, *, flat: bool, operator: Operator
+    ) -> None:
         super().__init__()
-        weight = conv.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last_3d)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().to(dtype), requires_grad=False)
-        self.stride, self.padding, self.groups = conv.stride, tuple(int(size) for size in conv.padding), conv.groups
+        weight, bias = (torch.from_numpy(array).to(dtype) for array in arrays)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last_3d), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.stride, self.padding = layer.conv.stride, layer.conv.padding
+        self.inputs, self.groups, self.relu = layer.inputs, layer.groups, layer.relu
+        self.flat, self.operator = flat, operator
 
-    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
-        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
+    def forward(self, x: Tensor, keep_time: bool = False, shortcut: Tensor | None = None) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'), plus the shortcut of that shape, after ReLU if there is one.
+
+        `keep_time` drops the temporal stride for this call. The input may lack padded channels.
+        """
         time, *space = self.weight.shape[2:]
         stride = (1, *self.stride[1:]) if keep_time else self.stride
-        if time == stride[0] == 1:
-            pictures = x.transpose(1, 2).flatten(0, 1)
-            out = F.conv2d(pictures, self.weight[:, :, 0], self.bias, stride[1:], self.padding[1:], groups=self.groups)
+        if lacking := self.inputs - x.shape[1]:
+            x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, lacking))
+        if self.flat and time == stride[0] == 1:
+            added = None if shortcut is None else _pictures(shortcut)
+            out = self._run(_pictures(x), self.weight[:, :, 0], stride[1:], self.padding[1:], added)
             return out.view(len(x), -1, *out.shape[1:]).transpose(1, 2)
-        if (*space, *stride[1:]) == (1, 1, 1, 1):
-            lines = x.flatten(3)
-            out = F.conv2d(lines, self.weight[..., 0], self.bias, (stride[0], 1), (self.padding[0], 0), groups=self.groups)
+        if self.flat and (*space, *stride[1:]) == (1, 1, 1, 1):
+            added = None if shortcut is None else _lines(shortcut)
+            out = self._run(_lines(x), self.weight[..., 0], (stride[0], 1), (self.padding[0], 0), added)
             return out.view(*out.shape[:3], *x.shape[3:])
-        return F.conv3d(x, self.weight, self.bias, stride, self.padding, groups=self.groups)
+        return self._run(x, self.weight, stride, self.padding, shortcut)
+
+    def _run(
+        self, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...], shortcut: Tensor | None
+    ) -> Tensor:
+        return self.operator(Convolved(x, weight, self.bias, stride, padding, self.groups, shortcut, self.relu))
 
 
 class Block(nn.Module):
-    """A residual block that adds its shortcut in place."""
+    """A residual block."""
 
-    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+    def __init__(self, layers: Sequence[Convolution], shortcut: Convolution | None) -> None:
         super().__init__()
-        parts = dict(block.named_children())
-        self.shortcut = _leaves([parts.pop("downsample", nn.Identity())])
-        self.parts = _leaves(parts.values())
+        self.layers = nn.ModuleList(layers)
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
-        out = _run(self.parts, x, keep_time)
-        out += _run(self.shortcut, x, keep_time)
-        return out.relu_()
+        shortcut = x if self.shortcut is None else self.shortcut(x, keep_time)
+        *layers, last = self.layers
+        for layer in layers:
+            x = layer(x, keep_time)
+        return cast(Tensor, last(x, keep_time, shortcut))
 
 
-def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype) -> Network:
+def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, form: Form | None = None) -> Network:
     """Return the network on that device; its convolutions run in `dtype`, all layers after the feature maps in float32."""
-    form = empty(weights.spec)
-    drop_norms(form)
-    form.load_state_dict({key: torch.from_numpy(array) for key, array in fold(weights).items()}, assign=True)
-    form.eval()
-    for name, part in list(form.named_modules()):
-        if isinstance(part, nn.Conv3d):
-            form.set_submodule(name, Convolution(part, dtype))
-    for name, part in list(form.named_modules()):
-        if isinstance(part, BasicBlock | Bottleneck):
-            form.set_submodule(name, Block(part))
-    return form.to(device)
+    form = form or Form()
+    plan = plan_of(weights.spec)
+    fused = fuse(plan, form.multiple, form.colours)
+    operator = FUSED[device.type] if form.fused else apart
+
+    def made(layer: FusedConv) -> Convolution:
+        return Convolution(layer, layer.arrays(weights, plan.eps), dtype, flat=form.flat, operator=operator)
+
+    result = empty(weights.spec)
+    if isinstance(result, ResNet):
+        result.stem = nn.Sequential(
+            *(made(layer) if isinstance(layer, FusedConv) else _max_pool(layer) for layer in fused.stem)
+        )
+        for number, blocks in enumerate(fused.stages, 1):
+            stage = (
+                Block([made(layer) for layer in block.layers], made(block.shortcut) if block.shortcut else None)
+                for block in blocks
+            )
+            setattr(result, f"layer{number}", nn.Sequential(*stage))
+    else:
+        for layer in fused.stem:
+            if isinstance(layer, FusedConv):
+                result.set_submodule(layer.conv.path, made(layer))
+                for path in (layer.conv.norm, f"{layer.conv.path}_relu"):
+                    result.set_submodule(path, nn.Identity())
+    head = {key: torch.from_numpy(weights.arrays[key]) for key in head_shapes(weights.spec)}
+    result.load_state_dict(head, strict=False, assign=True)
+    return result.eval().to(device)
 
 
-def _leaves(parts: Iterable[nn.Module]) -> nn.ModuleList:
-    leaves = (module for part in parts for module in part.modules() if not any(module.children()))
-    return nn.ModuleList(leaf for leaf in leaves if not isinstance(leaf, nn.Identity))
+def _max_pool(layer: MaxPool) -> nn.MaxPool3d:
+    return nn.MaxPool3d(layer.kernel, layer.stride, layer.padding)
 
 
-def _run(leaves: nn.ModuleList, x: Tensor, keep_time: bool) -> Tensor:
-    for leaf in leaves:
-        x = leaf(x, keep_time) if isinstance(leaf, Convolution) else leaf(x)
-    return x
+def _pictures(x: Tensor) -> Tensor:
+    """(N, C, T, H, W) -> (N·T, C, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _lines(x: Tensor) -> Tensor:
+    """(N, C, T, H, W) -> (N, C, T, H·W)."""
+    return x.flatten(3)

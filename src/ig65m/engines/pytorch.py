@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, finished, padded
-from ig65m.engines.inference import inference_form
+from ig65m.engines.inference import Form, inference_form
 from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
 from ig65m.models.weights import Weights
@@ -31,7 +31,7 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        self.model = inference_form(weights, self.place, self.dtype)
+        self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype))
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)
@@ -57,6 +57,13 @@ class PyTorchEngine:
         if self.work.window is None or isinstance(self.model, C3D):
             return self.model.forward_head(maps)
         return self.model.class_map(maps, self.work.window)
+
+
+def form_on(device: torch.device, dtype: torch.dtype) -> Form:
+    """Return the form in which networks run on a device: what is faster and exact (docs/engines.md)."""
+    if device.type == "cuda":
+        return Form(colours=8, multiple=16)
+    return Form(fused=dtype == torch.float32 and torch.backends.mkldnn.is_available())
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

@@ -11,6 +11,9 @@ from typing import Any, Final
 WEAK: Final = 1e-3
 """Precision of the prior (mean 0), so that an empty picture has a solution."""
 
+LEAST_AREA: Final = 0.05
+"""Factor of areas below which a first alignment is wrong: it crushes or mirrors the picture."""
+
 
 def fit(xp: ModuleType, start: Any, normal: Any, target: Any, aspect: Any) -> tuple[Any, Any]:
     """Fit the content's similarity to the alignment of P pairs.
@@ -37,6 +40,9 @@ def fit(xp: ModuleType, start: Any, normal: Any, target: Any, aspect: Any) -> tu
     similar = xp.stack([xp.stack(row, -1) for row in rows], -2)  # (P, 6, 4)
     # A further move r of the aligned frame is M·r in the second frame; M is the linear part of the first alignment.
     linear = xp.stack([1 + start[:, 1], start[:, 2], start[:, 4], 1 + start[:, 5]], -1).reshape(-1, 2, 2)
+    area = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
+    # The inverse of a wrong one may not exist.
+    linear = xp.where((area > LEAST_AREA)[:, None, None], linear, xp.eye(2, dtype=start.dtype))
     back = xp.einsum("pij,kl->pikjl", xp.linalg.inv(linear), xp.eye(3, dtype=start.dtype)).reshape(-1, 6, 6)
     whole = xp.einsum("pji,pjk,pkl->pil", back, normal, back)
     right = xp.einsum("pij,pj->pi", whole, start) + xp.einsum("pji,pj->pi", back, target)
