@@ -116,6 +116,18 @@ def test_a_covariance_is_that_of_repeated_noise():
     assert np.cov(found.T) == pytest.approx(covariance[0], rel=0.15, abs=2e-5)
 
 
+@pytest.mark.parametrize("start", [(0, -1, 0, 0, 0, -1), (0, -2, 0, 0, 0, 0), (0, 0, 1, 0, 1, 0), (0, -0.98, 0, 0, 0, -0.98)])
+def test_an_alignment_that_crushes_or_mirrors_the_picture_has_a_solution(start):
+    """(0, 0, 1, 0, 1, 0) maps all points to a line, so it has no inverse."""
+    start = np.array([start], float)
+    for xp, made in ((np, np.asarray), (torch, torch.from_numpy)):
+        arrays = [made(array) for array in (start, np.eye(6)[None] * 1e4, np.ones((1, 6)), np.ones(1))]
+        found, covariance = fit(xp, *arrays)
+        assert np.isfinite(np.asarray(found)).all()
+        assert np.isfinite(np.asarray(covariance)).all()
+        assert np.abs(np.asarray(found)).max() < 3
+
+
 @pytest.fixture(scope="module")
 def chunk() -> np.ndarray:
     """A chunk (1, WINDOW, 96, 96, 3) of a photograph that moves."""

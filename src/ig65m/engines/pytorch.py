@@ -63,7 +63,7 @@ def form_on(device: torch.device, dtype: torch.dtype) -> Form:
     """Return the form in which networks run on a device: what is faster and exact (docs/engines.md)."""
     if device.type == "cuda":
         return Form(colours=8, multiple=16)
-    return Form(fused=dtype == torch.float32 and torch.backends.mkldnn.is_available())
+    return Form(fused=dtype == torch.float32 and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:
