@@ -10,6 +10,7 @@ import torch
 from ig65m.camera_motion.aligner_training import (
     AlignerPlan,
     Scenes,
+    learning_rate,
     new_aligner_run,
     packed,
     publish,
@@ -19,7 +20,7 @@ from ig65m.camera_motion.aligner_training import (
 )
 from ig65m.camera_motion.calibration import calibrate
 from ig65m.camera_motion.known_scenes import FACTS, PAIRS, random_scene
-from ig65m.camera_motion.scenes import Library, make_masks
+from ig65m.camera_motion.scenes import Disturbed, Library, add_overlay, background, make_masks
 from ig65m.camera_motion.sources import textures
 from ig65m.camera_motion.takes import KINDS, random_take, sway
 from ig65m.models.aligner import Alignment
@@ -76,6 +77,47 @@ def test_scenes_with_cuts_objects_and_layers_say_so(library):
     assert all(each["valid"] == 1 - each["cut"] for each in facts)
     assert {each["parallax"] for each in facts} == {-1, 0, 1}
     assert 0.02 < np.mean(hidden) < 0.5
+
+
+def test_bars_and_writing_come_as_often_as_said():
+    grey = torch.full((1, 3, 64, 64), 128.0)
+    for often in (1.0, 3.0):
+        rng = np.random.default_rng(0)
+        share = np.mean([bool((add_overlay(rng, grey.clone(), often=often) != grey).any()) for _ in range(2000)])
+        assert share == pytest.approx(0.14 * often, abs=0.03)
+
+
+def test_a_pattern_repeats_its_source(library):
+    """Copies of a source side by side, mirrored: a picture of few and large changes has many."""
+    soft = Library(textures(np.random.default_rng(4), 1), [], textures(np.random.default_rng(4), 1), library.masks)
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    points = torch.from_numpy(np.stack([x, y], -1).astype(np.float32))[None]
+    changes = [
+        np.mean(
+            [
+                background(
+                    *(np.random.default_rng(seed), soft, points, np.eye(3)[None], 1.0, np.zeros(1), Disturbed.NOT),
+                    patterned=patterned,
+                )
+                .diff(dim=3)
+                .abs()
+                .mean()
+                for seed in range(20)
+            ]
+        )
+        for patterned in (False, True)
+    ]
+    assert changes[1] > 1.5 * changes[0]
+
+
+def test_the_learning_rate_rises_again_for_hard_scenes():
+    plan = AlignerPlan(seed=1, steps=6000)
+    rates = [learning_rate(plan, step) for step in range(6000)]
+    assert max(rates[:4500]) == plan.peak_rate
+    assert rates[4499] < 1e-6
+    assert max(rates[4500:]) == pytest.approx(plan.hard_rate)
+    assert rates[5999] < 1e-6
+    assert min(rates) >= 0
 
 
 def test_the_data_of_a_step_depend_on_the_seed_and_the_step_only(library):
