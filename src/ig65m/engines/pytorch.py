@@ -11,6 +11,7 @@ from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, fin
 from ig65m.engines.inference import Form, inference_form
 from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
+from ig65m.models.spec import ResNetSpec, Spec
 from ig65m.models.weights import Weights
 
 _TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,7 +32,7 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype))
+        self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype, weights.spec))
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)
@@ -59,11 +60,15 @@ class PyTorchEngine:
         return self.model.class_map(maps, self.work.window)
 
 
-def form_on(device: torch.device, dtype: torch.dtype) -> Form:
-    """Return the form in which networks run on a device: what is faster and exact (docs/engines.md)."""
+def form_on(device: torch.device, dtype: torch.dtype, spec: Spec) -> Form:
+    """Return the form in which a network runs on a device.
+
+    On a CPU, fused convolutions make bottlenecks faster, whose 1x1x1 convolutions wait for memory; others stay as fast.
+    """
     if device.type == "cuda":
         return Form(colours=8, multiple=16)
-    return Form(fused=dtype == torch.float32 and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    slow = isinstance(spec, ResNetSpec) and spec.bottleneck and dtype == torch.float32
+    return Form(fused=slow and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:
