@@ -18,6 +18,7 @@ from ig65m.models.aligner_plan import (
     CONTRAST,
     CONVS,
     DAMPING,
+    DARK,
     DECODER,
     EDGE,
     ENCODER,
@@ -31,6 +32,7 @@ from ig65m.models.aligner_plan import (
     ROBUST,
     SCALES,
     coordinates,
+    margin_at,
     slopes,
 )
 
@@ -48,6 +50,24 @@ class Alignment(NamedTuple):
     target: Tensor  # (P, 6), of that displacement d the normal equations are normal·d = target
     judged: Tensor  # (P, 2), logits that a cut lies between the frames, and of parallax
     camera: Tensor  # (P, 24, 24), logit that only the camera moves the content of a cell
+
+
+class Bounds(NamedTuple):
+    """Where the pictures of P pairs of frames are, within black bars: `bounds_of` the first and second ones."""
+
+    one: Tensor  # (P, 2, 2)
+    other: Tensor
+
+    def inside(self, p: Tensor, size: int) -> Tensor:
+        """Return which pixels of the first frames show its picture, and under p that of the second (P, 1, size, size)."""
+        margin = margin_at(size)
+        own = places(torch.zeros_like(p), size)
+        result = torch.ones(len(p), 1, size, size, dtype=torch.bool, device=p.device)
+        for seen, ends in ((own, self.one), (places(p, size), self.other)):
+            low, high = ends[:, :, 0, None, None], ends[:, :, 1, None, None]
+            low, high = torch.where(low > -1, low + margin, low), torch.where(high < 1, high - margin, high)
+            result = result & ((seen > low) & (seen < high)).all(1, keepdim=True)
+        return result.float()
 
 
 class Aligner(nn.Module):
@@ -80,21 +100,23 @@ class Aligner(nn.Module):
         """Pixels (N, T, 96, 96, 3) on 0..255, pairs of frames -> alignment of N·len(pairs) pairs."""
         count, length = clips.shape[:2]
         x = clips.flatten(0, 1).permute(0, 3, 1, 2).float()
+        bounds = bounds_of(x).view(count, length, 2, 2)
         x = x - x.mean((1, 2, 3), keepdim=True)
         x = x / (x.square().mean((1, 2, 3), keepdim=True).sqrt() + CONTRAST)
         starts, ends = (torch.tensor(each, device=x.device) for each in zip(*pairs, strict=True))
         frames = x.view(count, length, *x.shape[1:])
         one, other = frames[:, starts].flatten(0, 1), frames[:, ends].flatten(0, 1)
+        pair = Bounds(bounds[:, starts].flatten(0, 1), bounds[:, ends].flatten(0, 1))
         with torch.no_grad():
-            start = self.first_alignment(one.mean(1, keepdim=True), other.mean(1, keepdim=True))
-            warped, inside = self.warped(other, start)
+            start = self.first_alignment(one.mean(1, keepdim=True), other.mean(1, keepdim=True), pair)
+            warped, inside = self.warped(other, start, pair)
         encoded = self.encoded(x)
         context = encoded.reshape(count, length, *encoded.shape[1:])[:, starts].flatten(0, 1)
         grey, unaligned = one.mean(1, keepdim=True), other.mean(1, keepdim=True)
         statistics = [self.statistics(grey, warped.mean(1, keepdim=True), scale) for scale in SCALES]
         still = [self.statistics(grey, unaligned, scale) for scale in SCALES]
         seen = F.avg_pool2d(inside, EDGE // CELLS)
-        shift = self.displacement(start, CELLS) * CELLS / 2  # (P, 2, 24, 24) in cells
+        shift = displacement(start, CELLS) * CELLS / 2  # (P, 2, 24, 24) in cells
         shown = [each for each, _ in (*statistics, *still)]
         x = torch.cat([context, self.encoded(warped), *shown, shift, seen], 1)
         x = F.relu(self.conv("merge", x.contiguous(memory_format=torch.channels_last)))
@@ -105,11 +127,12 @@ class Aligner(nn.Module):
         cell = self.conv("cell", x)
         count = len(SCALES)
         normal, target = self.weighed([products for _, products in statistics], cell[:, :count], seen)
-        more, rest = self.weighed([products for _, products in still], cell[:, count : 2 * count], torch.ones_like(seen))
+        both = F.avg_pool2d(pair.inside(torch.zeros_like(start), EDGE), EDGE // CELLS)
+        more, rest = self.weighed([products for _, products in still], cell[:, count : 2 * count], both)
         # Both are about the displacement from the start; that of the frames as they are is about the whole one.
         normal, target = normal + more, target + rest - (more @ start[:, :, None])[:, :, 0]
         first = Alignment(start, normal, target, judged, cell[:, -1])
-        return self.refined(first, grey, unaligned, cell[:, 2 * count : 2 * count + 1])
+        return self.refined(first, grey, unaligned, cell[:, 2 * count : 2 * count + 1], pair)
 
     def weighed(self, products: Sequence[Tensor], logs: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Put products of cells (P, 6, 24, 24) of each scale together to normal equations, by logarithms of their weights."""
@@ -120,13 +143,13 @@ class Aligner(nn.Module):
             normal, target = normal + more[0], target + more[1]
         return normal, target
 
-    def refined(self, first: Alignment, one: Tensor, other: Tensor, logs: Tensor) -> Alignment:
+    def refined(self, first: Alignment, one: Tensor, other: Tensor, logs: Tensor, bounds: Bounds) -> Alignment:
         """Align grey frames (P, 1, 96, 96) again, from where an alignment leads, with weights of cells (P, 1, 24, 24)."""
         start, normal, target = first[:3]
         for scale in REFINEMENTS:
             with torch.no_grad():
                 start = start + solved(damped(normal), target).clamp(-LONGEST_STEP, LONGEST_STEP)
-                warped, inside = self.warped(other, start)
+                warped, inside = self.warped(other, start, bounds)
                 _, products = self.statistics(one, warped, scale)
             normal, target = self.weighed([products], logs, F.avg_pool2d(inside, EDGE // CELLS))
         return first._replace(start=start, normal=normal, target=target)
@@ -138,14 +161,14 @@ class Aligner(nn.Module):
             x = F.relu(self.conv(path, x))
         return x
 
-    def first_alignment(self, one: Tensor, other: Tensor) -> Tensor:
+    def first_alignment(self, one: Tensor, other: Tensor, bounds: Bounds) -> Tensor:
         """Align grey frames (P, 1, 96, 96) -> (P, 6); pixels that differ much count less."""
         p = torch.zeros(len(one), 6, device=one.device)
         for scale, steps in LEVELS:
             first, second = (smoothed(pooled(frame, scale), self.smooth) for frame in (one, other))
             size = EDGE // scale
             for _ in range(steps):
-                warped, inside = self.warped(second, p)
+                warped, inside = self.warped(second, p, bounds)
                 mean = F.pad((first + warped) / 2, (1, 1, 1, 1), "replicate")
                 right = (mean[:, :, 1:-1, 2:] - mean[:, :, 1:-1, :-2]) * (size / 4)
                 down = (mean[:, :, 2:, 1:-1] - mean[:, :, :-2, 1:-1]) * (size / 4)
@@ -162,17 +185,12 @@ class Aligner(nn.Module):
         """The kernel that smooths a picture."""
         return cast(Tensor, self.kernels)[:1]
 
-    def displacement(self, p: Tensor, size: int) -> Tensor:
-        """Return the displacement (P, 2, size, size) of each pixel under p (P, 6), x and y from -1 to 1."""
-        return (p.view(-1, 2, 3) @ coordinates_on(p.device, size)).view(-1, 2, size, size)
-
-    def warped(self, frames: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return second frames (P, C, S, S) as seen from the first, and where these are inside of them (P, 1, S, S)."""
+    def warped(self, frames: Tensor, p: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
+        """Return second frames (P, C, S, S) as seen from the first, and where both pictures are (P, 1, S, S)."""
         size = frames.shape[2]
-        places = coordinates_on(p.device, size)[1:].view(2, size, size) + self.displacement(p, size)
-        inside = (places.abs() < 1).all(1, keepdim=True).float()
-        seen = F.grid_sample(frames, places.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
-        return seen, inside
+        grid = places(p, size).permute(0, 2, 3, 1)
+        seen = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
+        return seen, bounds.inside(p, size)
 
     def statistics(self, one: Tensor, other: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """Compare grey frames (P, 1, 96, 96) by their gradients.
@@ -201,6 +219,28 @@ class Aligner(nn.Module):
         half = EDGE / scale / 2  # pixels of the scale in one unit
         units = torch.tensor([half * half] * 3 + [half] * 2 + [1], device=one.device).view(1, 6, 1, 1)
         return torch.cat([moved, torch.stack(rest, 1)], 1), means * units
+
+
+def bounds_of(frames: Tensor) -> Tensor:
+    """Return where the pictures of frames (N, 3, S, S) on 0..255 start and end, within black bars.
+
+    (N, 2, 2), for x and y, from -1 to 1. A black frame has no bars.
+    """
+    size = frames.shape[2]
+    lit = frames.amax(1) > DARK
+    profiles = torch.stack([lit.any(1), lit.any(2)], 1).float()  # (N, 2, S)
+    first, last = profiles.argmax(2), size - profiles.flip(2).argmax(2)
+    return torch.stack([first, last], 2) * 2 / size - 1
+
+
+def displacement(p: Tensor, size: int) -> Tensor:
+    """Return the displacement (P, 2, size, size) of each pixel under p (P, 6), x and y from -1 to 1."""
+    return (p.view(-1, 2, 3) @ coordinates_on(p.device, size)).view(-1, 2, size, size)
+
+
+def places(p: Tensor, size: int) -> Tensor:
+    """Return where each pixel goes under p (P, 6): (P, 2, size, size), x and y from -1 to 1."""
+    return coordinates_on(p.device, size)[1:].view(2, size, size) + displacement(p, size)
 
 
 def coordinates_on(device: torch.device, size: int) -> Tensor:
@@ -236,10 +276,10 @@ def damped(normal: Tensor) -> Tensor:
 
 
 def solved(normal: Tensor, target: Tensor) -> Tensor:
-    """Solve normal (P, 6, 6) · p = target (P, 6) by elimination, which engines can do too."""
-    whole = torch.cat([normal, target[:, :, None]], 2)
+    """Solve normal (P, 6, 6) · p = target (P, 6) by elimination, in float64."""
+    whole = torch.cat([normal, target[:, :, None]], 2).double()
     for index in range(normal.shape[1]):
         row = whole[:, index : index + 1] / whole[:, index : index + 1, index : index + 1]
         column = whole[:, :, index : index + 1] - torch.eye(normal.shape[1], device=normal.device)[:, index : index + 1]
         whole = whole - column * row
-    return whole[:, :, -1]
+    return whole[:, :, -1].to(target.dtype)

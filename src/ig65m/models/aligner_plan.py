@@ -29,6 +29,8 @@ SCALES: Final = (1, 2, 4)
 REFINEMENTS: Final = (2, 1)
 """Pixels of the frame in one pixel of the pictures of the last steps, one after the other."""
 
+DARK: Final = 10.0  # brightness (0..255) up to which a row or column at the edge of a frame is a black bar
+MARGIN: Final = 4  # pixels of a frame next to its black bars that are not compared, at least
 CONTRAST: Final = 8.0  # added to a frame's standard deviation (0..255) before the division by it
 ROBUST: Final = 1.5  # mean differences of two frames at which the weight of a pixel halves, in the first alignment
 LEAST_DIFFERENCE: Final = 0.01  # added to that
@@ -105,6 +107,14 @@ def coordinates(size: int) -> NDArray[np.float32]:
     places = (np.arange(size) * 2 + 1) / size - 1
     x, y = np.meshgrid(places, places)
     return np.stack([np.ones(x.size), x.ravel(), y.ravel()]).astype(np.float32)
+
+
+def margin_at(size: int) -> float:
+    """Return how much next to black bars is not compared in a picture of size x size, of which -1 to 1 is the whole.
+
+    Less a quarter of a pixel of the frame, so that no pixel lies exactly at the limit, where rounding would decide.
+    """
+    return (max(MARGIN, 2 * EDGE // size) - 0.25) * 2 / EDGE
 
 
 def slopes() -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from ig65m.models.aligner_plan import (
     CONTRAST,
     CONVS,
     DAMPING,
+    DARK,
     DECODER,
     EDGE,
     ENCODER,
@@ -29,6 +30,7 @@ from ig65m.models.aligner_plan import (
     SIZES,
     WINDOW,
     coordinates,
+    margin_at,
     slopes,
 )
 from ig65m.motion.weights import MotionWeights
@@ -76,8 +78,10 @@ class _Builder(GraphBuilder):
 
     def network(self) -> onnx.ModelProto:
         x = self.add("Cast", self.add("Squeeze", "pixels", self.whole(0)), to=TensorProto.FLOAT)
-        x = self.standardised(self.add("Transpose", x, perm=(0, 3, 1, 2)))
+        x = self.add("Transpose", x, perm=(0, 3, 1, 2))
         starts, ends = (self.whole(*each) for each in zip(*PAIRS, strict=True))
+        self.bounds = [self.add("Gather", self.bounds_of(x), each, axis=0) for each in (starts, ends)]
+        x = self.standardised(x)
         grey = self.shaped(self.mean(x, 1), 1, WINDOW, EDGE, EDGE)
         start = self.first_alignment(grey, starts, ends)
         other = self.add("Gather", grey, ends, axis=1)
@@ -99,7 +103,7 @@ class _Builder(GraphBuilder):
         cell = self.conv("cell", x)
         count = len(SCALES)
         aligned = self.weighed(statistics, self.part(cell, 0, count), seen)
-        unmoved = self.weighed(still, self.part(cell, count, 2 * count), None)
+        unmoved = self.weighed(still, self.part(cell, count, 2 * count), self.pooled(self.unmoved(), EDGE // CELLS))
         gone = self.add("MatMul", self.matrix(unmoved), self.shaped(start, len(PAIRS), 6, 1))
         gone_x, gone_y = (self.shaped(self.part(gone, *rows), len(PAIRS), 3, 1) for rows in ((0, 3), (3, 6)))
         unmoved = unmoved._replace(x=self.add("Sub", unmoved.x, gone_x), y=self.add("Sub", unmoved.y, gone_y))
@@ -118,14 +122,12 @@ class _Builder(GraphBuilder):
             [helper.make_tensor_value_info("alignments", TensorProto.FLOAT, (len(PAIRS), sum(SIZES)))],
         )
 
-    def weighed(self, statistics: Sequence[Statistics], logs: str, seen: str | None) -> Equations:
-        """As `Aligner.weighed`; without `seen`, all cells are."""
+    def weighed(self, statistics: Sequence[Statistics], logs: str, seen: str) -> Equations:
+        """As `Aligner.weighed`."""
         found = []
         for index, each in enumerate(statistics):
             weight = self.add("Exp", self.clipped(self.part(logs, index, index + 1), 8.0))
-            weight = self.shaped(weight, 1, len(PAIRS), CELLS, CELLS)
-            if seen is not None:
-                weight = self.add("Mul", weight, seen)
+            weight = self.add("Mul", self.shaped(weight, 1, len(PAIRS), CELLS, CELLS), seen)
             weight = self.add("Div", weight, self.plus(each.products[5], NOISE))
             weighed = [self.add("Mul", product, weight) for product in each.products[:5]]
             found.append(self.equations(weighed, CELLS, EDGE / each.scale / 2))
@@ -234,10 +236,44 @@ class _Builder(GraphBuilder):
         grid = self.add("MatMul", whole, self.array(interleaved.reshape(6, -1)))
         grid = self.shaped(grid, len(PAIRS), size, size, 2)
         seen = self.add("GridSample", frames, grid, mode="linear", padding_mode="border", align_corners=0)
-        apart = [self.add("MatMul", self.part(whole, *rows), self.array(places)) for rows in ((0, 3), (3, 6))]
-        within = [self.add("Less", self.add("Abs", each), self.number(1)) for each in apart]
-        inside = self.add("Cast", self.add("And", *within), to=TensorProto.FLOAT)
-        return seen, self.shaped(inside, 1, len(PAIRS), size, size)
+        x, y = (self.add("MatMul", self.part(whole, *rows), self.array(places)) for rows in ((0, 3), (3, 6)))
+        one, other = self.bounds
+        inside = self.shaped(self.within(x, y, other, size), 1, len(PAIRS), size, size)
+        return seen, self.add("Mul", inside, self.own(one, size))
+
+    def bounds_of(self, x: str) -> str:
+        """As `aligner.bounds_of`, in a row (WINDOW, 4): start and end of x, of y."""
+        bright = self.add("Greater", self.add("ReduceMax", x, self.whole(1), keepdims=0), self.number(DARK))
+        bright, ends = self.add("Cast", bright, to=TensorProto.FLOAT), []
+        for axis in (1, 2):
+            profile = self.add("ReduceMax", bright, self.whole(axis), keepdims=0)  # (WINDOW, EDGE)
+            for last in (0, 1):
+                end = self.add("ArgMax", profile, axis=1, keepdims=1, select_last_index=last)
+                end = self.plus(self.add("Cast", end, to=TensorProto.FLOAT), float(last))
+                ends.append(self.plus(self.times(end, 2 / EDGE), -1.0))
+        return self.add("Concat", *ends, axis=1)
+
+    def within(self, x: str, y: str, bounds: str, size: int) -> str:
+        """Whether places x and y (P or 1, N or 1, ...) are within bounds (P, 4), less a margin where bars are: 0 or 1."""
+        margin = margin_at(size)
+        checks = []
+        for number, places in enumerate((x, x, y, y)):
+            end = self.add("Slice", bounds, self.whole(number), self.whole(number + 1), self.whole(1))
+            low = number % 2 == 0
+            barred = self.add("Greater", end, self.number(-1)) if low else self.add("Less", end, self.number(1))
+            end = self.add("Where", barred, self.plus(end, margin if low else -margin), end)
+            checks.append(self.add("Greater" if low else "Less", places, end))
+        both = self.add("And", self.add("And", *checks[:2]), self.add("And", *checks[2:]))
+        return self.add("Cast", both, to=TensorProto.FLOAT)
+
+    def own(self, bounds: str, size: int) -> str:
+        """Which pixels of frames show the picture: (1, P, size, size)."""
+        x, y = (self.array(places[None]) for places in coordinates(size)[1:])
+        return self.shaped(self.within(x, y, bounds, size), 1, len(PAIRS), size, size)
+
+    def unmoved(self) -> str:
+        """Which pixels of both frames of pairs, as they are, show the picture: (1, P, EDGE, EDGE)."""
+        return self.add("Mul", *(self.own(bounds, EDGE) for bounds in self.bounds))
 
     def warped_grey(self, frames: str, p: str, size: int) -> tuple[str, str]:
         """As `warped`, of grey pictures."""
