@@ -1,11 +1,11 @@
-"""Speed of the networks on a GPU, step by step, and whether each step computes the same: one run of at most eight minutes.
+"""Measure the networks on a GPU: speed and parity of each optimisation, alone and together, in at most eight minutes.
 
 python bench/gpu.py                           needs this repository, torch and numpy only; prints tables, then lines of JSON
 python bench/gpu.py --device cpu --small      tries the script without a GPU
 
-Each step is a way to run the same network with the same random weights, without decoding. The first is what PyTorch does by
-itself: the network as it is, in float32 without TF32. Features of small clips are compared with those of that network on the
-CPU. Measurements for which no time is left are named.
+Each step runs the same network with the same random weights, without decoding. The baseline is the plain network in eager
+float32, with TF32 off. Parity compares the features of small clips with those of the plain network on the CPU. Measurements
+for which no time is left are listed as such.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Step:
     compiled: bool = False
 
 
-BASELINE = "as it is"
+BASELINE = "plain"
 ALL = "2-D, padded, fused, graph"
 STEPS = {
     BASELINE: Step(None, channels_last=False),

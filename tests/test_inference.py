@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ig65m.engines.inference import Form, inference_form
-from ig65m.engines.operators import Convolved, apart, by_onednn
+from ig65m.engines.operators import ConvCall, by_onednn, unfused
 from ig65m.models.fused import FusedConv, fuse
 from ig65m.models.network import network, weights_of
 from ig65m.models.plan import MaxPool, plan_of
@@ -81,7 +81,7 @@ def test_clips_of_any_length_and_shape(form, frames):
 
 def test_channels_are_padded_to_the_multiple_but_those_of_the_feature_maps():
     spec = CARDS["r2plus1d_34_32_ig65m"].spec
-    fused = fuse(plan_of(spec), multiple=16, colours=8)
+    fused = fuse(plan_of(spec), multiple=16, input_multiple=8)
     layers = [layer for layer in fused.stem if isinstance(layer, FusedConv)]
     layers += [layer for stage in fused.stages for block in stage for layer in (*block.layers, *filter(None, [block.shortcut]))]
     assert layers[0].inputs == 8
@@ -123,8 +123,8 @@ def test_fused_operators_do_what_their_parts_do(axes, groups, relu, added):
     wanted = convolve(x.double(), weight.double(), bias.double(), 2, 1, groups=groups)
     wanted = wanted if shortcut is None else wanted + shortcut
     wanted = wanted.clamp(min=0) if relu else wanted
-    given = Convolved(x, weight, bias, (2,) * axes, (1,) * axes, groups, shortcut, relu)
-    for operator in (apart, by_onednn):
+    given = ConvCall(x, weight, bias, (2,) * axes, (1,) * axes, groups, shortcut, relu)
+    for operator in (unfused, by_onednn):
         assert relative(operator(given).double(), wanted) < 1e-6
 
 
@@ -153,7 +153,7 @@ def test_the_bench_for_gpus_needs_torch_and_numpy_only():
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     measured = [row for row in rows if "cosine" in row]
     assert {row["name"] for row in measured} == {"r2plus1d_10_camera_motion", "ir_csn_50_32_kinetics"}
-    assert {row["step"] for row in measured} >= {"as it is", "folded", "2-D, padded", "2-D, padded, fused"}
+    assert {row["step"] for row in measured} >= {"plain", "folded", "2-D, padded", "2-D, padded, fused"}
     for row in measured:
         assert row["cosine"] > 0.999999
         assert row["difference"] < 3e-6

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ig65m.engines.operators import FUSED, Convolved, Operator, apart
+from ig65m.engines.operators import FUSED, ConvCall, Operator, unfused
 from ig65m.models.fused import FusedConv, fuse
 from ig65m.models.network import Network, empty
 from ig65m.models.plan import MaxPool, head_shapes, plan_of
@@ -21,17 +21,12 @@ from ig65m.models.weights import Weights
 
 @dataclass(frozen=True)
 class Form:
-    """How a network is prepared.
+    """How a network is prepared for inference."""
 
-    colours, multiple: to multiples of which the channels of the input and those between layers are padded; GPUs compute
-    in blocks of 8 or 16. flat: (1, k, k) and (k, 1, 1) convolutions run in 2-D. fused: ReLU and shortcut are part of 2-D
-    convolutions, by oneDNN or cuDNN.
-    """
-
-    colours: int = 1
-    multiple: int = 1
-    flat: bool = True
-    fused: bool = False
+    input_multiple: int = 1  # channels of the input are padded to a multiple of it
+    channel_multiple: int = 1  # and channels between layers to a multiple of this; GPUs compute in blocks of 8 or 16
+    flat: bool = True  # (1, k, k) and (k, 1, 1) convolutions run in 2-D
+    fused: bool = False  # oneDNN or cuDNN computes ReLU and shortcut within the convolution
 
 
 class Convolution(nn.Module):
@@ -53,14 +48,14 @@ class Convolution(nn.Module):
         self.flat, self.operator = flat, operator
 
     def forward(self, x: Tensor, keep_time: bool = False, shortcut: Tensor | None = None) -> Tensor:
-        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'), plus the shortcut of that shape, after ReLU if there is one.
+        """Convolve (N, inputs, T, H, W) -> (N, outputs, T', H', W'), add the shortcut of that shape, apply ReLU.
 
-        `keep_time` drops the temporal stride for this call. The input may lack padded channels.
+        `keep_time` drops the temporal stride for this call. The input may lack the padded channels.
         """
         time, *space = self.weight.shape[2:]
         stride = (1, *self.stride[1:]) if keep_time else self.stride
-        if lacking := self.inputs - x.shape[1]:
-            x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, lacking))
+        if missing := self.inputs - x.shape[1]:
+            x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing))
         if self.flat and time == stride[0] == 1:
             added = None if shortcut is None else _pictures(shortcut)
             out = self._run(_pictures(x), self.weight[:, :, 0], stride[1:], self.padding[1:], added)
@@ -74,7 +69,7 @@ class Convolution(nn.Module):
     def _run(
         self, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...], shortcut: Tensor | None
     ) -> Tensor:
-        return self.operator(Convolved(x, weight, self.bias, stride, padding, self.groups, shortcut, self.relu))
+        return self.operator(ConvCall(x, weight, self.bias, stride, padding, self.groups, shortcut, self.relu))
 
 
 class Block(nn.Module):
@@ -98,8 +93,8 @@ def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, f
     """Return the network on that device; its convolutions run in `dtype`, all layers after the feature maps in float32."""
     form = form or Form()
     plan = plan_of(weights.spec)
-    fused = fuse(plan, form.multiple, form.colours)
-    operator = FUSED[device.type] if form.fused else apart
+    fused = fuse(plan, form.channel_multiple, form.input_multiple)
+    operator = FUSED[device.type] if form.fused else unfused
 
     def made(layer: FusedConv) -> Convolution:
         return Convolution(layer, layer.arrays(weights, plan.eps), dtype, flat=form.flat, operator=operator)

@@ -1,4 +1,4 @@
-"""Convolutions with all that belongs to them - bias, shortcut, ReLU - apart, or in one operator of oneDNN or cuDNN."""
+"""Convolution, bias, shortcut and ReLU: one after the other, or fused in one operator of oneDNN or cuDNN."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Convolved(NamedTuple):
-    """What a convolution is computed from: in 2-D or 3-D, plus the shortcut if there is one, after ReLU if `relu`."""
+class ConvCall(NamedTuple):
+    """Arguments of a 2-D or 3-D convolution, channels last."""
 
     x: Tensor
     weight: Tensor
@@ -17,27 +17,27 @@ class Convolved(NamedTuple):
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     groups: int
-    shortcut: Tensor | None
-    relu: bool
+    shortcut: Tensor | None  # added to the output
+    relu: bool  # whether ReLU follows
 
 
-Operator = Callable[[Convolved], Tensor]
+Operator = Callable[[ConvCall], Tensor]
 
 
-def apart(given: Convolved) -> Tensor:
+def unfused(call: ConvCall) -> Tensor:
     """Convolve, then add the shortcut, then apply ReLU."""
-    convolve = F.conv2d if given.x.dim() == 4 else F.conv3d
-    out = convolve(given.x, given.weight, given.bias, given.stride, given.padding, groups=given.groups)
-    if given.shortcut is not None:
-        out += given.shortcut
-    return out.relu_() if given.relu else out
+    convolve = F.conv2d if call.x.dim() == 4 else F.conv3d
+    out = convolve(call.x, call.weight, call.bias, call.stride, call.padding, groups=call.groups)
+    if call.shortcut is not None:
+        out += call.shortcut
+    return out.relu_() if call.relu else out
 
 
-def by_onednn(given: Convolved) -> Tensor:
-    """As `apart`, in one operator of a CPU if there is a ReLU."""
-    if not given.relu:
-        return apart(given)
-    x, weight, bias, stride, padding, groups, shortcut, _ = given
+def by_onednn(call: ConvCall) -> Tensor:
+    """Compute the same as `unfused` on a CPU, in one operator of oneDNN if there is a ReLU."""
+    if not call.relu:
+        return unfused(call)
+    x, weight, bias, stride, padding, groups, shortcut, _ = call
     shape = ([1] * len(stride), groups)
     operator = torch.ops.mkldnn._convolution_pointwise
     if shortcut is None:
@@ -45,11 +45,11 @@ def by_onednn(given: Convolved) -> Tensor:
     return cast(Tensor, operator.binary(x, shortcut, weight, bias, padding, stride, *shape, "add", 1.0, "relu", [], ""))
 
 
-def by_cudnn(given: Convolved) -> Tensor:
-    """As `apart`, in one operator of a GPU if the convolution is in 2-D and there is a ReLU."""
-    x, weight, bias, stride, padding, groups, shortcut, relu = given
+def by_cudnn(call: ConvCall) -> Tensor:
+    """Compute the same as `unfused` on a GPU, in one operator of cuDNN if the convolution is 2-D and there is a ReLU."""
+    x, weight, bias, stride, padding, groups, shortcut, relu = call
     if not relu or x.dim() > 4:
-        return apart(given)
+        return unfused(call)
     rest = (bias, stride, padding, [1] * len(stride), groups)
     if shortcut is None:
         return cast(Tensor, torch.ops.aten.cudnn_convolution_relu(x, weight, *rest))

@@ -66,7 +66,7 @@ def form_on(device: torch.device, dtype: torch.dtype, spec: Spec) -> Form:
     On a CPU, fused convolutions make bottlenecks faster, whose 1x1x1 convolutions wait for memory; others stay as fast.
     """
     if device.type == "cuda":
-        return Form(colours=8, multiple=16)
+        return Form(input_multiple=8, channel_multiple=16)
     slow = isinstance(spec, ResNetSpec) and spec.bottleneck and dtype == torch.float32
     return Form(fused=slow and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 

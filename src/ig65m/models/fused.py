@@ -52,13 +52,14 @@ class FusedPlan:
     stages: tuple[tuple[FusedBlock, ...], ...]
 
 
-def fuse(plan: Plan, multiple: int = 1, colours: int = 1) -> FusedPlan:
-    """Return the plan with channels of its input padded to a multiple of `colours`, and those between layers of `multiple`.
+def fuse(plan: Plan, multiple: int = 1, input_multiple: int = 1) -> FusedPlan:
+    """Fold, fuse and pad a plan.
 
-    The channels of the feature maps are not padded.
+    Channels between layers are padded to a multiple of `multiple`, channels of the input to one of `input_multiple`. The feature
+    maps are not padded.
     """
     first = next(layer for layer in plan.stem if isinstance(layer, Conv))
-    stem, channels = _chain(plan.stem, _padded(first.inputs, colours), multiple, exact=not plan.stages)
+    stem, channels = _chain(plan.stem, _padded(first.inputs, input_multiple), multiple, exact=not plan.stages)
     stages = []
     for number, blocks in enumerate(plan.stages, 1):
         exact = number == len(plan.stages)
