@@ -55,8 +55,8 @@ class FusedPlan:
 def fuse(plan: Plan, multiple: int = 1, input_multiple: int = 1) -> FusedPlan:
     """Fold, fuse and pad a plan.
 
-    Channels between layers are padded to a multiple of `multiple`, channels of the input to one of `input_multiple`. The feature
-    maps are not padded.
+    multiple, input_multiple: Channels between layers, and channels of the input, are padded to multiples of these. Channels of
+    the feature maps are not padded.
     """
     first = next(layer for layer in plan.stem if isinstance(layer, Conv))
     stem, channels = _chain(plan.stem, _padded(first.inputs, input_multiple), multiple, exact=not plan.stages)
