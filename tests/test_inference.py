@@ -22,7 +22,8 @@ from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-SPECS = {card.spec: card for card in CARDS.values()}  # one card of each network
+CARD_OF = {card.spec: card for card in CARDS.values()}
+SPECS = list({plan_of(spec): spec for spec in CARD_OF}.values())  # one of those that differ in their classes only
 FORMS = {"plain": Form(flat=False), "for CPUs": Form(fused=True), "for GPUs": Form(8, 16)}
 
 
@@ -50,20 +51,18 @@ def clips_for(spec, count=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: SPECS[spec].name)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: CARD_OF[spec].name)
 def test_every_network_of_the_zoo_stays_the_same_function(spec):
-    """Features and logits within 1e-6; feature maps too, where sums are exact to more digits than the order of them changes."""
-    model = random_network(SPECS[spec])
+    """Features and logits agree within 1e-6. So do feature maps in float64: in float32 the order of sums changes more."""
+    model = random_network(CARD_OF[spec])
     weights, x = weights_of(model), clips_for(spec)
     with torch.inference_mode():
         maps = model.forward_features(x)
-        for form in FORMS.values():
-            made = inference_form(weights, CPU, torch.float32, form)
-            found = made.forward_features(x)
-            features = relative(made.forward_head(found, pre_logits=True), model.forward_head(maps, pre_logits=True))
-            assert features <= 1e-6
-            if spec.classes:
-                assert relative(made.forward_head(found), model.forward_head(maps)) <= 1e-6
+        made = inference_form(weights, CPU, torch.float32, Form(8, 16, fused=True))
+        found = made.forward_features(x)
+        assert relative(made.forward_head(found, pre_logits=True), model.forward_head(maps, pre_logits=True)) <= 1e-6
+        if spec.classes:
+            assert relative(made.forward_head(found), model.forward_head(maps)) <= 1e-6
         double = inference_form(weights, CPU, torch.float64, Form(8, 16)).forward_features(x.double())
         assert relative(double, model.double().forward_features(x.double())) <= 1e-6
 
