@@ -29,9 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 from ig65m.engines.inference import Form, inference_form
 from ig65m.engines.pytorch import exact, find_device
 from ig65m.models.card import Card
-from ig65m.models.fused import fuse
-from ig65m.models.network import Network, network, network_of, weights_of
-from ig65m.models.plan import plan_of
+from ig65m.models.network import Network, network_of
+from ig65m.models.random_weights import random_weights
 from ig65m.models.weights import Weights
 from ig65m.zoo.cards import find_card
 from ig65m.zoo.cost import cost
@@ -41,8 +40,7 @@ NETWORKS = ("r2plus1d_34_32_kinetics", "ir_csn_152_32_ig65m_kinetics", "r2plus1d
 SMALL_NETWORKS = ("r2plus1d_10_camera_motion", "ir_csn_50_32_kinetics")
 BATCHES = (8, 32, 1)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-BRANCH = 0.25  # scale of what a block adds; with random weights and more, 50 blocks leave the range of float16
-LONGEST = 3.0  # seconds for a measurement, at least
+LONGEST = 3.0  # seconds for a measurement, but for one of three runs
 KERNELS = 10
 
 Run = Callable[[Tensor], Tensor]
@@ -50,16 +48,17 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """A way to run a network: in which form, or as it is; recorded as a CUDA graph; compiled by torch.compile."""
+    """A way to run a network."""
 
-    form: Form | None
+    form: Form | None  # None: the plain network
     channels_last: bool = True
-    recorded: bool = False
-    compiled: bool = False
+    recorded: bool = False  # as a CUDA graph
+    compiled: bool = False  # by torch.compile
 
 
 BASELINE = "plain"
 ALL = "2-D, padded, fused, graph"
+STREAMED = f"{ALL}, from pinned bytes"
 STEPS = {
     BASELINE: Step(None, channels_last=False),
     "channels last": Step(None),
@@ -105,18 +104,6 @@ class Recorded:
         self.input.copy_(x, non_blocking=True)
         self.graph.replay()
         return self.output
-
-
-def random_weights(card: Card) -> Weights:
-    """Return the network of a card with random weights, of which blocks add little to what passes."""
-    torch.manual_seed(0)
-    model = network(card.spec).eval()
-    model.card = card
-    weights = weights_of(model)
-    for stage in fuse(plan_of(card.spec)).stages:
-        for block in stage:
-            weights.arrays[f"{block.layers[-1].conv.norm}.weight"] *= BRANCH
-    return weights
 
 
 def prepared(weights: Weights, step: Step, device: torch.device, dtype: torch.dtype) -> Network:
@@ -183,14 +170,14 @@ class Bench:
         self.wanted: dict[str, Tensor] = {}
 
     def measure(self, case: Case) -> None:
-        """Measure a case, unless time is over, and add its row."""
+        """Measure a case, unless time is over, and add its row. An error, as of a missing operator, is a result."""
         row: dict[str, object] = dict(vars(case))
         if time.monotonic() > self.ends:
             row["error"] = "no time left"
         else:
             try:
-                row |= self._measured(case)
-            except (RuntimeError, NotImplementedError) as error:  # of an operator that the card or library lacks, or of memory
+                row |= self._streamed(case) if case.step == STREAMED else self._measured(case)
+            except RuntimeError as error:
                 row["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
         self.rows.append(row)
         values = " ".join(f"{key} {value}" for key, value in row.items())
@@ -210,11 +197,11 @@ class Bench:
             torch.cuda.reset_peak_memory_stats(self.device)
         run = run_of(model, step, x)
         took = seconds(partial(run, x), self.device, self.longest)
+        if self.device.type == "cuda":
+            row["memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
         speed = case.batch / took
         row["clips_a_second"] = round(speed, 2)
         row["share_of_product"] = round(2 * cost(card).multiply_adds * speed / self.product(case.precision), 3)
-        if self.device.type == "cuda":
-            row["memory_mb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
         return row
 
     def weights_of(self, name: str) -> Weights:
@@ -260,17 +247,16 @@ class Bench:
             found[name] = round(len(pixels) / took / 1e9, 1)
         return found
 
-    def streamed(self, name: str, precision: str, batch: int) -> dict[str, object]:
+    def _streamed(self, case: Case) -> dict[str, object]:
         """Measure all steps with pixels from pinned memory: copied by a stream of their own, normalised on the GPU."""
-        row: dict[str, object] = {"name": name, "step": f"{ALL}, from pinned bytes", "precision": precision, "batch": batch}
-        if self.device.type != "cuda" or time.monotonic() > self.ends:
-            return row | {"error": "no GPU" if self.device.type != "cuda" else "no time left"}
-        card, step, dtype = self.cards[name], STEPS[ALL], TYPES[precision]
+        if self.device.type != "cuda":
+            raise NotImplementedError("CUDA streams need a GPU")
+        card, step, dtype, batch = self.cards[case.name], STEPS[ALL], TYPES[case.precision], case.batch
         mean, std = (
             torch.tensor(value, device=self.device).view(3, 1, 1, 1)
             for value in (card.preprocessing.mean, card.preprocessing.std)
         )
-        model = prepared(self.weights_of(name), step, self.device, dtype)
+        model = prepared(self.weights_of(case.name), step, self.device, dtype)
 
         def features(pixels: Tensor) -> Tensor:
             x = (pixels.permute(0, 4, 1, 2, 3).float() - mean) / std
@@ -294,10 +280,17 @@ class Bench:
                 recorded(there[place])
                 free[place].record(computing)
 
-        return row | {"clips_a_second": round(10 * batch / seconds(work, self.device, self.longest), 2)}
+        return {"clips_a_second": round(10 * batch / seconds(work, self.device, self.longest), 2)}
 
-    def kernels(self, name: str, precision: str) -> list[dict[str, object]]:
-        """Return the slowest kernels of a batch, all steps but the graph, with their shares of the time."""
+    def profile(self, name: str, precision: str) -> list[dict[str, object]]:
+        """Return the slowest kernels of a batch, with their shares of the time; or the error."""
+        try:
+            return self._profiled(name, precision)
+        except RuntimeError as error:
+            return [{"name": name, "precision": precision, "error": str(error).splitlines()[0][:160]}]
+
+    def _profiled(self, name: str, precision: str) -> list[dict[str, object]]:
+        """Profile all steps but the graph."""
         step, batch = STEPS["2-D, padded, fused"], BATCHES[0] if self.device.type == "cuda" else 1
         model = prepared(self.weights_of(name), step, self.device, TYPES[precision])
         x = clips(self.cards[name], batch, self.device, TYPES[precision], step)
@@ -305,11 +298,11 @@ class Bench:
         run(x)
         on_gpu = self.device.type == "cuda"
         activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
-        with torch.profiler.profile(activities=[activity]) as profile:
+        with torch.profiler.profile(activities=[activity]) as found:
             run(x)
             synchronise(self.device)
         times = [
-            (each.key, each.self_device_time_total if on_gpu else each.self_cpu_time_total) for each in profile.key_averages()
+            (each.key, each.self_device_time_total if on_gpu else each.self_cpu_time_total) for each in found.key_averages()
         ]
         whole = sum(took for _, took in times)
         slowest = sorted(times, key=lambda pair: -pair[1])[:KERNELS]
@@ -335,6 +328,7 @@ def cases(names: Sequence[str], precisions: Sequence[str], batches: Sequence[int
     ordered = [
         *((name, BASELINE, "fp32", batches[0]) for name in names),
         *((name, ALL, precision, batches[0]) for name in names for precision in precisions),
+        *((name, STREAMED, precisions[0], batches[0]) for name in names),
         *((name, ALL, precision, batch) for batch in batches[1:] for name in names for precision in precisions),
         *((name, step, precision, batches[0]) for precision in precisions for name in names for step in steps),
     ]
@@ -370,9 +364,8 @@ def main() -> None:
         copies = bench.copies()
         for case in cases(names, precisions, BATCHES[:1] if options.small else BATCHES, steps):
             bench.measure(case)
-        bench.rows += [bench.streamed(name, precisions[0], BATCHES[0]) for name in names]
         for name in names:
-            kernels += bench.kernels(name, precisions[0])
+            kernels += bench.profile(name, precisions[0])
     table(bench.rows)
     table(kernels)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

@@ -19,8 +19,7 @@ from onnx import TensorProto, helper
 
 from ig65m.engines.base import Engine, Precision, Work
 from ig65m.engines.choice import Choice
-from ig65m.models.card import Card
-from ig65m.models.plan import COUNTER, shapes_of
+from ig65m.models.random_weights import random_weights
 from ig65m.models.weights import Weights
 from ig65m.onnx_graph import OPSET
 from ig65m.pipeline import run
@@ -33,7 +32,6 @@ from ig65m.zoo.load import load_weights
 
 SIDE = 2048  # edge of the matrices whose product measures the arithmetic
 SECONDS = 2.0  # shortest duration of a measurement
-_CONSTANTS = {"weight": 0.5, "running_var": 1.0}  # of batch norms; all others are 0
 
 
 @dataclass(frozen=True)
@@ -56,20 +54,7 @@ def weights_for(model: str) -> Weights:
     """Load a file; for a name, return random weights, since speed does not depend on them."""
     if Path(model).suffix:
         return load_weights(model)
-    card = find_card(model)
-    return Weights(card, dict(_random_arrays(card)))
-
-
-def _random_arrays(card: Card) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield random weights of which values stay within the range of fp16 from layer to layer: He, fan-in."""
-    random = np.random.default_rng(0)
-    for key, shape in shapes_of(card.spec).items():
-        if key.endswith(COUNTER):
-            yield key, np.zeros((), np.int64)
-        elif len(shape) > 1:
-            yield key, random.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
-        else:
-            yield key, np.full(shape, _CONSTANTS.get(key.rpartition(".")[2], 0.0), np.float32)
+    return random_weights(find_card(model))
 
 
 def measure(runs: Sequence[tuple[Weights, Choice]], video: Path | None, *, batch_size: int = 1) -> Iterator[Speed]:

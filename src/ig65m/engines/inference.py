@@ -89,9 +89,8 @@ class Block(nn.Module):
         return cast(Tensor, last(x, keep_time, shortcut))
 
 
-def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, form: Form | None = None) -> Network:
+def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, form: Form) -> Network:
     """Return the network on that device; its convolutions run in `dtype`, all layers after the feature maps in float32."""
-    form = form or Form()
     plan = plan_of(weights.spec)
     fused = fuse(plan, form.channel_multiple, form.input_multiple)
     operator = FUSED[device.type] if form.fused else unfused
@@ -117,7 +116,7 @@ def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, f
                 for path in (layer.conv.norm, f"{layer.conv.path}_relu"):
                     result.set_submodule(path, nn.Identity())
     head = {key: torch.from_numpy(weights.arrays[key]) for key in head_shapes(weights.spec)}
-    result.load_state_dict(head, strict=False, assign=True)
+    result.load_state_dict(result.state_dict() | head, assign=True)
     return result.eval().to(device)
 
 

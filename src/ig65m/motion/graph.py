@@ -58,6 +58,13 @@ class Equations(NamedTuple):
     y: str
 
 
+class Bounds(NamedTuple):
+    """As `aligner.Bounds`."""
+
+    own: dict[int, str]  # by size: which pixels of the first frames show the picture (1, P, size, size)
+    other: str  # `bounds_of` the second frames
+
+
 class Statistics(NamedTuple):
     """As `Aligner.statistics`, but one by one, and products in pixels of their scale."""
 
@@ -80,12 +87,15 @@ class _Builder(GraphBuilder):
         x = self.add("Cast", self.add("Squeeze", "pixels", self.whole(0)), to=TensorProto.FLOAT)
         x = self.add("Transpose", x, perm=(0, 3, 1, 2))
         starts, ends = (self.whole(*each) for each in zip(*PAIRS, strict=True))
-        self.bounds = [self.add("Gather", self.bounds_of(x), each, axis=0) for each in (starts, ends)]
+        found = self.bounds_of(x)
+        of_first, of_second = (self.add("Gather", found, each, axis=0) for each in (starts, ends))
+        bounds = Bounds({EDGE // scale: self.shown(of_first, EDGE // scale) for scale, _ in LEVELS}, of_second)
+        both_shown = self.add("Mul", bounds.own[EDGE], self.shown(of_second, EDGE))
         x = self.standardised(x)
         grey = self.shaped(self.mean(x, 1), 1, WINDOW, EDGE, EDGE)
-        start = self.first_alignment(grey, starts, ends)
+        start = self.first_alignment(grey, starts, ends, bounds)
         other = self.add("Gather", grey, ends, axis=1)
-        warped, inside = self.warped(self.add("Gather", x, ends, axis=0), start, EDGE)
+        warped, inside = self.warped(self.add("Gather", x, ends, axis=0), start, EDGE, bounds)
         context = self.add("Gather", self.encoded(x), starts, axis=0)
         second = self.shaped(self.mean(warped, 1), 1, len(PAIRS), EDGE, EDGE)
         first = {scale: self.add("Gather", self.pooled(grey, scale), starts, axis=1) for scale in {*SCALES, *REFINEMENTS}}
@@ -103,14 +113,14 @@ class _Builder(GraphBuilder):
         cell = self.conv("cell", x)
         count = len(SCALES)
         aligned = self.weighed(statistics, self.part(cell, 0, count), seen)
-        unmoved = self.weighed(still, self.part(cell, count, 2 * count), self.pooled(self.unmoved(), EDGE // CELLS))
+        unmoved = self.weighed(still, self.part(cell, count, 2 * count), self.pooled(both_shown, EDGE // CELLS))
         gone = self.add("MatMul", self.matrix(unmoved), self.shaped(start, len(PAIRS), 6, 1))
         gone_x, gone_y = (self.shaped(self.part(gone, *rows), len(PAIRS), 3, 1) for rows in ((0, 3), (3, 6)))
         unmoved = unmoved._replace(x=self.add("Sub", unmoved.x, gone_x), y=self.add("Sub", unmoved.y, gone_y))
         equations = self.total([aligned, unmoved])
         for scale in REFINEMENTS:
             start = self.add("Add", start, self.clipped(self.solved(equations), LONGEST_STEP))
-            warped, inside = self.warped_grey(other, start, EDGE)
+            warped, inside = self.warped_grey(other, start, EDGE, bounds)
             again = self.statistics(first[scale], warped, scale)
             seen = self.pooled(inside, EDGE // CELLS)
             equations = self.weighed([again], self.part(cell, 2 * count, 2 * count + 1), seen)
@@ -228,7 +238,7 @@ class _Builder(GraphBuilder):
         rows = self.add("MatMul", self.shaped(p, len(PAIRS), 2, 3), self.array(coordinates(size)))
         return self.shaped(rows, len(PAIRS), 2, size, size)
 
-    def warped(self, frames: str, p: str, size: int) -> tuple[str, str]:
+    def warped(self, frames: str, p: str, size: int, bounds: Bounds) -> tuple[str, str]:
         """As `Aligner.warped`."""
         whole = self.add("Add", p, self.array(np.eye(2, 3, 1).reshape(1, 6)))  # the displacement and the pixel's own place
         places = coordinates(size)
@@ -237,9 +247,8 @@ class _Builder(GraphBuilder):
         grid = self.shaped(grid, len(PAIRS), size, size, 2)
         seen = self.add("GridSample", frames, grid, mode="linear", padding_mode="border", align_corners=0)
         x, y = (self.add("MatMul", self.part(whole, *rows), self.array(places)) for rows in ((0, 3), (3, 6)))
-        one, other = self.bounds
-        inside = self.shaped(self.within(x, y, other, size), 1, len(PAIRS), size, size)
-        return seen, self.add("Mul", inside, self.own(one, size))
+        inside = self.shaped(self.within(x, y, bounds.other, size), 1, len(PAIRS), size, size)
+        return seen, self.add("Mul", inside, bounds.own[size])
 
     def bounds_of(self, x: str) -> str:
         """As `aligner.bounds_of`, in a row (WINDOW, 4): start and end of x, of y."""
@@ -266,21 +275,17 @@ class _Builder(GraphBuilder):
         both = self.add("And", self.add("And", *checks[:2]), self.add("And", *checks[2:]))
         return self.add("Cast", both, to=TensorProto.FLOAT)
 
-    def own(self, bounds: str, size: int) -> str:
+    def shown(self, bounds: str, size: int) -> str:
         """Which pixels of frames show the picture: (1, P, size, size)."""
         x, y = (self.array(places[None]) for places in coordinates(size)[1:])
         return self.shaped(self.within(x, y, bounds, size), 1, len(PAIRS), size, size)
 
-    def unmoved(self) -> str:
-        """Which pixels of both frames of pairs, as they are, show the picture: (1, P, EDGE, EDGE)."""
-        return self.add("Mul", *(self.own(bounds, EDGE) for bounds in self.bounds))
-
-    def warped_grey(self, frames: str, p: str, size: int) -> tuple[str, str]:
+    def warped_grey(self, frames: str, p: str, size: int, bounds: Bounds) -> tuple[str, str]:
         """As `warped`, of grey pictures."""
-        seen, inside = self.warped(self.shaped(frames, len(PAIRS), 1, size, size), p, size)
+        seen, inside = self.warped(self.shaped(frames, len(PAIRS), 1, size, size), p, size, bounds)
         return self.shaped(seen, 1, len(PAIRS), size, size), inside
 
-    def first_alignment(self, grey: str, starts: str, ends: str) -> str:
+    def first_alignment(self, grey: str, starts: str, ends: str, bounds: Bounds) -> str:
         """As `Aligner.first_alignment`."""
         p = self.constant(np.zeros((len(PAIRS), 6), np.float32))
         smooth = slopes()[0]
@@ -290,7 +295,7 @@ class _Builder(GraphBuilder):
             smoothed = self.filtered(self.extended(self.pooled(grey, scale)), smooth, WINDOW)
             first, second = (self.add("Gather", smoothed, each, axis=1) for each in (starts, ends))
             for _ in range(steps):
-                warped, inside = self.warped_grey(second, p, size)
+                warped, inside = self.warped_grey(second, p, size, bounds)
                 both = self.extended(self.times(self.add("Add", first, warped), 0.5))
                 right, down = (self.times(self.filtered(both, kernel), size / 4) for kernel in differences)
                 change = self.add("Sub", warped, first)
