@@ -134,7 +134,7 @@ def run_of(model: Network, step: Step, example: Tensor) -> Run:
 def clips(card: Card, batch: int, device: torch.device, dtype: torch.dtype, step: Step) -> Tensor:
     """Return normalised random clips in the layout that a step takes."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(batch, 3, card.frames or 8, *card.preprocessing.crop, generator=generator).to(device, dtype)
+    x = torch.randn(batch, 3, card.frames or 8, *card.crop, generator=generator).to(device, dtype)
     return x.to(memory_format=torch.channels_last_3d) if step.channels_last else x
 
 
@@ -262,7 +262,7 @@ class Bench:
             x = (pixels.permute(0, 4, 1, 2, 3).float() - mean) / std
             return model.forward_features(x.to(dtype)).float().mean((2, 3, 4))
 
-        shape = (batch, card.frames or 8, *card.preprocessing.crop, 3)
+        shape = (batch, card.frames or 8, *card.crop, 3)
         pinned = [torch.randint(0, 256, shape, dtype=torch.uint8).pin_memory() for _ in range(2)]
         there = [each.to(self.device) for each in pinned]
         recorded = Recorded(features, there[0])

@@ -17,8 +17,8 @@ from ig65m.collection.label_list import Example, LabelList, read_label_list
 from ig65m.errors import ModelError, UsageError, VideoError
 from ig65m.train.dataset import ClipDataset
 from ig65m.types import Preprocessing, Segment
+from ig65m.video.geometry import PlacedCrop, crop_corners
 from ig65m.video.network_input import normalised
-from ig65m.video.transforms import PlacedCrop, crop_corners
 from tests.labelled import CARD, CLASSES, write_videos
 from tests.videos import constant, encode_numbers, number_in
 

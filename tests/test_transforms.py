@@ -14,8 +14,9 @@ from ig65m.errors import VideoError
 from ig65m.models.card import VMZ_CSN
 from ig65m.types import Frames, Preprocessing, Resampling
 from ig65m.video.frame import Frame, Orientation
+from ig65m.video.geometry import crop_corners, resized_size
 from ig65m.video.reader import read_frames
-from ig65m.video.transforms import Scaler, crop_corners, resized_size, to_pixels
+from ig65m.video.transforms import Scaler, to_pixels
 from tests import videos
 
 MEAN, STD = (110.201, 100.64, 95.9966), (58.1489, 56.4701, 55.3324)

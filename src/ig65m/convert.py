@@ -143,7 +143,7 @@ def _prove(weights: Weights, files: Mapping[Format, Path]) -> float | None:
     spec = weights.spec
     frames = min(weights.card.frames or 8, LONGEST_PROOF)
     random = np.random.default_rng(0)
-    height, width = (min(size, LARGEST_PROOF) for size in weights.card.preprocessing.crop)
+    height, width = (min(size, LARGEST_PROOF) for size in weights.card.crop)
     other = frames if frames < 8 or spec.clip_frames else frames + 3
     other_size = spec.clip_size or (max(1, height - 15), width + 10)
     clips = [

@@ -162,9 +162,15 @@ def run_clips(
 
     try:
         clips = 0
+        shape: tuple[int, ...] = ()  # of the pending clips; whole pictures of several videos differ in size
         for item in reader.items(stopping or _never):
+            if not isinstance(item, VideoEnd):
+                if clips and item[1].pixels.shape != shape:
+                    yield from flush()
+                    clips = 0
+                shape = item[1].pixels.shape
+                clips += 1
             pending.append(item)
-            clips += not isinstance(item, VideoEnd)
             if clips in (0, batch_size):
                 yield from flush()
                 clips = 0

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ MAX_CLIPS = 1000
 MAX_FRAMES = 10_000
 """Most frames in a clip, and largest step between them; more would exhaust the memory."""
 
-Resampling = Literal["fast_bilinear", "area", "bicubic", "float_bilinear"]
+Resampling = Literal["fast_bilinear", "area", "bicubic", "float_bilinear", "float_bilinear_by_scale"]
+FLOAT_RESAMPLINGS: Final[tuple[Resampling, ...]] = ("float_bilinear", "float_bilinear_by_scale")
+"""Resamplings whose result is not rounded to bytes."""
+
 Status = Literal["ok", "partial", "failed"]
 Transition = Literal["cut", "gradual", "end"]
 
@@ -39,7 +42,8 @@ class Preprocessing:
     Resampling "fast_bilinear" and "area" are flags of libswscale, which converts the decoded pixel format (BT.601 matrix) to
     RGB bytes of the new size in one step; the crop's corner is rounded down. "bicubic" is the same as FFmpeg's command line
     does it, with the matrix and range of the stream's tags. "float_bilinear" is the way of ig65m-pytorch: bilinear in float
-    without antialiasing, the crop's corner rounded half to even.
+    without antialiasing, the crop's corner rounded half to even. "float_bilinear_by_scale" differs if the aspect ratio is kept:
+    pixels of the resized picture are as far apart as the scale says, not as the rounded size does.
 
     Raises UsageError if a value is out of range.
 
@@ -49,7 +53,7 @@ class Preprocessing:
     """
 
     resize: tuple[int, int] | int  # (height, width) whatever the aspect ratio; or the shorter edge, the longer rounded down
-    crop: tuple[int, int]  # (height, width), from the centre
+    crop: tuple[int, int] | None  # (height, width), from the centre; None: the whole picture, resized to a shorter edge
     mean: tuple[float, float, float]  # of RGB on 0..255
     std: tuple[float, float, float]  # of RGB on 0..255
     resampling: Resampling = "fast_bilinear"
@@ -60,11 +64,16 @@ class Preprocessing:
             raise UsageError(f"crops must be a whole number from 1 to {MAX_CROPS}, got {self.crops!r}")
         check_choice("resampling", self.resampling, get_args(Resampling))
         least = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
-        sizes = (*least, *self.crop)
+        crop = self.crop
+        if crop is None:
+            if not isinstance(self.resize, int) or self.crops != 1:
+                raise UsageError(f"without a crop, resize must be a shorter edge and crops 1, got {self.resize}")
+            crop = least
+        sizes = (*least, *crop)
         if len(sizes) != 4 or not all(type(size) is int and 1 <= size <= 4096 for size in sizes):
-            raise UsageError(f"sizes must be (height, width) of 1 to 4096, got {self.resize} and {self.crop}")
-        if self.crop[0] > least[0] or self.crop[1] > least[1]:
-            raise UsageError(f"the crop {self.crop} is larger than the resized picture {self.resize}")
+            raise UsageError(f"sizes must be (height, width) of 1 to 4096, got {self.resize} and {crop}")
+        if crop[0] > least[0] or crop[1] > least[1]:
+            raise UsageError(f"the crop {crop} is larger than the resized picture {self.resize}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise UsageError(f"mean and std must be three finite numbers each, std positive; got {self.mean} and {self.std}")
 

@@ -119,8 +119,8 @@ class ClipOptions:
     ] = "pad"
     image_fps: ImageFps = 25.0
     preprocessing: Annotated[
-        Literal["vmz", "ig65m-pytorch"] | None,
-        option(INPUT, "Resize frames as VMZ or as ig65m-pytorch does. Default: as the model's card says."),
+        Literal["vmz", "ig65m-pytorch", "ig65m-pytorch-2020", "ig65m-pytorch-2020-torch1.3"] | None,
+        option(INPUT, "Resize frames as VMZ or as a version of ig65m-pytorch does. Default: as the model's card says."),
     ] = None
 
 

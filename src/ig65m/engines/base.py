@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ig65m.errors import ModelError, UsageError, check_choice
 from ig65m.models.spec import C3DSpec, Spec
-from ig65m.types import MAX_BATCH, Preprocessing
+from ig65m.types import FLOAT_RESAMPLINGS, MAX_BATCH, Preprocessing
+from ig65m.video.geometry import resized_size
 
 Reduction = Literal["mean", "max", "none"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -54,13 +55,13 @@ class Work:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a batch: (N, T, H, W, 3)."""
-        return (self.batch_size, self.frames, *self.preprocessing.crop, 3)
+        """Shape of a batch: (N, T, H, W, 3); whole pictures, whose size depends on the video, are taken for 16:9."""
+        return (self.batch_size, self.frames, *(self.preprocessing.crop or resized_size(self.preprocessing, 9, 16)), 3)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of pixels: uint8, or float32 if frames are resized in float."""
-        return np.dtype(np.float32 if self.preprocessing.resampling == "float_bilinear" else np.uint8)
+        return np.dtype(np.float32 if self.preprocessing.resampling in FLOAT_RESAMPLINGS else np.uint8)
 
 
 class Engine(Protocol):
@@ -91,6 +92,8 @@ def check_work(spec: Spec, work: Work) -> None:
         raise UsageError(f"a {spec} takes {spec.in_channels} channels of optical flow; engines take RGB only")
     if isinstance(spec, C3DSpec) and (work.pooling != Pooling() or work.window is not None):
         raise UsageError("C3D ends in fully connected layers, so its feature maps cannot be pooled or slid over")
+    if isinstance(spec, C3DSpec) and work.preprocessing.crop is None:
+        raise UsageError(f"C3D takes pictures of {spec.clip_size[0]}x{spec.clip_size[1]} only, not whole ones")
 
 
 def padded(clips: NDArray[Any], size: int) -> NDArray[Any]:

@@ -50,9 +50,11 @@ def graph_of(weights: Weights, work: Work, file: BinaryIO | None = None) -> onnx
     outputs = {"features": features} | ({} if logits is None else {"logits": logits})
     for name, value in outputs.items():
         graph.rename(value, name)
+    whole = work.preprocessing.crop is None
+    shape = [size if axis not in (2, 3) or not whole else None for axis, size in enumerate(work.shape)]
     kind = TensorProto.UINT8 if work.dtype == np.uint8 else TensorProto.FLOAT
     return graph.model(
-        [helper.make_tensor_value_info("pixels", kind, work.shape)],
+        [helper.make_tensor_value_info("pixels", kind, shape)],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
     )
 

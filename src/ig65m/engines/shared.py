@@ -141,24 +141,25 @@ class SharedEngine:
     def _gather(self) -> None:
         """Wait until a batch is full, nobody else can bring clips, or the first clip has waited long enough."""
         until = self._waiting[0].since + PATIENCE
-        while self._left() < self._most and len(self._waiting) < self._expected:
+        while len(self._alike()) < self._most and len(self._waiting) < self._expected:
             if (rest := until - time.monotonic()) <= 0 or not self._changed.wait(rest):
                 return
 
-    def _left(self) -> int:
-        return sum(len(call.clips) - call.taken for call in self._waiting)
+    def _alike(self) -> list[_Call]:
+        """Return, for each waiting clip of the shape of the first one, its call, in order of arrival."""
+        shape = self._waiting[0].clips.shape[1:]
+        return [call for call in self._waiting if call.clips.shape[1:] == shape for _ in range(len(call.clips) - call.taken)]
 
     def _take(self) -> tuple[int, list[tuple[_Call, int]]]:
         """Return the size to run, and the clips for it as calls and clip numbers, in order of arrival."""
-        left = min(self._left(), self._most)
-        size = self._most if left == self._most else self._fastest(left)
+        alike = self._alike()[: self._most]
+        size = self._most if len(alike) == self._most else self._fastest(len(alike))
         taken: list[tuple[_Call, int]] = []
-        while len(taken) < min(left, size):
-            call = self._waiting[0]
+        for call in alike[:size]:
             taken.append((call, call.taken))
             call.taken += 1
             if call.taken == len(call.clips):
-                self._waiting.popleft()
+                self._waiting.remove(call)
         return size, taken
 
     def _fastest(self, count: int) -> int:

@@ -112,9 +112,11 @@ def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256:
     if not (isinstance(sampling, dict) and {"frames", "frame_step", "stride", "fps"} <= sampling.keys()):
         raise UsageError(f"settings.json of {folder} lacks how clips were chosen; extract the features again")
     try:
-        preprocessing_of(cast("dict[str, Any]", preprocessing))
+        whole = preprocessing_of(cast("dict[str, Any]", preprocessing)).crop is None
     except (TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"settings.json of {folder} lacks how frames were preprocessed ({plain(error)})") from None
+    if whole:
+        raise UsageError(f"{folder} has features of whole pictures; a model needs those of one size, with a crop")
     if "rows" in settings:
         raise UsageError(f"{folder} has {settings['rows']}, not features; give a folder of `ig65m extract`")
     if settings.get("sha256") != sha256:

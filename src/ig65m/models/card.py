@@ -127,6 +127,8 @@ class Card:
             if type(those) is not tuple:
                 raise UsageError(f"{name} must be a tuple, got {type(those).__name__}")
             _check_texts(name, those)
+        if self.preprocessing.crop is None:
+            raise UsageError(f"the preprocessing of {self.name} has no crop; a model file states the size of its input")
         if self.labels is not None and len(self.labels) != self.spec.classes:
             raise UsageError(f"{len(self.labels)} labels for the {self.spec.classes} classes of {self.name}")
         _check_numbers(self)
@@ -142,6 +144,12 @@ class Card:
         from ig65m.video.network_input import Preprocess
 
         return Preprocess(self.preprocessing)
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """Height and width of the frames that the network takes."""
+        assert self.preprocessing.crop is not None, "checked when the card was made"
+        return self.preprocessing.crop
 
     def label(self, index: int) -> str:
         """Name of a class; `class N` if the labels were not published."""

@@ -20,6 +20,7 @@ from ig65m.types import ClipSpan, Failure, Segment
 
 if TYPE_CHECKING:
     from ig65m.tasks.extractor import Extractor
+    from ig65m.tasks.options import Resizing
 
 _TIME: Final = re.compile(r"(?P<name>.+)@(?P<time>[^@/]*?)\s*s?", re.DOTALL)
 
@@ -183,6 +184,21 @@ def file_query(index: Index, extractor: "Extractor", path: str, time: float | No
     return Query(path, None, features.array, features.spans, features.error)
 
 
+def _resizing(preprocessing: Mapping[str, Any]) -> "Resizing | None":
+    """Return the name of what features were preprocessed with, if it is one that replaces the card's."""
+    from ig65m.tasks.options import RESIZINGS
+
+    whole = preprocessing["crop"] is None
+    return next(
+        (
+            name
+            for name, values in RESIZINGS.items()
+            if (values["resampling"], "crop" in values) == (preprocessing["resampling"], whole)
+        ),
+        None,
+    )
+
+
 def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **options: Any) -> "Extractor":
     """Load the extractor whose features are comparable with the index: its model, clips and preprocessing.
 
@@ -193,7 +209,6 @@ def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **o
     """
     from ig65m.engines.base import Pooling
     from ig65m.tasks.extractor import Extractor
-    from ig65m.tasks.options import RESAMPLINGS
     from ig65m.zoo.cards import CARDS
 
     settings = index.settings
@@ -202,11 +217,11 @@ def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **o
             f"the features in {index.folder} are those of {index.model_name!a}, a model file; give it with --model"
         )
     try:
-        resampling, pooling = settings["preprocessing"]["resampling"], Pooling(**settings["pooling"])
+        pooling = Pooling(**settings["pooling"])
+        preprocessing = _resizing(settings["preprocessing"])
         sampling = {name: settings["sampling"][name] for name in ("frames", "frame_step", "stride", "fps", "tail")}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{index.folder} lacks the settings of its features ({error}); build it again") from None
-    preprocessing = next((name for name, value in RESAMPLINGS.items() if value == resampling), None)
     extractor = Extractor(model=model or index.model_name, pooling=pooling, preprocessing=preprocessing, **sampling, **options)
     learned = extractor.card.learned
     same_features = {"sha256": learned.base_sha256} if learned is not None and learned.settings.get("method") == LINEAR else {}

@@ -72,6 +72,8 @@ def _full_edge(resolved: Resolved) -> Resolved:
     spec, preprocessing = resolved.weights.spec, resolved.preprocessing
     if not isinstance(spec, ResNetSpec):
         return resolved
+    if preprocessing.crop is None:
+        raise UsageError("the network already sees whole pictures; leave --full or the preprocessing out")
     edge = preprocessing.resize if isinstance(preprocessing.resize, int) else min(preprocessing.resize)
     return replace(resolved, window=spec.map_size(*preprocessing.crop), preprocessing=replace(preprocessing, crop=(edge, edge)))
 

@@ -67,7 +67,8 @@ def extract(
         within_shots: Whether no clip crosses from one shot to the next; each shot then has clips as if it were a video of its
             own. True finds the shots on the way, with the weights of the extra `ig65m[shots]`. A path is a folder of
             `ig65m shots`, which has the shots already.
-        preprocessing: Who resizes: "vmz" or "ig65m-pytorch". Default: as the card says.
+        preprocessing: How frames are resized: "vmz", "ig65m-pytorch" (its first version), or whole pictures as in its later
+            `extract`: "ig65m-pytorch-2020", or "ig65m-pytorch-2020-torch1.3" for PyTorch before 1.6. Default: as the card says.
         batch_size: Clips that go through the network together. Default: 1 on a CPU, 8 on a GPU.
         device: "cpu", "cuda" or "cuda:1".
         engine: "openvino", "onnxruntime" or "pytorch". Default: OpenVINO on a CPU, PyTorch on a GPU.

@@ -11,7 +11,7 @@ from ig65m.engines.choice import Choice, EngineName, choose
 from ig65m.errors import check_choice, needs
 from ig65m.models.card import Card
 from ig65m.models.weights import Weights
-from ig65m.types import Limits, Preprocessing, Resampling, check_image_fps
+from ig65m.types import Limits, Preprocessing, check_image_fps
 from ig65m.video.isolation import prepare
 from ig65m.video.sampling import Sampling, Tail
 from ig65m.zoo.cards import CARDS, check_use
@@ -25,8 +25,15 @@ CPU_BATCH: Final = 1  # clips: larger batches are no faster on a CPU, and the la
 GPU_BATCH: Final = 8
 LIMITS: Final = Limits()
 
-Resizing = Literal["vmz", "ig65m-pytorch"]
-RESAMPLINGS: Final[dict[Resizing, Resampling]] = {"vmz": "fast_bilinear", "ig65m-pytorch": "float_bilinear"}
+Resizing = Literal["vmz", "ig65m-pytorch", "ig65m-pytorch-2020", "ig65m-pytorch-2020-torch1.3"]
+_WHOLE: Final = {"resize": 128, "crop": None}  # ig65m-pytorch's later `extract`
+RESIZINGS: Final[dict[Resizing, dict[str, Any]]] = {
+    "vmz": {"resampling": "fast_bilinear"},
+    "ig65m-pytorch": {"resampling": "float_bilinear"},
+    "ig65m-pytorch-2020": {"resampling": "float_bilinear_by_scale"} | _WHOLE,
+    "ig65m-pytorch-2020-torch1.3": {"resampling": "float_bilinear"} | _WHOLE,
+}
+"""What each changes in the preprocessing of a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class Options:
             if getattr(self, each.name) is None:
                 object.__setattr__(self, each.name, each.default)
         if self.preprocessing is not None:
-            check_choice("preprocessing", self.preprocessing, RESAMPLINGS)
+            check_choice("preprocessing", self.preprocessing, RESIZINGS)
         check_image_fps(self.image_fps)
 
     @classmethod
@@ -147,7 +154,7 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
     check(weights.card, classes_known=True)
     preprocessing = weights.card.preprocessing
     if options.preprocessing is not None:
-        preprocessing = replace(preprocessing, resampling=RESAMPLINGS[options.preprocessing])
+        preprocessing = replace(preprocessing, **RESIZINGS[options.preprocessing])
     return Resolved(
         weights=weights,
         reload=None if name is None else partial(load_weights, name),

@@ -17,10 +17,10 @@ from ig65m.errors import UsageError, VideoError, needs, shown
 from ig65m.models.card import Card
 from ig65m.types import MAX_CLIPS, Limits, Preprocessing, Segment
 from ig65m.video.clips import read_clips
+from ig65m.video.geometry import PlacedCrop
 from ig65m.video.network_input import normalised
 from ig65m.video.sample import Pixels
 from ig65m.video.sampling import Sampling, uniform_starts
-from ig65m.video.transforms import PlacedCrop
 from ig65m.zoo.cards import check_use
 
 with needs("torch", "ig65m.ClipDataset"):

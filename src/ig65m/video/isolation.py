@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError, UsageError, VideoError
-from ig65m.types import Clip, ClipSpan, Limits, Preprocessing
+from ig65m.types import FLOAT_RESAMPLINGS, Clip, ClipSpan, Limits, Preprocessing
 from ig65m.video import jobs
+from ig65m.video.geometry import LONGEST, resized_size
 from ig65m.video.jobs import Job, View
 from ig65m.video.sample import Pixels, Sample, SeekError
 from ig65m.video.sampling import Sampling
@@ -211,7 +212,7 @@ class Decoder:
         shape: tuple[int, int] | None = None
         pictures: list[Pixels] = []
         torn = False
-        with closing(self._answers(job, jobs.SIZE.size + sum(map(_size, kinds)))) as answers:
+        with closing(self._answers(job, jobs.SIZE.size + sum(map(_most_bytes, kinds)))) as answers:
             for kind, start, end, body in answers:
                 if kind == jobs.SAMPLE:
                     shape, pictures = _pictures(body, kinds) if body else (None, [])
@@ -225,17 +226,20 @@ class Decoder:
         self, source: Path | str, sampling: Sampling, preprocessing: Preprocessing, *, clips: int | None = None
     ) -> Generator[Clip, None, None]:
         """Read clips as `seeking.seek_clips`. Raises SeekError as that, and VideoError as `read_samples`."""
-        shape, dtype = (sampling.frames, *preprocessing.crop, 3), _dtype(preprocessing)
-        size = jobs.FRAMES.size + math.prod(shape) * dtype.itemsize
+        dtype = _dtype(preprocessing)
+        most = jobs.CLIP_HEAD.size + sampling.frames * _most_bytes(preprocessing)
         job = self._job(source, sampling, preprocessing, seek=True, clips=clips)
-        with closing(self._answers(job, size)) as answers:
+        with closing(self._answers(job, most)) as answers:
             for kind, start, end, body in answers:
                 if kind != jobs.CLIP:
                     continue
-                if len(body) != size or not -math.inf < start <= end < math.inf:
+                first, last, *size = jobs.CLIP_HEAD.unpack_from(body) if len(body) > jobs.CLIP_HEAD.size else (0, 0, 0, 0)
+                shape = (sampling.frames, *(preprocessing.crop or size), 3)
+                right = len(body) == jobs.CLIP_HEAD.size + math.prod(shape) * dtype.itemsize and 0 not in shape
+                if not right or not -math.inf < start <= end < math.inf:
                     raise VideoError(f"{source}: its decoder returned an invalid clip")
-                pixels = np.frombuffer(body, dtype, offset=jobs.FRAMES.size).reshape(shape)
-                yield Clip(pixels, ClipSpan(start, end, *jobs.FRAMES.unpack_from(body)), sought=True)
+                pixels = np.frombuffer(body, dtype, offset=jobs.CLIP_HEAD.size).reshape(shape)
+                yield Clip(pixels, ClipSpan(start, end, first, last), sought=True)
 
     def read_duration(self, source: Path | str, *, image_fps: float) -> float:
         """Read the duration as `reader.read_duration`."""
@@ -305,15 +309,17 @@ class Decoder:
         return 0 if worker is None else worker.stop(grace)
 
 
-def _shape(preprocessing: Preprocessing) -> tuple[int, ...]:
-    """Shape of a frame as `to_pixels` returns it."""
-    shape = (*preprocessing.crop, 3)
+def _shape(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, ...]:
+    """Shape of a frame of that size as `to_pixels` returns it. Raises ValueError as `resized_size`."""
+    shape = (*(preprocessing.crop or resized_size(preprocessing, height, width)), 3)
     return shape if preprocessing.crops == 1 else (preprocessing.crops, *shape)
 
 
-def _size(preprocessing: Preprocessing) -> int:
-    """Bytes of a frame."""
-    return math.prod(_shape(preprocessing)) * _dtype(preprocessing).itemsize
+def _most_bytes(preprocessing: Preprocessing) -> int:
+    """Most bytes of a frame: those of the longest one if pictures are whole."""
+    edge = preprocessing.resize
+    shape = _shape(preprocessing, 1, LONGEST) if isinstance(edge, int) else _shape(preprocessing, *edge)
+    return math.prod(shape) * _dtype(preprocessing).itemsize
 
 
 def _pictures(body: bytes, kinds: Sequence[Preprocessing]) -> tuple[tuple[int, int], list[Pixels]]:
@@ -323,13 +329,15 @@ def _pictures(body: bytes, kinds: Sequence[Preprocessing]) -> tuple[tuple[int, i
     body = body[jobs.SIZE.size :]
     pictures: list[Pixels] = []
     for kind in kinds:
-        own, body = (body, b"") if kind is kinds[-1] else (body[: _size(kind)], body[_size(kind) :])
-        pictures.append(np.frombuffer(own, _dtype(kind)).reshape(_shape(kind)))
+        wanted = _shape(kind, *shape)
+        size = math.prod(wanted) * _dtype(kind).itemsize
+        own, body = (body, b"") if kind is kinds[-1] else (body[:size], body[size:])
+        pictures.append(np.frombuffer(own, _dtype(kind)).reshape(wanted))
     return shape, pictures
 
 
 def _dtype(preprocessing: Preprocessing) -> np.dtype[Any]:
-    return np.dtype(np.float32 if preprocessing.resampling == "float_bilinear" else np.uint8)
+    return np.dtype(np.float32 if preprocessing.resampling in FLOAT_RESAMPLINGS else np.uint8)
 
 
 def _verdict(body: bytes) -> tuple[IgError | SeekError | None, bool]:

@@ -1,9 +1,8 @@
 """Resizes and crops frames to the input size of a network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import Final, cast
 
 import av
 import numpy as np
@@ -14,50 +13,8 @@ from numpy.typing import NDArray
 from ig65m.errors import VideoError
 from ig65m.types import Preprocessing, Resampling
 from ig65m.video.frame import Frame
+from ig65m.video.geometry import crop_corners, resized_size, scale_of
 from ig65m.video.sample import Pixels
-
-LONGEST = 32
-"""Largest ratio of longer to shorter edge, if the aspect ratio is kept."""
-
-
-@dataclass(frozen=True)
-class PlacedCrop(Preprocessing):
-    """Preprocessing for training, whose one crop is not in the centre."""
-
-    place: tuple[float, float] = (0.5, 0.5)  # of the crop, down and right: from 0 (top, left) to 1 (bottom, right)
-
-
-def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple[int, int]:
-    """Return height and width to which an upright picture of `height` x `width` is resized.
-
-    Example: a shorter edge of 256 makes 256x455 of 720x1280, and 455x256 of 1280x720. Raises ValueError if the picture is so
-    long and thin that it would take too much memory.
-    """
-    if not isinstance(preprocessing.resize, int):
-        return preprocessing.resize
-    short = preprocessing.resize
-    if max(height, width) > LONGEST * min(height, width):
-        raise ValueError(f"its longer edge is more than {LONGEST} times the shorter one")
-    return (short, width * short // height) if height <= width else (height * short // width, short)
-
-
-def crop_corners(preprocessing: Preprocessing, height: int, width: int) -> list[tuple[int, int]]:
-    """Return top and left in pixels of each crop in a resized picture of `height` x `width`.
-
-    From 128x171, the crop 112x112 is at row 8 and column 29, or 30 for "float_bilinear", which rounds 29.5 half to even. Three
-    crops are at columns 0, 29 and 59. Source: VMZ's reader, Caffe2's video_input_op.
-    """
-    down, right = height - preprocessing.crop[0], width - preprocessing.crop[1]
-    if isinstance(preprocessing, PlacedCrop):
-        top, left = (min(int(share * (room + 1)), room) for share, room in zip(preprocessing.place, (down, right), strict=True))
-        return [(top, left)]
-    corner = round if preprocessing.resampling == "float_bilinear" else int
-    top, left, last = corner(down / 2), corner(right / 2), preprocessing.crops - 1
-    if last == 0:
-        return [(top, left)]
-    if height < width:
-        return [(top, number * right // last) for number in range(preprocessing.crops)]
-    return [(number * down // last, left) for number in range(preprocessing.crops)]
 
 
 class Scaler:
@@ -117,7 +74,7 @@ class Scaler:
 
 
 def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None = None) -> Pixels:
-    """Return the frame upright, resized and cropped: RGB (H, W, 3) on 0..255, uint8, or float32 for "float_bilinear".
+    """Return the frame upright, resized and cropped: RGB (H, W, 3) on 0..255, uint8, or float32 if resized in float.
 
     Several crops are (crops, H, W, 3). A `scaler` kept from frame to frame saves its setup.
 
@@ -126,14 +83,17 @@ def to_pixels(frame: Frame, preprocessing: Preprocessing, scaler: Scaler | None 
     shown = frame.picture.height, frame.picture.width
     try:
         size = resized_size(preprocessing, *(shown[::-1] if frame.orientation.transpose else shown))
-        resized = _RESAMPLERS[preprocessing.resampling](frame, size, scaler or Scaler())
+        if preprocessing.resampling == "float_bilinear_by_scale":
+            resized = _float_bilinear(frame, size, scaler or Scaler(), scale_of(preprocessing, *shown))
+        else:
+            resized = _RESAMPLERS[preprocessing.resampling](frame, size, scaler or Scaler())
     except (av.FFmpegError, ValueError) as error:
         picture = frame.picture
         raise VideoError(
             f"cannot convert a {picture.width}x{picture.height} picture of pixel format {picture.format.name} ({error})",
             last_good_time=frame.time,
         ) from error
-    height, width = preprocessing.crop
+    height, width = preprocessing.crop or size
     crops = [resized[top : top + height, left : left + width] for top, left in crop_corners(preprocessing, *size)]
     return cast(Pixels, np.ascontiguousarray(crops[0]) if len(crops) == 1 else np.stack(crops))
 
@@ -157,31 +117,34 @@ def _bicubic(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
     return frame.orientation.turn(scaler.scaled(frame.picture, height, width))
 
 
-def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler) -> Pixels:
-    """Resize RGB bytes of full size, as OpenCV's VideoCapture returns them, like torch's F.interpolate(mode="bilinear")."""
+def _float_bilinear(frame: Frame, size: tuple[int, int], scaler: Scaler, scale: float | None = None) -> Pixels:
+    """Resize RGB bytes of full size, as OpenCV's VideoCapture returns them, like torch's F.interpolate(mode="bilinear").
+
+    Pixels are as far apart as a `scale` says. Default: as the sizes say.
+    """
     picture = frame.picture
     rgb = frame.orientation.turn(scaler.to_rgb(picture, picture.height, picture.width, Interpolation.BICUBIC))
-    above, below, down = _taps(rgb.shape[0], size[0])
-    before, after, right = _taps(rgb.shape[1], size[1])
+    above, below, down = _taps(rgb.shape[0], size[0], scale)
+    before, after, right = _taps(rgb.shape[1], size[1], scale)
     right = right[:, None]
     upper, lower = (rgb[rows[:, None], before] * (1 - right) + rgb[rows[:, None], after] * right for rows in (above, below))
     down = down[:, None, None]
     return cast(Pixels, upper * (1 - down) + lower * down)
 
 
-def _taps(length: int, wanted: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def _taps(length: int, wanted: int, scale: float | None) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """For each of `wanted` samples, return the two of `length` samples around it, and the weight of the second.
 
     Pixel centres are aligned, edges repeated, and samples in between ignored if the picture shrinks: align_corners=False of
     torch.nn.functional.interpolate, in float32.
     """
-    scale = np.float32(length) / np.float32(wanted)
-    places = np.maximum(scale * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0))
+    apart = np.float32(length) / np.float32(wanted) if scale is None else np.float32(1 / scale)
+    places = np.maximum(apart * (np.arange(wanted, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), np.float32(0))
     first = places.astype(np.intp)
     return first, np.minimum(first + 1, length - 1), places - first.astype(np.float32)
 
 
-_RESAMPLERS: dict[Resampling, Callable[[Frame, tuple[int, int], Scaler], Pixels]] = {
+_RESAMPLERS: Final[dict[Resampling, Callable[[Frame, tuple[int, int], Scaler], Pixels]]] = {
     "fast_bilinear": _fast_bilinear,
     "area": _area,
     "bicubic": _bicubic,

@@ -68,8 +68,8 @@ class _Answers:
 
     def clip(self, clip: Clip) -> None:
         span = clip.span
-        pixels = np.ascontiguousarray(clip.pixels).tobytes()
-        self.send(jobs.CLIP, span.start, span.end, jobs.FRAMES.pack(span.first_frame, span.last_frame) + pixels)
+        head = jobs.CLIP_HEAD.pack(span.first_frame, span.last_frame, *clip.pixels.shape[1:3])
+        self.send(jobs.CLIP, span.start, span.end, head + np.ascontiguousarray(clip.pixels).tobytes())
 
     def alive(self, frame: Frame | LostFrame | None = None) -> None:
         """Say that decoding continues and has reached a frame; without one, that packets are being read."""

@@ -36,7 +36,7 @@ class _Product(NamedTuple):
 
 def cost(card: Card) -> Cost:
     """Count a card's network, at 8 frames if the card has no clip length."""
-    spec, crop = card.spec, card.preprocessing.crop
+    spec, crop = card.spec, card.crop
     size = (card.frames or 8, *crop)
     products = list(_products(spec, size))
     weights = sum(prod(product.conv.shape) for product in products)

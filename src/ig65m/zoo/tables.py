@@ -37,7 +37,7 @@ def markdown(cards: Iterable[Card]) -> str:
 
 def clip(card: Card) -> str:
     """Format a clip as FRAMESxHEIGHTxWIDTH."""
-    return "x".join(str(size) for size in (card.frames or "?", *card.preprocessing.crop))
+    return "x".join(str(size) for size in (card.frames or "?", *card.crop))
 
 
 def percent(share: float | None) -> str:
