@@ -22,7 +22,7 @@ from ig65m.video.clips import clips_from, read_clips
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_index import FrameIndex, read_index
 from ig65m.video.isolation import Decoder
-from ig65m.video.jobs import CLIP, FRAMES
+from ig65m.video.jobs import CLIP, CLIP_HEAD
 from ig65m.video.reader import read_frames
 from ig65m.video.sample import SeekError
 from ig65m.video.sample_reader import read_samples
@@ -222,7 +222,7 @@ def test_a_worker_gives_the_same(tmp_path: Path) -> None:
 
 
 def answer(start: float, end: float, size: int) -> tuple[bytes, float, float, bytes]:
-    return CLIP, start, end, FRAMES.pack(0, 7) + bytes(size)
+    return CLIP, start, end, CLIP_HEAD.pack(0, 7, 0, 0) + bytes(size)
 
 
 @pytest.mark.parametrize(("start", "end", "size"), [(1, 0, 0), (0, 1, -1), (math.nan, 1, 0), (0, math.inf, 0)])

@@ -21,7 +21,7 @@ def resized_size(preprocessing: Preprocessing, height: int, width: int) -> tuple
 
     Example: a shorter edge of 256 makes 256x455 of 720x1280, and 455x256 of 1280x720. Without a crop, both edges are multiplied
     by the scale in float64 and rounded down, as in `torch.nn.functional.interpolate`; a shorter edge of 128 becomes 127 if
-    128 / 111 * 111 is less than 128.
+    128 / 98 * 98 is less than 128.
 
     Raises ValueError if the picture is so long and thin that it would take too much memory.
     """

@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import VideoError
 from ig65m.types import Frames, Segment
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -41,9 +40,6 @@ def name_of(source: object) -> str:
 
 
 def crops_of(frames: Sequence[Pixels]) -> list[Pixels]:
-    """Stack the frames of `to_pixels`: (T, H, W, 3) for each crop. Raises VideoError if whole pictures differ in size."""
-    if len(sizes := {frame.shape for frame in frames}) > 1:
-        shapes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in sorted(sizes))
-        raise VideoError(f"whole pictures of one clip have sizes of {shapes}; use another --preprocessing, with a crop")
+    """Stack the frames of `to_pixels`: (T, H, W, 3) for each crop."""
     stacked = np.stack(frames)
     return cast("list[Pixels]", list(np.moveaxis(stacked, 1, 0)) if stacked.ndim == 5 else [stacked])

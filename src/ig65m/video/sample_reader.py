@@ -34,8 +34,8 @@ def read_samples(
     Each frame is decoded and resized once, however many clips contain it. With `beside`, samples carry a second, smaller
     picture of each frame with pixels. `on_frame` is called with each decoded frame.
 
-    Raises VideoError if nothing can be read, or after the last sample if the video breaks off or frames between start and end
-    were lost. Raises UsageError if no frame lies between start and end.
+    Raises VideoError if nothing can be read, or after the last sample if the video breaks off, frames between start and end
+    were lost, or whole pictures change their size. Raises UsageError if no frame lies between start and end.
     """
     limits = limits or Limits()
     start = None if sampling.start is None else sampling.start - TOLERANCE
@@ -52,7 +52,10 @@ def read_samples(
                 if isinstance(frame, Frame) and needed(number, sampling):
                     if resized is None or resized[0] is not frame:
                         also = None if beside is None else to_pixels(frame, beside, second)
+                        before = resized
                         resized = frame, to_pixels(frame, preprocessing, scaler), also
+                        if before is not None and before[1].shape != resized[1].shape:
+                            raise VideoError(_size_changes(before[1], resized[1], frame.time), last_good_time=frame.time)
                     _, pixels, small = resized
                     shape = frame.shape
                 lost_before = number > 0 and noted.lost_between(shown, frame.time)
@@ -129,6 +132,14 @@ class _Noted:
             lost = f"lost to damage: {', '.join(listed[:3])}{more}; clips that touch these parts are left out"
             message = f"{message}; before that, {lost}" if message else f"{name}: {lost}"
         return VideoError(message, last_good_time=last_good_time, gaps=self.gaps)
+
+
+def _size_changes(before: Pixels, after: Pixels, time: float) -> str:
+    sizes = " to ".join(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (before, after))
+    return (
+        f"the size of its whole pictures changes from {sizes} at {time:.3f} s, and clips have one size; "
+        "use a --preprocessing with a crop to read it all"
+    )
 
 
 def _nothing_within(

@@ -72,6 +72,8 @@ def seek_clips(
                         pixels[number] = to_pixels(frame, preprocessing, scaler)
                     except VideoError as error:
                         raise SeekError(str(error)) from error
+                    if pixels[number].shape != pixels[wanted[0]].shape:
+                        raise SeekError("its pictures change their size")
             return [pixels[number] for number in wanted]
 
         read(proof)
