@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from ig65m.models.layer_names import find_layer, plan_until
 from ig65m.models.plan import Block, Conv, Layer, MaxPool, plan_of
 from ig65m.models.quantization import INPUT
 from ig65m.models.spec import C3DSpec
@@ -76,12 +77,18 @@ class Graph(GraphBuilder):
 
     A node that computes the output of a layer or block has its path as name. In a quantised network, values are rounded and
     weights are integers.
+
+    layer: A name of `layer_names.py`. The graph ends with the block that it is in, unless `whole`; see `add_layer`.
     """
 
-    def __init__(self, weights: Weights, file: BinaryIO | None = None) -> None:
+    def __init__(self, weights: Weights, file: BinaryIO | None = None, *, layer: str | None = None, whole: bool = True) -> None:
         super().__init__(file)
         self.weights = weights
         self.plan = plan_of(weights.spec)
+        self.layer = None if layer is None else find_layer(weights.spec, layer)
+        if self.layer is not None and not whole:
+            self.plan = plan_until(self.plan, self.layer)
+        self.values: dict[str, str] = {}  # value of each layer and block by its path
 
     def weight(self, values: NDArray[np.float32], path: str) -> str:
         """Add the weight (C, ...) of the convolution at a path."""
@@ -93,13 +100,14 @@ class Graph(GraphBuilder):
         return self.add("DequantizeLinear", self.constant(whole, f"{path}.weight"), self.constant(steps), axis=0)
 
     def rounded(self, value: str, path: str) -> str:
-        """Quantise the output of the layer or block at a path, if the network does."""
+        """Quantise the output of the layer or block at a path, if the network does; remember the value."""
         quantization = self.weights.quantization
-        if quantization is None or path not in quantization.ranges:
-            return value
-        step, zero = quantization.step(path)
-        grid = self.constant(np.array(step, np.float32)), self.constant(np.array(zero, np.uint8))
-        return self.add("DequantizeLinear", self.add("QuantizeLinear", value, *grid), *grid)
+        if quantization is not None and path in quantization.ranges:
+            step, zero = quantization.step(path)
+            grid = self.constant(np.array(step, np.float32)), self.constant(np.array(zero, np.uint8))
+            value = self.add("DequantizeLinear", self.add("QuantizeLinear", value, *grid), *grid)
+        self.values[path] = value
+        return value
 
 
 def add_pixels(graph: Graph, pixels: str, mean: Sequence[float], std: Sequence[float]) -> str:
@@ -113,10 +121,24 @@ def add_pixels(graph: Graph, pixels: str, mean: Sequence[float], std: Sequence[f
 def add_maps(graph: Graph, clips: str, frames: int) -> str:
     """Clips of `frames` frames -> feature maps, as `forward_features`."""
     x = _chain(graph, graph.rounded(clips, INPUT), graph.plan.stem)
-    for stage, keep_time in zip(graph.plan.stages, graph.weights.spec.keeps_time(frames), strict=True):
+    for stage, keep_time in zip(graph.plan.stages, graph.weights.spec.keeps_time(frames), strict=False):  # fewer until a layer
         for number, block in enumerate(stage):
             x = _block(graph, x, block, keep_time=keep_time and number == 0)
     return x
+
+
+def add_layer(graph: Graph) -> str:
+    """Return the output of the graph's `layer`, as a forward hook on that module sees it; `add_maps` must have run."""
+    assert graph.layer is not None, "the graph was made for a layer"
+    convolutions = graph.plan.convolutions
+    norms = {conv.norm: path for path, conv in convolutions.items()}
+    path = norms.get(graph.layer, graph.layer)
+    if graph.layer not in convolutions or graph.weights.quantization is not None:
+        return graph.values[path]
+    conv, [node] = convolutions[path], [node for node in graph.proto.graph.node if node.name == path]
+    parts = [graph.constant(graph.weights.arrays[f"{path}.{leaf}"]) for leaf in ("weight", "bias")[: 1 + conv.bias]]
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return graph.add("Conv", node.input[0], *parts, **attributes)  # its batch norm is folded into the other
 
 
 def add_head(graph: Graph, maps: str) -> tuple[str, str | None]:

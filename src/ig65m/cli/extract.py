@@ -45,6 +45,12 @@ def extract(
     model: Model = None,
     *,
     engine_options: EngineOptions,
+    layer: Annotated[
+        str | None,
+        option(
+            ENGINE, "Layer to take: stem, layer1 to layer4, or any module such as layer3.0.conv1. Default: before the last."
+        ),
+    ] = None,
     pool_spatial: Annotated[Reduction, option(ENGINE, "How feature maps are reduced over height and width.")] = "mean",
     pool_temporal: Annotated[Reduction, option(ENGINE, "How feature maps are reduced over time.")] = "mean",
     output: Annotated[
@@ -94,7 +100,13 @@ def extract(
     options = video_options(clip_options, engine_options, decoding) | {"within_shots": shot_options.source()}
     from ig65m.engines.base import Pooling
 
-    options |= {"model": model, "pooling": Pooling(pool_spatial, pool_temporal), "logits": logits, "top_k": top_k}
+    options |= {
+        "model": model,
+        "pooling": Pooling(pool_spatial, pool_temporal),
+        "layer": layer,
+        "logits": logits,
+        "top_k": top_k,
+    }
     if to_file:
         check_shots(options["within_shots"], [Segment(name) for name in inputs])
         all_ok = _to_file(inputs, Path(output), options, overwrite=overwrite, as_json=as_json)

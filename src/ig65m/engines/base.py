@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import ModelError, UsageError, check_choice
+from ig65m.models.layer_names import find_layer
 from ig65m.models.spec import C3DSpec, Spec
 from ig65m.types import FLOAT_RESAMPLINGS, MAX_BATCH, Preprocessing
 from ig65m.video.geometry import resized_size
@@ -41,7 +42,7 @@ class Work:
     """What an engine computes for each clip: features, pooled as `pooling` says, and logits.
 
     With a `window` (height, width), the network runs fully convolutionally: there are logits for each position of the window
-    in the feature maps.
+    in the feature maps. With a `layer`, a name of `layer_names.py`, the features are the output of that module.
     """
 
     preprocessing: Preprocessing
@@ -49,6 +50,8 @@ class Work:
     batch_size: int = 1
     pooling: Pooling = field(default_factory=Pooling)
     window: tuple[int, int] | None = None
+    layer: str | None = None
+    logits: bool = True  # whether logits are computed, if the network has classes
 
     def __post_init__(self) -> None:
         check_batch(self.batch_size)
@@ -90,7 +93,9 @@ def check_work(spec: Spec, work: Work) -> None:
     """Raise UsageError if the network cannot do the work."""
     if spec.in_channels != 3:
         raise UsageError(f"a {spec} takes {spec.in_channels} channels of optical flow; engines take RGB only")
-    if isinstance(spec, C3DSpec) and (work.pooling != Pooling() or work.window is not None):
+    if work.layer is not None:
+        find_layer(spec, work.layer)
+    elif isinstance(spec, C3DSpec) and (work.pooling != Pooling() or work.window is not None):
         raise UsageError("C3D ends in fully connected layers, so its feature maps cannot be pooled or slid over")
     if isinstance(spec, C3DSpec) and work.preprocessing.crop is None:
         raise UsageError(f"C3D takes pictures of {spec.clip_size[0]}x{spec.clip_size[1]} only, not whole ones")

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from ig65m.engines.base import Pooling, Work, check_work
 from ig65m.models.weights import Weights
-from ig65m.onnx_graph import Graph, add_class_map, add_head, add_maps, add_pixels
+from ig65m.onnx_graph import Graph, add_class_map, add_head, add_layer, add_maps, add_pixels
 
 
 @contextmanager
@@ -37,15 +37,17 @@ def graph_file(weights: Weights, work: Work, *, free_weights: bool = False) -> I
 
 
 def graph_of(weights: Weights, work: Work, file: BinaryIO | None = None) -> onnx.ModelProto:
-    """Return the network as a graph for that work: input `pixels`, outputs `features`, and `logits` if it has classes."""
+    """Return the network as a graph for that work: input `pixels`, outputs `features`, and `logits` if there are classes."""
     spec = weights.spec
     check_work(spec, work)
-    graph = Graph(weights, file)
+    graph = Graph(weights, file, layer=work.layer, whole=work.logits)
     maps = add_maps(graph, add_pixels(graph, "pixels", work.preprocessing.mean, work.preprocessing.std), work.frames)
-    features, logits = add_head(graph, maps)
+    features, logits = add_head(graph, maps) if work.logits or work.layer is None else (maps, None)
     if work.window is not None and spec.classes:
         logits = add_class_map(graph, maps, work.window)
-    if work.pooling != Pooling():
+    if work.layer is not None:
+        features = _add_pooling(graph, add_layer(graph), work.pooling)
+    elif work.pooling != Pooling():
         features = _add_pooling(graph, maps, work.pooling)
     outputs = {"features": features} | ({} if logits is None else {"logits": logits})
     for name, value in outputs.items():

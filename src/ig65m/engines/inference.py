@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ig65m.engines.operators import FUSED, ConvCall, Operator, unfused
 from ig65m.models.fused import FusedConv, fuse
-from ig65m.models.network import Network, empty
+from ig65m.models.layers import Strided
+from ig65m.models.network import Network, empty, network_of
 from ig65m.models.plan import MaxPool, head_shapes, plan_of
 from ig65m.models.resnet import ResNet
 from ig65m.models.weights import Weights
@@ -108,7 +109,7 @@ def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, f
                 Block([made(layer) for layer in block.layers], made(block.shortcut) if block.shortcut else None)
                 for block in blocks
             )
-            setattr(result, f"layer{number}", nn.Sequential(*stage))
+            setattr(result, f"layer{number}", Strided(*stage))
     else:
         for layer in fused.stem:
             if isinstance(layer, FusedConv):
@@ -118,6 +119,15 @@ def inference_form(weights: Weights, device: torch.device, dtype: torch.dtype, f
     head = {key: torch.from_numpy(weights.arrays[key]) for key in head_shapes(weights.spec)}
     result.load_state_dict(result.state_dict() | head, assign=True)
     return result.eval().to(device)
+
+
+def plain_form(weights: Weights, device: torch.device, dtype: torch.dtype) -> Network:
+    """Return the network on that device as it is; as above, all layers after the feature maps stay in float32."""
+    result = network_of(weights)
+    for conv in plan_of(weights.spec).convolutions.values():
+        result.get_submodule(conv.path).to(dtype)
+        result.get_submodule(conv.norm).to(dtype)
+    return result.to(device)
 
 
 def _max_pool(layer: MaxPool) -> nn.MaxPool3d:

@@ -39,7 +39,10 @@ model([numpy.ones((1, 64, 16, 16), numpy.float32)])
 """
 
 _PACKAGE = Path(__file__).parent.parent
-_SOURCES = [_PACKAGE / name for name in ("onnx_graph.py", "engines/graph.py", "models/plan.py", "models/weights.py")]
+_SOURCES = [
+    _PACKAGE / name
+    for name in ("onnx_graph.py", "engines/graph.py", "models/plan.py", "models/layer_names.py", "models/weights.py")
+]
 """What the graph of given weights depends on."""
 
 _started = False  # OpenVINO inspects the processor when it is first used

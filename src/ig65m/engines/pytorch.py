@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ig65m.engines.base import Arrays, Pooling, Precision, Work, check_work, finished, padded
-from ig65m.engines.inference import Form, inference_form
+from ig65m.engines.inference import Form, inference_form, plain_form
 from ig65m.errors import UsageError
 from ig65m.models.c3d import C3D
+from ig65m.models.layer_names import find_layer, layer_widths
+from ig65m.models.plan import plan_of
 from ig65m.models.spec import ResNetSpec, Spec
 from ig65m.models.weights import Weights
 
@@ -32,7 +34,16 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype, weights.spec))
+        self.layer, self.width = None, weights.spec.feature_width
+        if work.layer is not None:
+            self.layer = find_layer(weights.spec, work.layer)
+            self.width = layer_widths(weights.spec)[self.layer]
+        in_form = _layers_in_form(weights.spec)
+        if self.layer is None or self.layer in in_form:
+            self.layer = self.layer and in_form[self.layer]
+            self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype, weights.spec))
+        else:
+            self.model = plain_form(weights, self.place, self.dtype)
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)
@@ -46,11 +57,23 @@ class PyTorchEngine:
             pixels = pixels.pin_memory().to(self.place, non_blocking=True)
         x = (pixels.permute(0, 4, 1, 2, 3).to(torch.float32) - self.mean) / self.std  # channels last in memory, as pixels are
         with exact(self.place):
-            maps = self.model.forward_features(x.to(self.dtype)).float()
-            logits = self._logits(maps)
-            plain = self.work.pooling == Pooling()
-            features = self.model.forward_head(maps, pre_logits=True) if plain else pool(maps, self.work.pooling)
+            if self.layer is not None:
+                features, logits = self._of_layer(x.to(self.dtype), self.layer)
+            else:
+                maps = self.model.forward_features(x.to(self.dtype)).float()
+                logits = self._logits(maps)
+                plain = self.work.pooling == Pooling()
+                features = self.model.forward_head(maps, pre_logits=True) if plain else pool(maps, self.work.pooling)
         return finished(features.cpu().numpy(), logits.cpu().numpy(), len(clips))
+
+    def _of_layer(self, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """Return the pooled output of a layer, and logits if they are asked for."""
+        if self.work.logits:
+            with self.model.kept(layer) as outputs:
+                logits = self._logits(self.model.forward_features(x).float())
+        else:
+            outputs, logits = [self.model.forward_layer(x, layer)], x.new_zeros((len(x), 0), dtype=torch.float32)
+        return pool(outputs[0][:, : self.width].float(), self.work.pooling), logits
 
     def _logits(self, maps: Tensor) -> Tensor:
         if not self.model.spec.classes:
@@ -69,6 +92,14 @@ def form_on(device: torch.device, dtype: torch.dtype, spec: Spec) -> Form:
         return Form(input_multiple=8, channel_multiple=16)
     slow = isinstance(spec, ResNetSpec) and spec.bottleneck and dtype == torch.float32
     return Form(fused=slow and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _layers_in_form(spec: Spec) -> dict[str, str]:
+    """Return the layers that the form for inference has too, with their paths there; others are fused with their neighbours."""
+    plan = plan_of(spec)
+    if not plan.stages:
+        return {}
+    return {plan.stem[-1].path: "stem"} | {block.path: block.path for stage in plan.stages for block in stage}
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

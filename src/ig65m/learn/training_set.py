@@ -117,6 +117,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any], name: str, sha256:
         raise UsageError(f"settings.json of {folder} lacks how frames were preprocessed ({plain(error)})") from None
     if whole:
         raise UsageError(f"{folder} has features of whole pictures; a model needs those of one size, with a crop")
+    if "layer" in settings:
+        raise UsageError(f"{folder} has features of {settings['layer']}; a last layer takes those before it, without --layer")
     if "rows" in settings:
         raise UsageError(f"{folder} has {settings['rows']}, not features; give a folder of `ig65m extract`")
     if settings.get("sha256") != sha256:

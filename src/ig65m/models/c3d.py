@@ -19,6 +19,8 @@ class C3D(VideoNetwork):
     without padding in the last pooling.
     """
 
+    spec: C3DSpec
+
     def __init__(self, spec: C3DSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -41,19 +43,25 @@ class C3D(VideoNetwork):
 
         Raises ModelError if `x` has another shape.
         """
+        return self._run_until(x, None)
+
+    def _run_until(self, x: Tensor, path: str | None) -> Tensor:
         wanted = (self.spec.in_channels, self.spec.clip_frames, *self.spec.clip_size)
         if x.dim() != 5 or tuple(x.shape[1:]) != wanted:
             raise ModelError(f"C3D takes clips of shape (N, {', '.join(map(str, wanted))}) only, got {tuple(x.shape)}")
-        for part in self._parts():
-            x = part(x)
+        for name in self._parts():
+            x = self.get_submodule(name)(x)
+            if name == path:
+                break
         return x
 
-    def _parts(self) -> Iterator[nn.Module]:
-        """Yield the layers that `forward_features` runs, in order."""
+    @staticmethod
+    def _parts() -> Iterator[str]:
+        """Yield the names of the layers up to the feature maps, in order."""
         for number, group in enumerate(C3D_GROUPS, 1):
             for name, _ in group:
-                yield from (self.get_submodule(part) for part in (name, f"{name}_bn", f"{name}_relu"))
-            yield self.get_submodule(f"pool{number}")
+                yield from (name, f"{name}_bn", f"{name}_relu")
+            yield f"pool{number}"
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature maps (N, 512, 1, 3, 3) -> fc6 (N, 4096) with `pre_logits`, else logits (N, classes)."""

@@ -29,6 +29,18 @@ class Conv3d(nn.Conv3d):
         return F.conv3d(x, self.weight, self.bias, stride, self.padding, groups=self.groups)
 
 
+class Strided(nn.Sequential):
+    """Modules in sequence, of which the first may have a temporal stride."""
+
+    def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
+        """(N, inputs, T, H, W) -> (N, outputs, T', H', W'); `keep_time` drops the temporal stride for this call."""
+        first, *rest = self
+        x = first(x, keep_time)
+        for module in rest:
+            x = module(x)
+        return x
+
+
 def batch_norm(channels: int, eps: float = 1e-3) -> nn.BatchNorm3d:
     """Batch norm as in VMZ: eps 1e-3. Caffe2's momentum 0.9 weighs the old value; PyTorch's weighs the new one."""
     return nn.BatchNorm3d(channels, eps=eps, momentum=0.1)

@@ -1,13 +1,14 @@
 """The residual networks of VMZ: one family, described by `ResNetSpec`."""
 
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ig65m.errors import ModelError
 from ig65m.models.base import VideoNetwork
-from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, batch_norm, convolution
+from ig65m.models.layers import Conv3d, ElementwiseLinear, Norm, Strided, batch_norm, convolution
 from ig65m.models.spec import BLOCKS, STEM_MIDDLE, STEM_WIDTH, Convolution, ResNetSpec, middle_channels
 
 
@@ -19,15 +20,13 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         middle = middle_channels(inputs, outputs) if shared_middle else None
-        self.conv1 = nn.Sequential(
-            convolution(kind, inputs, outputs, stride, norm, middle), norm(outputs), nn.ReLU(inplace=True)
-        )
-        self.conv2 = nn.Sequential(convolution(kind, outputs, outputs, 1, norm, middle), norm(outputs))
+        self.conv1 = Strided(convolution(kind, inputs, outputs, stride, norm, middle), norm(outputs), nn.ReLU(inplace=True))
+        self.conv2 = Strided(convolution(kind, outputs, outputs, 1, norm, middle), norm(outputs))
         self.downsample = _projection(kind, inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
-        out = self.conv2(_strided(self.conv1, x, keep_time))
+        out = self.conv2(self.conv1(x, keep_time))
         return F.relu(out + _shortcut(self.downsample, x, keep_time))
 
 
@@ -37,34 +36,25 @@ class Bottleneck(nn.Module):
     def __init__(self, kind: Convolution, inputs: int, inner: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(Conv3d(inputs, inner, (1, 1, 1)), norm(inner), nn.ReLU(inplace=True))
-        self.conv2 = nn.Sequential(convolution(kind, inner, inner, stride, norm), norm(inner), nn.ReLU(inplace=True))
+        self.conv2 = Strided(convolution(kind, inner, inner, stride, norm), norm(inner), nn.ReLU(inplace=True))
         self.conv3 = nn.Sequential(Conv3d(inner, outputs, (1, 1, 1)), norm(outputs))
         self.downsample = _projection(kind, inputs, outputs, stride, norm)
 
     def forward(self, x: Tensor, keep_time: bool = False) -> Tensor:
         """(N, inputs, T, H, W) -> (N, outputs, T', H', W')."""
-        out = self.conv3(_strided(self.conv2, self.conv1(x), keep_time))
+        out = self.conv3(self.conv2(self.conv1(x), keep_time))
         return F.relu(out + _shortcut(self.downsample, x, keep_time))
 
 
-def _projection(kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Sequential | None:
+def _projection(kind: Convolution, inputs: int, outputs: int, stride: int, norm: Norm) -> Strided | None:
     if inputs == outputs and stride == 1:
         return None
     time = 1 if kind == "2d" else stride
-    return nn.Sequential(Conv3d(inputs, outputs, (1, 1, 1), (time, stride, stride)), norm(outputs))
+    return Strided(Conv3d(inputs, outputs, (1, 1, 1), (time, stride, stride)), norm(outputs))
 
 
-def _shortcut(projection: nn.Sequential | None, x: Tensor, keep_time: bool) -> Tensor:
-    return x if projection is None else _strided(projection, x, keep_time)
-
-
-def _strided(sequence: nn.Sequential, x: Tensor, keep_time: bool) -> Tensor:
-    """Run a sequence; its first module may have a stride."""
-    conv, *rest = sequence
-    x = conv(x, keep_time)
-    for module in rest:
-        x = module(x)
-    return x
+def _shortcut(projection: Strided | None, x: Tensor, keep_time: bool) -> Tensor:
+    return x if projection is None else cast(Tensor, projection(x, keep_time))
 
 
 def _stem(spec: ResNetSpec, norm: Norm) -> nn.Sequential:
@@ -94,6 +84,8 @@ class ResNet(VideoNetwork):
     builds for T frames: under 8 frames the fifth stage has no temporal stride, under 4 frames nor has the fourth.
     """
 
+    spec: ResNetSpec
+
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -103,7 +95,7 @@ class ResNet(VideoNetwork):
         width = STEM_WIDTH
         facts = zip(BLOCKS[spec.depth], spec.convolutions[1:], spec.inner_widths, spec.widths, strict=True)
         for index, (blocks, kind, inner, outputs) in enumerate(facts):
-            stage = nn.Sequential()
+            stage = Strided()
             for block in range(blocks):
                 stride = 2 if index > 0 and block == 0 else 1
                 stage.append(
@@ -130,17 +122,24 @@ class ResNet(VideoNetwork):
 
         Raises ModelError if `x` is not 5-D, or has another number of channels or frames than the network takes.
         """
+        return self._run_until(x, None)
+
+    def _run_until(self, x: Tensor, path: str | None) -> Tensor:
+        part = None if path is None else path.split(".")[0]
         if x.dim() != 5 or x.shape[1] != self.spec.in_channels:
             raise ModelError(f"expected clips of shape (N, {self.spec.in_channels}, T, H, W), got {tuple(x.shape)}")
         if self.spec.clip_frames not in (None, x.shape[2]):
             raise ModelError(f"{self.spec} takes clips of {self.spec.clip_frames} frames only, got {x.shape[2]}")
         x = self.stem(x)  # (N, 64, T, H/2, W/2)
-        for stage, keep_time in zip(self.stages, self.spec.keeps_time(x.shape[2]), strict=True):
-            x = _strided(stage, x, keep_time)  # at last (N, C, T/8, H/16, W/16)
+        keeps_time = self.spec.keeps_time(x.shape[2])
+        for before, stage, keep_time in zip(("stem", "layer1", "layer2", "layer3"), self.stages, keeps_time, strict=True):
+            if part == before:
+                break
+            x = stage(x, keep_time)  # at last (N, C, T/8, H/16, W/16)
         return x
 
     @property
-    def stages(self) -> tuple[nn.Sequential, ...]:
+    def stages(self) -> tuple[Strided, ...]:
         """The four stages."""
         return self.layer1, self.layer2, self.layer3, self.layer4
 
@@ -154,7 +153,7 @@ class ResNet(VideoNetwork):
         if pre_logits:
             return pooled
         self._check_head()
-        logits = F.linear(pooled, self.fc.weight, self.fc.bias)
+        logits: Tensor = self.fc(pooled)
         return self.pred_logit(logits) if self.spec.multi_label else logits
 
     def class_map(self, features: Tensor, window: tuple[int, int]) -> Tensor:

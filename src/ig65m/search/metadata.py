@@ -14,7 +14,7 @@ from ig65m.store.locks import Locks
 
 FORMAT: Final = 1
 FILE: Final = "index.json"
-SAME: Final = ("sha256", "preprocessing", "pooling")  # settings that comparable features share
+SAME: Final = ("sha256", "preprocessing", "pooling", "layer")  # settings that comparable features share
 SAME_SAMPLING: Final = ("frames", "frame_step", "fps")
 # POSIX locks belong to a process and end when it closes any descriptor of the file: so a file each, and a lock for threads.
 _THREADS: Final = {"changing": threading.RLock(), "mapping": threading.RLock()}

@@ -222,7 +222,8 @@ def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **o
         sampling = {name: settings["sampling"][name] for name in ("frames", "frame_step", "stride", "fps", "tail")}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{index.folder} lacks the settings of its features ({error}); build it again") from None
-    extractor = Extractor(model=model or index.model_name, pooling=pooling, preprocessing=preprocessing, **sampling, **options)
+    options |= {"pooling": pooling, "preprocessing": preprocessing, "layer": settings.get("layer")}
+    extractor = Extractor(model=model or index.model_name, **sampling, **options)
     learned = extractor.card.learned
     same_features = {"sha256": learned.base_sha256} if learned is not None and learned.settings.get("method") == LINEAR else {}
     index.check({**extractor.settings, **same_features}, f"the model {model or index.model_name}")

@@ -26,6 +26,7 @@ def extract(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     pooling: Pooling | None = None,
+    layer: str | None = None,
     logits: bool | None = False,
     top_k: int | None = None,
     frames: int | None = None,
@@ -54,6 +55,8 @@ def extract(
         model: A name of `ig65m.list_models()`, a model file, or a network of `ig65m.load_model`.
             Default: "r2plus1d_34_32_ig65m".
         pooling: How feature maps become a row. Default: their mean over space and time.
+        layer: Layer whose output becomes features: "stem", "layer1" to "layer4", or the path of any module up to the feature
+            maps, such as "layer3.0.conv1". Default: features from before the last layer.
         logits: Whether to add the logits of each clip.
         top_k: Add as many best labels to each clip. Default: none.
         frames: Frames in a clip. Default: the card's.
@@ -105,6 +108,7 @@ def extract_many(
     *,
     model: "str | os.PathLike[str] | Network | None" = None,
     pooling: Pooling | None = None,
+    layer: str | None = None,
     logits: bool | None = False,
     top_k: int | None = None,
     frames: int | None = None,

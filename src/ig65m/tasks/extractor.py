@@ -15,6 +15,7 @@ from ig65m.engines.choice import EngineName, described
 from ig65m.engines.shared import Counts, SharedEngine
 from ig65m.errors import UsageError
 from ig65m.memory import release_memory
+from ig65m.models.layer_names import find_layer, layer_widths
 from ig65m.pipeline import ClipResult, ReadClips, VideoEnd, VideoResult, run, run_clips
 from ig65m.store.features import Features
 from ig65m.tasks.failures import raise_if_failed
@@ -60,6 +61,7 @@ class Extractor:
         model: "str | os.PathLike[str] | Network | None" = None,
         *,
         pooling: Pooling | None = None,
+        layer: str | None = None,
         logits: bool | None = False,
         top_k: int | None = None,
         frames: int | None = None,
@@ -93,7 +95,7 @@ class Extractor:
         pooling = pooling or Pooling()
         options = Options.of({**locals(), "model": DEFAULT_EXTRACTOR if model is None else model})
         with release_memory():
-            run = resolve(options, logits=bool(logits) or top_k is not None, maps=pooling != Pooling())
+            run = resolve(options, logits=bool(logits) or top_k is not None, maps=layer is None and pooling != Pooling())
             weights = run.weights.sha256
             self._run = Run(run, pooling)
         self.card = run.weights.card
@@ -108,6 +110,10 @@ class Extractor:
             "pooling": asdict(pooling),
             "precision": self._run.engine.precision,
         }
+        self._width = self.card.spec.feature_width
+        if layer is not None:
+            self.settings["layer"] = layer
+            self._width = layer_widths(self.card.spec)[find_layer(self.card.spec, layer)]
         if run.shots is not None:
             self.settings["shots"] = run.shots.settings
 
@@ -150,6 +156,8 @@ class Extractor:
         check_top_k(top_k)
         if not self.card.spec.classes:
             raise UsageError(f"{self.card.name} has no classes; it gives features only")
+        if not self._run.has_logits:
+            raise UsageError("this extractor stops at a layer, before the classes; make it with logits=True")
         return (predict(result, self.card, top_k, 1) for result in self._run.videos(videos, None, stopping))
 
     @property
@@ -159,12 +167,11 @@ class Extractor:
         return engine.counts if isinstance(engine, SharedEngine) else Counts(0, 0)
 
     def _features(self, result: VideoResult) -> Features:
-        spec = self.card.spec
         array, logits = (
             np.stack(rows) if rows else np.zeros((0, width), np.float32)
             for rows, width in (
-                ([clip.features for clip in result.clips], spec.feature_width),
-                ([clip.logits for clip in result.clips], spec.classes),
+                ([clip.features for clip in result.clips], self._width),
+                ([clip.logits for clip in result.clips], self.card.spec.classes),
             )
         )
         sampling = self._run.resolved.sampling
@@ -195,7 +202,10 @@ class Run:
             batch_size=resolved.batch_size,
             pooling=pooling,
             window=resolved.window,
+            layer=resolved.layer,
+            logits=resolved.layer is None or resolved.logits,
         )
+        self.has_logits = work.logits
         self.engine = _shared_engine(resolved, work) if resolved.shared else _engine(resolved, work)
         if resolved.on_engine is not None:
             resolved.on_engine(described(self.engine, resolved.choice.threads))

@@ -10,6 +10,7 @@ from ig65m.engines.base import Precision, check_batch
 from ig65m.engines.choice import Choice, EngineName, choose
 from ig65m.errors import check_choice, needs
 from ig65m.models.card import Card
+from ig65m.models.layer_names import find_layer
 from ig65m.models.weights import Weights
 from ig65m.types import Limits, Preprocessing, check_image_fps
 from ig65m.video.isolation import prepare
@@ -52,6 +53,7 @@ class Options:
     end: float | None = None  # seconds of the stream
     tail: Tail | None = "pad"  # a short last clip: pad it with its last frame, or drop it
     preprocessing: Resizing | None = None  # who resizes; default: as the card says
+    layer: str | None = None  # module whose output becomes features; default: features from before the last layer
     batch_size: int | None = None  # clips in a batch; default: 1 on a CPU, 8 on a GPU and for a shared extractor
     device: str | None = "cpu"  # "cpu", "cuda", "cuda:1"
     engine: EngineName | None = None  # default: OpenVINO on a CPU, PyTorch on a GPU
@@ -115,13 +117,15 @@ class Resolved:
     shots: "ShotSource | None" = None  # shots that no clip crosses
     clips: int | None = None  # clips spread evenly over each video, instead of the stride
     window: tuple[int, int] | None = None  # height and width of the window that slides over feature maps
+    layer: str | None = None  # module whose output becomes features
+    logits: bool = True  # whether logits are computed beside the output of a layer
 
 
 def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> Resolved:
     """Load the network and resolve all options.
 
-    What the run needs is checked before a download: `logits`, other uses of the feature `maps` than their mean, and `labels`
-    in place of the card's.
+    What the run needs is checked before a download: its layer, `logits`, other uses of the feature `maps` than their mean, and
+    `labels` in place of the card's.
 
     Raises:
         UsageError: An option is out of range, or the network cannot do what is asked.
@@ -150,8 +154,12 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
     name = os.fspath(options.model) if isinstance(options.model, str | os.PathLike) else None
     if name in CARDS:
         check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
+        if options.layer is not None:
+            find_layer(CARDS[name].spec, options.layer)
     weights = _given(options.model) if name is None else load_weights(name)
     check(weights.card, classes_known=True)
+    if options.layer is not None:
+        find_layer(weights.spec, options.layer)
     preprocessing = weights.card.preprocessing
     if options.preprocessing is not None:
         preprocessing = replace(preprocessing, **RESIZINGS[options.preprocessing])
@@ -168,6 +176,8 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         shared=bool(options.shared),
         on_engine=options.on_engine,
         shots=shots,
+        layer=options.layer,
+        logits=logits or bool(options.shared),
     )
 
 
