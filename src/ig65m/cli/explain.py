@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ig65m.atomic import check_place
+from ig65m.cli.explain_cam import cam
 from ig65m.cli.inputs import check_videos
 from ig65m.cli.options import OUTPUT, Device, End, Engine, Model, Overwrite, Precision, Start, Stride, Threads, option
 from ig65m.cli.progress import ProgressBar, say_engine, say_failure
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 TOP_K = 3
 
 app = typer.Typer(help="Draw what a network sees.", no_args_is_help=True, rich_markup_mode="markdown")
+
+
+app.command()(cam)
 
 
 @app.callback()

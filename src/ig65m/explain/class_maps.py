@@ -1,0 +1,148 @@
+"""Class activation maps: where in space and time a network finds a class.
+
+The last layer of the residual networks is linear and follows the mean of the feature maps. So a logit is exactly the mean of a
+map: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. `grad_cam.py` has maps of other layers.
+"""
+
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ig65m.atomic import finished_file
+from ig65m.engines.base import Pooling
+from ig65m.errors import UsageError, shown
+from ig65m.models.card import Card
+from ig65m.models.receptive_field import Centres, centres
+from ig65m.models.spec import ResNetSpec
+from ig65m.models.weights import Weights
+from ig65m.pipeline import ClipResult
+from ig65m.tasks.extractor import OnClip, Run
+from ig65m.tasks.options import Options, resolve
+from ig65m.tasks.scoring import class_scores
+from ig65m.types import ClipSpan, Failure, Preprocessing
+from ig65m.video.clips import Source
+
+LAST: Final = "layer4"
+"""The layer before the last one, whose maps are exact."""
+
+
+@dataclass(frozen=True)
+class ClipMap:
+    """Where something speaks for a label in one clip."""
+
+    span: ClipSpan
+    label: str
+    score: float  # of the label in the clip, from 0 to 1
+    values: NDArray[np.float32]  # (T', H', W'); positive for the label, negative against it
+
+
+@dataclass(frozen=True)
+class VideoMaps:
+    """The maps of the clips of a video that could be read, in order."""
+
+    maps: tuple[ClipMap, ...]
+    error: Failure | None  # why the video breaks off
+    card: Card
+    preprocessing: Preprocessing
+    frames: int  # in a clip
+    layer: str
+
+    @property
+    def centres(self) -> Centres:
+        """Where the values are centred in a clip."""
+        return centres(self.card.spec, self.layer, self.frames)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last layer: logits are `weight` (classes, C) times the mean features, plus `bias` (classes,)."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    @staticmethod
+    def of(weights: Weights) -> "Head":
+        """Return the last layer of a network, with the layer after it if it is multi-label.
+
+        Raises UsageError for C3D, whose last layers are no linear function of a mean.
+        """
+        spec, arrays = weights.spec, weights.arrays
+        if not isinstance(spec, ResNetSpec):
+            raise UsageError(f"{weights.card.name} ends in fully connected layers; choose a layer before, with --layer pool5")
+        weight, bias = np.array(arrays["fc.weight"]), np.array(arrays["fc.bias"])
+        if spec.multi_label:
+            scale = arrays["pred_logit.weight"]
+            weight, bias = scale[:, None] * weight, scale * bias + arrays["pred_logit.bias"]
+        return Head(weight, bias)
+
+    def map_of(self, maps: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+        """Return the map (T', H', W') of a class from feature maps (C, T', H', W'); the mean of the map is the logit."""
+        return cast("NDArray[np.float32]", np.tensordot(self.weight[number], maps, axes=1) + self.bias[number])
+
+
+def class_number(card: Card, label: str) -> int:
+    """Return the number of the class with that label, or of "class N". Raises UsageError, naming similar labels."""
+    labels = [card.label(number) for number in range(card.spec.classes)]
+    if label in labels:
+        return labels.index(label)
+    near = get_close_matches(label, labels, 3) or labels[:3]
+    raise UsageError(f"{card.name} has no label {shown([label])}; did you mean one of {shown(near)}?")
+
+
+def class_maps(source: Source, options: Options, *, label: str | None = None, on_clip: OnClip | None = None) -> VideoMaps:
+    """Return the maps of a video from the last layer; `label` None is the best label of each clip.
+
+    Any engine computes them. Raises UsageError if the network has no such label or no such maps, and as `resolve`.
+    """
+    resolved = resolve(options, logits=True, maps=False)
+    card, head = resolved.weights.card, Head.of(resolved.weights)  # copied, since the engine may free the weights
+    number = None if label is None else class_number(card, label)
+    run = Run(resolved, Pooling("none", "none"))
+    maps: list[ClipMap] = []
+    error: Failure | None = None
+    with closing(run.clips(source)) as results:
+        for result in results:
+            if isinstance(result, ClipResult):
+                maps.append(_clip_map(result, card, head, number))
+                if on_clip is not None:
+                    on_clip(source, result.span)
+            else:
+                error = result.error
+    return VideoMaps(tuple(maps), error, card, resolved.preprocessing, resolved.sampling.frames, LAST)
+
+
+def _clip_map(clip: ClipResult, card: Card, head: Head, number: int | None) -> ClipMap:
+    scores = class_scores(clip.logits, multi_label=card.spec.multi_label)
+    number = int(scores.argmax()) if number is None else number
+    return ClipMap(clip.span, card.label(number), float(scores[number]), head.map_of(clip.features, number))
+
+
+def save_maps(found: VideoMaps, path: Path) -> None:
+    """Write the maps as .npz.
+
+    `values` (clips, T', H', W') float32, `spans` (clips, 2) float64 in seconds, `labels` (clips,), `scores` (clips,) float64,
+    and `info`, JSON with the model, the layer, the preprocessing, and `centres`: value i is centred at frame or pixel
+    offset + stride * i of the clip as the network gets it. Raises OSError if the disk is full or faulty.
+    """
+    info = {
+        "model": found.card.name,
+        "layer": found.layer,
+        "preprocessing": asdict(found.preprocessing),
+        "centres": asdict(found.centres),
+        "error": None if found.error is None else found.error.to_record(),
+    }
+    with finished_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            values=np.stack([each.values for each in found.maps]),
+            spans=np.array([(each.span.start, each.span.end) for each in found.maps]),
+            labels=np.array([each.label for each in found.maps]),
+            scores=np.array([each.score for each in found.maps]),
+            info=np.array(json.dumps(info)),
+        )
