@@ -1,6 +1,5 @@
-"""Semantic codes: the original's colours, by Python's own colour arithmetic; pictures whose columns lie at their times."""
+"""Semantic codes: the original's pixels, by ig65m-pytorch's arithmetic; pictures whose columns lie at their times."""
 
-import colorsys
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 from PIL import Image
 
 import ig65m
+from ig65m.display.feature_map import feature_levels, viridis
 from ig65m.errors import UsageError
-from ig65m.explain.picture import clip_edges, draw_semcode
-from ig65m.explain.semcode import semantic_code
+from ig65m.explain.picture import draw_original, draw_semcode
+from ig65m.explain.semcode import original_code
 from ig65m.store.features import Features, load, save
 from ig65m.types import ClipSpan, Label
 
@@ -26,39 +26,58 @@ def picture(path):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_colours_are_the_originals():
-    rows = np.abs(np.random.default_rng(3).standard_normal((7, 40))).astype(np.float32) ** 3
-    code = semantic_code(rows)
-    assert code.shape == (40, 7, 3)
-    for clip, row in enumerate(rows):
-        unit = row / np.linalg.norm(row)
-        for feature, value in enumerate(unit):
-            hue = int((value * 255 + 20) % 255)
-            wanted = [255 * part for part in colorsys.hsv_to_rgb(hue / 255, 128 / 255, 1.0)]
-            assert np.abs(code[feature, clip] - wanted).max() <= 1.5
+def ig65m_pytorchs(features, degrees):
+    """The picture as the last version of ig65m-pytorch makes it, clip by clip, of any number of features."""
+    features = features / features.max()
+    image = Image.new("HSV", features.shape)
+    for number, feature in enumerate(features):
+        hue = np.ones(len(feature), dtype=np.uint8) * int(degrees / 360 * 255)
+        saturation = (feature * 255).astype(np.uint8)
+        value = np.ones(len(feature), dtype=np.uint8) * 255
+        strip = np.stack([hue, saturation, value], axis=-1)[:, None]
+        image.paste(Image.frombytes("HSV", (1, len(feature)), strip.tobytes()), box=(number, 0))
+    return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("width", [1, 40, 512, 2048])
+@pytest.mark.parametrize("degrees", [0, 20, 133, 360])
+def test_the_original_is_ig65m_pytorchs_pixel_for_pixel(width, degrees, tmp_path):
+    rows = np.abs(np.random.default_rng(3).standard_normal((7, width))).astype(np.float32) ** 3
+    wanted = ig65m_pytorchs(rows, degrees)
+    assert wanted.shape == (width, 7, 3)
+    np.testing.assert_array_equal(original_code(rows, degrees), wanted)
+    draw_original(features(rows, [(clip, clip + 1) for clip in range(7)]), tmp_path / "a.png", hue=degrees)
+    np.testing.assert_array_equal(picture(tmp_path / "a.png"), wanted)
 
 
 def test_what_has_no_code():
-    assert (semantic_code(np.zeros((2, 3), np.float32)) == semantic_code(np.zeros((1, 1), np.float32))).all()
+    assert (original_code(np.zeros((2, 3), np.float32)) == 255).all()
     for rows in (np.zeros((0, 4)), np.zeros((2, 3, 4)), np.array([[-0.1, 1.0]]), np.array([[np.nan, 1.0]])):
         with pytest.raises(UsageError, match="semantic code"):
-            semantic_code(rows)
-
-
-def test_a_clip_is_shown_until_the_next_one_starts():
-    overlapping = features(np.ones((3, 2)), [(1.0, 3.0), (1.5, 3.5), (2.0, 4.0)])
-    assert clip_edges(overlapping).tolist() == [1.0, 1.5, 2.0, 4.0]
+            original_code(rows)
+    for degrees in (-1, 361, float("nan")):
+        with pytest.raises(UsageError, match="from 0 to 360"):
+            original_code(np.ones((1, 1)), degrees)
 
 
 def test_columns_lie_at_their_times(tmp_path):
     """Two clips, one feature each: the colours change at 3 of 4 seconds."""
-    drawn = features([[0.6, 0.8], [0.8, 0.6]], [(0.0, 3.0), (3.0, 4.0)])
+    drawn = features([[0.6], [0.8]], [(0.0, 3.0), (3.0, 4.0)])
     draw_semcode(drawn, tmp_path / "code.png", title="x")
-    first, second = (semantic_code(drawn.array)[0, clip].astype(int) for clip in (0, 1))
+    first, second = viridis()[feature_levels(drawn.array, 1)[0]].astype(int)
     row = next(row for row in picture(tmp_path / "code.png") if (abs(row - first).max(1) < 3).sum() > 300)
     left, right = np.flatnonzero(abs(row - first).max(1) < 3), np.flatnonzero(abs(row - second).max(1) < 3)
     assert left.max() < right.min()
     assert len(left) / (len(left) + len(right)) == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("clips", [1, 2, 2001, 5000])
+def test_videos_of_any_length_have_a_picture(clips, tmp_path):
+    rows = np.random.default_rng(0).standard_normal((clips, 6)).astype(np.float32)
+    labels = tuple((Label("a", 0.5),) for _ in range(clips))
+    drawn = replace(features(rows, [(clip, clip + 1.5) for clip in range(clips)]), labels=labels)
+    draw_semcode(drawn, tmp_path / "a.png", title="x")
+    assert picture(tmp_path / "a.png").shape[1] == 1800
 
 
 def test_labels_are_bands_by_their_scores(tmp_path):
@@ -92,6 +111,9 @@ def test_the_command(run, tiny_model, bigbuckbunny, tmp_path):
     one, two = tmp_path / "a.png", tmp_path / "b.png"
     run("explain", "semcode", tmp_path / "a.npz", two)
     assert picture(one).shape == picture(two).shape
+    code, out, _ = run("explain", "semcode", tmp_path / "a.npz", two, "--overwrite", "--style", "original", "--hue", 200)
+    assert (code, "4 clips" in out) == (0, True)
+    np.testing.assert_array_equal(picture(two), ig65m_pytorchs(load(tmp_path / "a.npz").array, 200))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +128,9 @@ def test_the_command(run, tiny_model, bigbuckbunny, tmp_path):
         (["bad.npz", "a.png", "--stride", "4"], 2, "--stride is for a video"),
         (["bad.npz", "a.png", "--top-k", "4"], 2, "--top-k is for a video"),
         (["bad.npz", "a.png", "--device", "cuda"], 2, "--device is for a video"),
+        (["bad.npz", "a.png", "--hue", "4"], 2, "--hue is for --style original"),
+        (["bad.npz", "a.png", "--style", "original", "--top-k", "4"], 2, "--style original does not have"),
+        (["bad.npz", "a.png", "--style", "modern"], 2, "modern"),
     ],
 )
 def test_wrong_use(run, tmp_path, monkeypatch, arguments, code, word):

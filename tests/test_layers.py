@@ -12,6 +12,7 @@ from ig65m.zoo.cards import EMBEDDED
 PACKAGE = Path(__file__).parent.parent / "src" / "ig65m"
 LAYERS = [
     {"errors"},
+    {"display"},
     {"types", "atomic", "memory", "cache"},
     {"video", "store", "metrics"},
     {"models", "pipeline"},

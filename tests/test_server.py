@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,10 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.distance import cosine
 
 import ig65m
+from ig65m.display.feature_map import feature_levels, viridis
 from ig65m.search.index import Index
 from ig65m.server import service
 from ig65m.server.errors import ApiError
@@ -111,12 +114,22 @@ def test_a_timeline_is_what_was_indexed(web, shelf, ids):
         assert (timeline["id"], timeline["title"]) == (video, title)
         assert [(clip["start"], clip["end"]) for clip in timeline["clips"]] == [(span.start, span.end) for span in rows.spans]
         assert timeline["clips"][0]["labels"][0] == {"label": rows.labels[0][0].label, "score": rows.labels[0][0].score}
+        wanted = [cosine(a.astype(float), b.astype(float)) for a, b in pairwise(rows.vectors)]
+        first, *others = [clip["change"] for clip in timeline["clips"]]
+        assert first is None
+        np.testing.assert_allclose(others, wanted, atol=1e-6)
 
 
 def test_a_semantic_code_is_a_column_a_clip(web, ids, shelf):
-    answer = web.get(f"/api/videos/{ids['bikes.mp4']}/semcode.png")
-    assert answer.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(answer.content)).size == (len(Index.open(shelf / "index").clips(ids["bikes.mp4"]).spans), 128)
+    vectors = Index.open(shelf / "index").clips(ids["bikes.mp4"]).vectors
+    saturation = np.uint8(vectors / vectors.max() * 255).T
+    hsv = np.stack([np.full_like(saturation, 14), saturation, np.full_like(saturation, 255)], axis=-1)
+    original = Image.frombytes("HSV", vectors.shape, hsv.tobytes()).convert("RGB")
+    for query, wanted in (("", viridis()[feature_levels(vectors, 64)]), ("?style=original", np.asarray(original))):
+        answer = web.get(f"/api/videos/{ids['bikes.mp4']}/semcode.png{query}")
+        assert answer.headers["content-type"] == "image/png"
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")), wanted)
+    assert web.get(f"/api/videos/{ids['bikes.mp4']}/semcode.png?style=x").json()["error"]["code"] == "bad_parameter"
 
 
 def test_thumbnails_show_the_time(web, ids):

@@ -1,9 +1,13 @@
 """Browsing: the collection, a video with its timeline, hits."""
 
+import io
 import re
+from base64 import b64decode
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Route, expect
 
 from tests.browsing import click_at, seconds, video_address, wait_for_time
@@ -130,6 +134,25 @@ def test_the_timeline_is_a_slider_for_the_keyboard(open_page, ids):
         page.keyboard.press(key)
         expect(slider).to_have_attribute("aria-valuenow", value)
     assert re.search(r"0 seconds of 10 seconds, \w+", slider.get_attribute("aria-valuetext"))
+
+
+def test_the_semantic_code_has_its_colours_and_its_changes_above(open_page, ids):
+    """The canvas in the middle of a clip's column, compared with the picture; the curve is highest where the change is."""
+    page = open_page(video_address(ids, "moves"))
+    with page.expect_response(re.compile("semcode.png")) as answered:
+        page.reload()
+    code = np.asarray(Image.open(io.BytesIO(answered.value.body())).convert("RGB")).astype(int)
+    page.wait_for_function("document.querySelector('.with-strip canvas')?.height > 250")
+    clips = page.request.get(f"/api/videos/{ids['moves']}/timeline").json()["clips"]
+    shown = page.locator(".timeline canvas").evaluate("canvas => canvas.toDataURL()").partition(",")[2]
+    canvas = np.asarray(Image.open(io.BytesIO(b64decode(shown))).convert("RGBA")).astype(int)
+    strip, curve = canvas[-64:, :, :3], canvas[-96:-64, :, 3]
+    centres = [(clip["start"] + clip["end"]) / 2 * canvas.shape[1] / clips[-1]["end"] for clip in clips]
+    for number in range(1, len(clips) - 1):
+        assert np.abs(strip[:, int(centres[number])] - code[:, number]).max() <= 2
+    highest = max(range(1, len(clips)), key=lambda number: clips[number]["change"])
+    peak = np.flatnonzero(curve[3] > 100).mean()
+    assert centres[highest - 1] < peak < centres[highest]
 
 
 def test_clips_are_there_in_words_and_lead_to_their_moment(open_page, ids):

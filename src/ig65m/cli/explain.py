@@ -1,7 +1,7 @@
 """ig65m explain"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,18 +47,25 @@ def semcode(
     top_k: Annotated[
         int | None, option(OUTPUT, "Best labels of each clip to draw, if the model has labels. Default: 3.")
     ] = None,
+    style: Annotated[
+        Literal["readable", "original"],
+        option(OUTPUT, "readable: similar features side by side, with changes and labels; original: as ig65m-pytorch drew it."),
+    ] = "readable",
+    hue: Annotated[float | None, option(OUTPUT, "Hue of --style original, in degrees. Default: 20.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the semantic code of a video: a column for each clip, coloured by its features, with labels as bands below.
 
-    Where the colours change, the content of the video changes for the network.
+    Where the colours change, the content of the video changes for the network. A curve above shows how much.
 
     Example: ig65m explain semcode holiday.mp4 holiday.png --model r2plus1d_10_camera_motion --stride 4
     """
+    _check_style(style, hue, top_k)
     _check_output(source, output, overwrite=overwrite)
     check_videos([source])
     with needs("explain", "the picture"):
-        from ig65m.explain.picture import draw_semcode
+        from ig65m.explain.picture import draw_original, draw_semcode
+        from ig65m.explain.semcode import HUE
     from ig65m.store.features import FORMATS, load
 
     options = {
@@ -80,7 +87,10 @@ def semcode(
     else:
         features = load(Path(source))
     if features.status != "failed":
-        draw_semcode(features, output, title=f"{Path(features.path).name} · {features.model.get('name', '')}")
+        if style == "original":
+            draw_original(features, output, hue=HUE if hue is None else hue)
+        else:
+            draw_semcode(features, output, title=f"{Path(features.path).name} · {features.model.get('name', '')}")
         print(printable(f"{source} -> {output}: {len(features.array)} clips x {features.array[0].size} features"))
     if features.error is not None:
         say_failure(features.status, features.error)
@@ -99,6 +109,13 @@ def _features(video: str, options: dict[str, Any]) -> "Features":
         extractor = Extractor(model, top_k=labels, on_engine=say_engine, **options)
         (features,) = extractor.extract_many([video], on_clip=progress.on_clip)
     return features
+
+
+def _check_style(style: str, hue: float | None, top_k: int | None) -> None:
+    if style == "original" and top_k is not None:
+        raise UsageError("--top-k is for labels below the picture, which --style original does not have")
+    if style != "original" and hue is not None:
+        raise UsageError("--hue is for --style original")
 
 
 def _check_output(source: str, output: Path, *, overwrite: bool) -> None:

@@ -1,32 +1,32 @@
-"""Semantic codes: features of a video as colours, which change where the content changes.
+"""Semantic codes in the colours of ig65m-pytorch: one hue, the more saturated the higher a feature."""
 
-The colours are those of an early version of ig65m-pytorch: each clip's features, divided by their Euclidean norm, become hues.
-Its last version draws one hue whose saturation is the value.
-"""
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ig65m.display.feature_map import check_features
 from ig65m.errors import UsageError
 
-Colours = NDArray[np.uint8]
-
-_FIRST_HUE, _SATURATION, _VALUE = 20, 128, 255
+HUE: Final = 20.0  # degrees
 
 
-def semantic_code(features: NDArray[np.floating]) -> Colours:
-    """Non-negative features (clips, C) -> RGB (C, clips, 3) uint8: a column for each clip, a row for each feature.
+def original_code(features: NDArray[np.floating], hue: float = HUE) -> NDArray[np.uint8]:
+    """Non-negative features (clips, C) -> RGB (C, clips, 3): a column for each clip, a row for each feature.
 
-    Hue = (255 x / |x| + 20) mod 255 on 0..255, saturation 128, value 255. Raises UsageError for other features.
+    Saturation is the feature, divided by the largest of the file, times 255; value is 255. `hue` is in degrees, from 0 to 360.
+    Fractions are cut off, and Pillow makes RGB of HSV. Raises UsageError for other features or another hue.
     """
-    if features.ndim != 2 or 0 in features.shape:
-        raise UsageError(f"a semantic code needs features (clips, C) of at least one clip, got {features.shape}")
-    rows = features.astype(np.float32)
-    if not np.isfinite(rows).all() or rows.min() < 0:
-        raise UsageError(f"a semantic code needs non-negative features, as after a ReLU; the smallest is {rows.min():g}")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    hues = ((rows / np.maximum(norms, np.finfo(np.float32).tiny) * 255 + _FIRST_HUE) % 255).astype(np.uint8).T
-    planes = (hues, np.full_like(hues, _SATURATION), np.full_like(hues, _VALUE))
+    check_features(features)
+    if not 0 <= hue <= 360:
+        raise UsageError(f"the hue must be from 0 to 360 degrees, got {hue:g}")
+    if features.min() < 0:
+        raise UsageError(
+            f"the original semantic code needs non-negative features, as after a ReLU; the smallest is {features.min():g}"
+        )
+    rows = features.T.astype(np.float32)
+    saturation = (rows / (rows.max() or 1) * 255).astype(np.uint8)
+    planes = (np.full_like(saturation, int(hue / 360 * 255)), saturation, np.full_like(saturation, 255))
     picture = Image.merge("HSV", [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes])
     return np.asarray(picture.convert("RGB"))

@@ -6,6 +6,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from ig65m.display.feature_map import changes
 from ig65m.search.hits import Hit as Found
 from ig65m.search.hits import Merge, Where
 from ig65m.search.index import Index
@@ -59,8 +60,8 @@ def timeline(index: Index, video: IndexedVideo, *, has_motion: bool) -> Timeline
     """Return the clips of a video, and its shots."""
     rows = index.clips(video.video)
     clips = [
-        TimelineClip(start=span.start, end=span.end, labels=scored(labels), shot=span.shot)
-        for span, labels in zip(rows.spans, rows.labels, strict=True)
+        TimelineClip(start=span.start, end=span.end, labels=scored(labels), shot=span.shot, change=change)
+        for span, labels, change in zip(rows.spans, rows.labels, (None, *changes(rows.vectors).tolist()), strict=True)
     ]
     return Timeline(
         id=video.video,

@@ -1,11 +1,13 @@
 """Routes that only read: health, models, videos, timelines, camera motion, thumbnails, files, search."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import anyio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as InPath
 
+from ig65m.display.feature_map import feature_levels, viridis
+from ig65m.display.png import indexed_png
 from ig65m.models.card import Card
 from ig65m.search import hits
 from ig65m.server import browse
@@ -42,6 +44,9 @@ Count = Annotated[int, Query(ge=1, le=200, description="hits at most")]
 Merge = Annotated[
     hits.Merge, Query(description="true: merge hits of one video that touch; shot: merge hits of one shot, which span it")
 ]
+Style = Annotated[Literal["readable", "original"], Query(description="colours of a semantic code")]
+_STRIP_ROWS: Final = 64  # of a semantic code
+_MOST_PIXELS: Final = 20_000_000  # of a semantic code in the original's colours
 _MOST_SHOTS: Final = 1 << 53
 LabelName = Annotated[str | None, Query(min_length=1, max_length=1000, description="label in the index")]
 
@@ -111,13 +116,21 @@ def motion(service: Given, id: Id) -> CameraMotion:
     response_class=Response,
     responses={**error_responses(404, 422), 200: bytes_of("image/png")},
 )
-def semcode(service: Given, id: Id) -> Response:
-    """Semantic code of a video as PNG: a column for each clip, a row for each feature."""
-    from ig65m.explain.semcode import semantic_code
-
+def semcode(service: Given, id: Id, style: Style = "readable") -> Response:
+    """Semantic code of a video as PNG: a column for each clip. readable: similar features are neighbours; at most 64 rows and
+    2000 columns, which are means. original: the colours of ig65m-pytorch, a row for each feature.
+    """
     service.catalogue.listing().video(id)
-    picture = semantic_code(service.index.clips(id).vectors)
-    return Response(encoded(picture, "PNG"), media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
+    vectors = service.index.clips(id).vectors
+    if style == "original":
+        from ig65m.explain.semcode import original_code
+
+        if vectors.size > _MOST_PIXELS:
+            raise ApiError(422, "bad_parameter", f"the original has {vectors.size:,} pixels; at most {_MOST_PIXELS:,} are sent")
+        picture = encoded(original_code(vectors), "PNG")
+    else:
+        picture = indexed_png(feature_levels(vectors, _STRIP_ROWS), viridis())
+    return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=60"})
 
 
 @router.get(

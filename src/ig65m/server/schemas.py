@@ -120,6 +120,7 @@ class TimelineClip(TimedLabels):
     """A clip of the index."""
 
     shot: int | None = Field(description="number of the clip's shot; null if the index does not know it")
+    change: float | None = Field(description="1 - cosine similarity of its features to the clip before; null for the first")
 
 
 class Shot(BaseModel):

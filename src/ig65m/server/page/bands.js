@@ -2,6 +2,7 @@
 
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 const FAINTEST = 0.01;
+const SMALL_CHANGE = 0.2; // reach of the curve at least, so that noise of a still video looks small
 
 /**
  * Clips may overlap or leave gaps. Where two overlap, each gets the part that is nearer to its centre; a clip that overlaps no other
@@ -58,11 +59,12 @@ export function ticks(duration, width, apart) {
 }
 
 /**
- * Draw lanes of bands with the score as height, and below them the picture with a column for each clip.
- * `lanes`: [{scores, colour}]; `size`: {width, lane, band, strip, gap} in CSS pixels; `cells` in seconds of `duration`.
+ * Draw lanes of bands with the score as height, below them a curve of `changes` (one for each clip, the first is null), and the
+ * picture with a column for each clip. `lanes`: [{scores, colour}]; `size`: {width, lane, band, gap, curve, strip} in CSS pixels;
+ * `cells` in seconds of `duration`; `line` and `ink` are colours.
  */
-export function draw(canvas, { lanes, cells, duration, picture, line, size }) {
-  const height = lanes.length * size.lane + (picture ? size.gap + size.strip : 0);
+export function draw(canvas, { lanes, cells, changes, duration, picture, line, ink, size }) {
+  const height = lanes.length * size.lane + (picture ? size.gap + size.curve + size.strip : 0);
   const dense = devicePixelRatio || 1;
   canvas.width = Math.round(size.width * dense);
   canvas.height = Math.round(height * dense);
@@ -78,7 +80,23 @@ export function draw(canvas, { lanes, cells, duration, picture, line, size }) {
     edges.forEach(([left, right], i) => drawBand(pen, left, right, floor, lane.scores[i], size.band));
   });
   pen.globalAlpha = 1;
-  if (picture) drawStrip(pen, edges, picture, lanes.length * size.lane + size.gap, size.strip);
+  if (!picture) return;
+  const floor = lanes.length * size.lane + size.gap + size.curve;
+  pen.fillStyle = ink;
+  drawCurve(pen, edges, changes, floor, size.curve);
+  drawStrip(pen, edges, picture, floor, size.strip);
+}
+
+/** A filled curve of the changes, each where its clip's cell begins. */
+function drawCurve(pen, edges, changes, floor, tall) {
+  const most = changes.reduce((top, change) => Math.max(top, change ?? 0), SMALL_CHANGE);
+  pen.beginPath();
+  edges.forEach(([left], i) => {
+    if (i === 1) pen.moveTo(left, floor);
+    if (i > 0) pen.lineTo(left, floor - (changes[i] / most) * tall);
+  });
+  pen.lineTo(edges.at(-1)?.[0] ?? 0, floor);
+  pen.fill();
 }
 
 function drawBand(pen, left, right, floor, score, tallest) {
@@ -89,8 +107,10 @@ function drawBand(pen, left, right, floor, score, tallest) {
   pen.fillRect(left, floor - tall, Math.max(right - left - apart, 1), tall);
 }
 
+/** The picture of a long video has fewer columns than the video has clips. */
 function drawStrip(pen, edges, picture, top, tall) {
   const column = picture.naturalWidth / edges.length;
+  pen.imageSmoothingEnabled = false; // clips would run into each other
   edges.forEach(([left, right], i) => {
     pen.drawImage(picture, i * column, 0, column, picture.naturalHeight, left, top, Math.max(right - left, 1) + 0.5, tall);
   });

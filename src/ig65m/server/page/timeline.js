@@ -10,7 +10,7 @@ const MOST_LANES = 40; // a canvas has a largest size
 const WORTH_A_LANE = 0.1;
 const CUTS_APART = 12;
 
-/** Clips with their labels over time, and a semantic code below, in a slider of time. */
+/** Clips with their labels over time, and below them a semantic code with a curve of its changes, in a slider of time. */
 export class Timeline {
   #clips;
   #cells;
@@ -91,7 +91,9 @@ export class Timeline {
       const text = [swatch(label), h("span", { class: "lane-label" }, words(label))];
       return h("li", {}, this.#linked(label) ? h("a", { href: toLabel(label) }, text) : text);
     });
-    if (this.node.classList.contains("with-strip")) rows.push(h("li", { class: "strip-name" }, "Semantic code"));
+    if (this.node.classList.contains("with-strip")) {
+      rows.push(h("li", { class: "curve-name" }, "Change"), h("li", { class: "strip-name" }, "Semantic code"));
+    }
     this.names.replaceChildren(...rows);
     this.node.style.setProperty("--lanes", this.#shown.length);
     const number = this.#lanes.length;
@@ -105,15 +107,18 @@ export class Timeline {
     draw(this.canvas, {
       lanes: this.#shown.map(({ scores }, i) => ({ scores, colour: getComputedStyle(swatches[i]).backgroundColor })),
       cells: this.#cells,
+      changes: this.#clips.map(({ change }) => change),
       duration: this.#duration,
       picture: this.#picture,
       line: getComputedStyle(this.#slider.axis).borderTopColor,
+      ink: getComputedStyle(this.names.querySelector(".curve-name") ?? this.names).color,
       size: {
         width,
         lane: this.#pixels("--lane"),
         band: this.#pixels("--band"),
-        strip: this.#pixels("--strip"),
         gap: this.#pixels("--strip-gap"),
+        curve: this.#pixels("--curve"),
+        strip: this.#pixels("--strip"),
       },
     });
     this.#drawCuts(width);
@@ -141,7 +146,8 @@ export class Timeline {
     const lane = this.#shown[Math.floor((clientY - this.canvas.getBoundingClientRect().top) / this.#pixels("--lane"))];
     const best = lane ? { label: lane.label, score: lane.scores[number] } : clip.labels[0];
     const label = best ? [swatch(best.label), `${words(best.label)} ${percent(best.score)}`] : `clip ${number + 1}`;
-    return [h("span", { class: "tip-label" }, label), h("span", { class: "tip-time" }, span(clip.start, clip.end))];
+    const text = lane || !this.#picture || clip.change === null ? label : `change ${clip.change.toFixed(2)}`;
+    return [h("span", { class: "tip-label" }, text), h("span", { class: "tip-time" }, span(clip.start, clip.end))];
   }
 
   #saidAt(time) {
