@@ -42,7 +42,7 @@ def take_picture(address: str, path: Path) -> None:
         chromium = shutil.which("chromium") or playwright.chromium.executable_path
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=chromium, args=options)
-        page = browser.new_page(viewport={"width": 1200, "height": 1010})
+        page = browser.new_page(viewport={"width": 1200, "height": 1060})
         page.goto(address)
         page.get_by_role("link", name=re.compile("camera_moves")).first.click()
         page.wait_for_load_state("networkidle")

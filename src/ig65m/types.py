@@ -2,15 +2,23 @@
 
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any, Final, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import UsageError, VideoError, check_choice
+from ig65m.display.chart import plot_labels
+from ig65m.display.feature_map import cell_edges
+from ig65m.display.html import prediction_html
+from ig65m.errors import UsageError, VideoError, check_choice, needs
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 MAX_FPS = 1000.0
 """Highest rate at which a video can be sampled."""
@@ -246,6 +254,11 @@ class Failure:
             return Failure(stage, str(error), error.last_good_time, error.gaps)
         return Failure(stage, str(error))
 
+    def describe(self, status: Status) -> str:
+        """Return the status of a video with this failure, and why."""
+        until = "" if self.last_good_time is None else f" (good until {self.last_good_time:.2f} s)"
+        return f"{status}{until}: {self.message}"
+
     def to_record(self) -> dict[str, Any]:
         """Return the failure as JSON values; `gaps` is left out if there are none."""
         record = asdict(self)
@@ -258,9 +271,20 @@ class Failure:
         return Failure(**{**record, "gaps": gaps})
 
 
+def time_range(parts: Sequence[ClipPrediction | ClipSpan]) -> str:
+    """Return the time from the first start to the last end, for people."""
+    return f"{parts[0].start:.2f} to {max(part.end for part in parts):.2f} s" if parts else "no clips"
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """Labels of a video and of its clips."""
+    """Labels of a video and of its clips. A notebook shows them as a table.
+
+    Example:
+        >>> prediction = ig65m.classify("video.mp4", model="r2plus1d_10_camera_motion")
+        >>> prediction.clips[0].labels[0].label
+        'static'
+    """
 
     model: str  # name
     path: str
@@ -269,6 +293,54 @@ class Prediction:
     clips: tuple[ClipPrediction, ...]
     error: Failure | None = None
     sought: bool = False  # whether only the parts of the video that its clips need were decoded; `status` is that of these
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a table with a row for each label of each clip: clip (from 0), start and end in seconds, label, score.
+
+        The column shot is there if the shots are known.
+
+        Raises UsageError without pandas (extra `pandas`).
+
+        Example:
+            >>> table = ig65m.classify("video.mp4", model="r2plus1d_10_camera_motion").to_pandas()
+            >>> list(table.columns)
+            ['clip', 'start', 'end', 'label', 'score']
+        """
+        with needs("pandas", "Prediction.to_pandas"):
+            import pandas
+        rows = [
+            (number, clip.start, clip.end, clip.shot, each.label, each.score)
+            for number, clip in enumerate(self.clips)
+            for each in clip.labels
+        ]
+        table = pandas.DataFrame(rows, columns=["clip", "start", "end", "shot", "label", "score"])
+        return table if any(clip.shot is not None for clip in self.clips) else table.drop(columns="shot")
+
+    def plot(self, axes: "Axes | None" = None) -> "Axes":
+        """Draw the labels over time with matplotlib: bands as high as the scores, of up to ten labels with the highest totals.
+
+        Args:
+            axes: Where to draw; a new figure of pyplot if left out.
+
+        Raises:
+            UsageError: There are no clips, or matplotlib is not installed (extra `explain`).
+
+        Example:
+            >>> axes = ig65m.classify("video.mp4", model="r2plus1d_10_camera_motion").plot()
+            >>> axes.figure.savefig("labels.png")
+        """
+        if not self.clips:
+            raise UsageError(f"{self.path} has no clips to draw" + (f"; {self.error.message}" if self.error else ""))
+        scores = [{each.label: each.score for each in clip.labels} for clip in self.clips]
+        spans = np.array([(clip.start, clip.end) for clip in self.clips])
+        drawn: Axes = plot_labels(scores, cell_edges(*spans.T), title=f"{Path(self.path).name} · {self.model}", axes=axes)
+        return drawn
+
+    def _repr_html_(self) -> str:
+        clips = [(clip.start, clip.end, [(each.label, each.score) for each in clip.labels]) for clip in self.clips]
+        summary = (self.path, self.model, time_range(self.clips), self.status)
+        problem = None if self.error is None else self.error.describe(self.status)
+        return prediction_html(summary, problem, [(each.label, each.score) for each in self.labels], clips)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ig65m.cli.terminal import printable, say
-from ig65m.types import ClipSpan, Failure, Frames
+from ig65m.types import ClipSpan, Failure, Frames, Status
 
 
 @contextmanager
@@ -26,10 +26,9 @@ def say_engine(line: str) -> None:
     say(f"ig65m: {line}")
 
 
-def say_failure(status: str, failure: Failure) -> None:
+def say_failure(status: Status, failure: Failure) -> None:
     """Print what went wrong with a video; the message names it."""
-    until = "" if failure.last_good_time is None else f" (good until {failure.last_good_time:.2f} s)"
-    say(f"ig65m: {status}{until}: {printable(failure.message)}")
+    say(f"ig65m: {printable(failure.describe(status))}")
 
 
 def source_name(source: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import plain
+from ig65m.errors import needs, plain
 
 MOST_LANES: Final = 10  # most labels with a band
 _WORTH_A_LANE: Final = 0.1  # least score that a label has in some clip, if other labels have more
@@ -35,3 +35,17 @@ def draw_lanes(axes: Any, lanes: Mapping[str, NDArray[np.float64]], edges: NDArr
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def plot_labels(scores: Sequence[Mapping[str, float]], edges: NDArray[np.float64], *, title: str, axes: Any | None) -> Any:
+    """Draw the best lanes into axes, or into those of a new figure of pyplot, and return them."""
+    lanes = best_lanes(scores)
+    if axes is None:
+        with needs("explain", "a chart"):
+            import matplotlib.pyplot as plt
+        axes = plt.figure(figsize=(10, 0.8 + 0.35 * max(1, len(lanes))), layout="constrained").subplots()
+    draw_lanes(axes, lanes, edges)
+    axes.set_title(plain(title, 100), loc="left", fontsize="medium", parse_math=False)
+    axes.set_xlabel("seconds")
+    axes.set_xlim(edges[0], edges[-1])
+    return axes

@@ -18,6 +18,7 @@ from ig65m.errors import UsageError
 
 MOST_COLUMNS: Final = 2000
 CONTRAST: Final = (2, 98)  # percentiles of the file at the ends of the colour map
+SMALL_CHANGE: Final = 0.2  # a curve of changes reaches it at least, so that noise of a still video looks small
 _CONSTANT: Final = 1e-6  # a smaller standard deviation, relative to the feature's largest value, is rounding
 _VIRIDIS: Final = (  # of matplotlib (CC0): every fifth of its 256 colours
     "44015446085c471063481769481d6f482475472a7a46307e453781433d844142873f48893d4e8a3a538b38598c355e8d33638d31688e2e6d8e2c718e"

@@ -1,13 +1,12 @@
 """Charts of the report as inline SVG; their colours are in report.css."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ig65m.errors import plain
+from ig65m.display.html import text
 from ig65m.metrics import CalibrationBins
 
 WITH_NAMES: Final = 30  # most classes whose names are beside the confusion matrix
@@ -15,11 +14,6 @@ _SIZE: Final = 300  # side of the reliability diagram's square
 _CELL: Final = 34  # side of a cell with a number
 _NAME: Final = 24  # most characters of a name
 _LEVELS: Final = 9  # shades of the confusion matrix
-
-
-def text(value: object, most: int = 200) -> str:
-    """Foreign text as HTML: on one line, shortened, escaped."""
-    return escape(plain(value, most))
 
 
 def reliability_diagram(bins: CalibrationBins) -> str:

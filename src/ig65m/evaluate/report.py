@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from ig65m.atomic import finished_file
-from ig65m.evaluate.charts import WITH_NAMES, confusion_chart, reliability_diagram, text
+from ig65m.display.html import text
+from ig65m.evaluate.charts import WITH_NAMES, confusion_chart, reliability_diagram
 from ig65m.evaluate.mistakes import Mistake
 from ig65m.evaluate.results import Results
 from ig65m.metrics import confused_pairs

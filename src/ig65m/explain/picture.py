@@ -11,7 +11,7 @@ from PIL import Image
 
 from ig65m.atomic import finished_file
 from ig65m.display.chart import best_lanes, draw_lanes
-from ig65m.display.feature_map import MOST_COLUMNS, cell_edges, changes, feature_levels, run_starts, viridis
+from ig65m.display.feature_map import MOST_COLUMNS, SMALL_CHANGE, cell_edges, changes, feature_levels, run_starts, viridis
 from ig65m.errors import plain
 from ig65m.explain.semcode import HUE, original_code
 from ig65m.store.features import Features
@@ -20,7 +20,6 @@ _DPI: Final = 150
 _WIDTH: Final = 12.0  # inches
 _INK: Final = "#334155"
 _ROWS: Final = 128  # most rows of colours; lower ones could fall between pixels
-_SMALL_CHANGE: Final = 0.2  # reach of the axis at least, so that noise of a still video looks small
 
 
 def draw_original(features: Features, path: Path, *, hue: float = HUE) -> None:
@@ -59,7 +58,7 @@ def draw_semcode(features: Features, path: Path, *, title: str) -> None:
 
 
 def _draw_changes(axes: Any, distances: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
-    top = max(_SMALL_CHANGE, distances.max(initial=0))
+    top = max(SMALL_CHANGE, distances.max(initial=0))
     axes.fill_between(edges[1:-1], distances, color=_INK, alpha=0.15, linewidth=0)
     axes.plot(edges[1:-1], distances, color=_INK, linewidth=1)
     axes.set_ylim(0, 1.05 * top)

@@ -8,14 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.atomic import check_place, finished_file
-from ig65m.errors import UsageError, plain
-from ig65m.types import ClipSpan, Failure, Label, Status
+from ig65m.display.html import features_html
+from ig65m.errors import UsageError, needs, plain
+from ig65m.types import ClipSpan, Failure, Label, Status, time_range
+
+if TYPE_CHECKING:
+    import pandas
 
 Dtype = Literal["float32", "float16"]
 _KEY = b"ig65m"  # of the description in a Parquet file's metadata
@@ -26,7 +30,7 @@ Contents = dict[Path, bytes | memoryview]
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a video: a row for each clip.
+    """Features of a video: a row for each clip. A notebook shows them as a picture of similar features side by side.
 
     Example:
         >>> features = ig65m.extract("video.mp4", model="r2plus1d_10_camera_motion")
@@ -50,6 +54,41 @@ class Features:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the features: see `ig65m.save_features`."""
         save(self, path)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a table with a row for each clip: start and end in seconds, first_frame, last_frame, the features f0, f1, ...
+
+        Before the features are shot, if it is known, and label and score of the best label, if there are labels.
+
+        Raises UsageError for features that are not pooled, (clips, C), and without pandas (extra `pandas`).
+
+        Example:
+            >>> table = ig65m.extract("video.mp4", model="r2plus1d_10_camera_motion").to_pandas()
+            >>> table.shape
+            (5, 132)
+        """
+        with needs("pandas", "Features.to_pandas"):
+            import pandas
+        if self.array.ndim != 2:
+            raise UsageError(f"a table needs pooled features (clips, C), got {self.array.shape}; extract them with pooling")
+        columns: dict[str, Sequence[object]] = {
+            name: [getattr(span, name) for span in self.spans] for name in ("start", "end", "first_frame", "last_frame")
+        }
+        if (shots := shots_of(self)) is not None:
+            columns["shot"] = shots
+        if self.labels is not None:
+            best = [labels[0] if labels else None for labels in self.labels]
+            columns["label"] = [each and each.label for each in best]
+            columns["score"] = [each and each.score for each in best]
+        names = [f"f{number}" for number in range(self.array.shape[1])]
+        return pandas.concat([pandas.DataFrame(columns), pandas.DataFrame(self.array, columns=names)], axis=1)
+
+    def _repr_html_(self) -> str:
+        size = " x ".join(f"{length:,}" for length in self.array.shape)
+        what = f"features ({size}) {self.array.dtype}"
+        summary = (self.path, self.model.get("name", "unknown model"), what, time_range(self.spans), self.status)
+        problem = None if self.error is None else self.error.describe(self.status)
+        return features_html(summary, problem, self.array)
 
 
 def describe(features: Features) -> dict[str, Any]:
