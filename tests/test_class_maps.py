@@ -14,7 +14,7 @@ from torch import nn
 
 import ig65m
 from ig65m.errors import UsageError
-from ig65m.explain.class_maps import Head, class_maps
+from ig65m.explain.class_maps import ClassMapper, Head
 from ig65m.explain.grad_cam import grad_cam, grad_cam_maps
 from ig65m.explain.video_file import write_video
 from ig65m.models.c3d import C3D
@@ -53,14 +53,14 @@ def test_a_map_is_the_last_layers_weights_times_a_hook_on_its_input(engine, mode
     number = model.card.labels.index("tilt_up")
     weight, bias = model.fc.weight.detach().numpy()[number], model.fc.bias.detach().numpy()[number]
     wanted = np.einsum("c,cthw->thw", weight, features) + bias
-    found = class_maps(bikes, Options(model=MODEL, engine=engine, end=1.0), label="tilt_up")
+    found = ClassMapper(Options(model=MODEL, engine=engine, end=1.0)).maps(bikes, label="tilt_up")
     assert np.abs(found.maps[0].values - wanted).max() < 1e-5 * np.abs(wanted).max()
     assert found.maps[0].values.mean() == pytest.approx(logits[number], rel=1e-4)
     assert found.maps[0].score == pytest.approx(float(torch.softmax(torch.from_numpy(logits), 0)[number]), rel=1e-4)
 
 
 def test_without_a_label_each_clip_has_its_best(bikes):
-    found = class_maps(bikes, Options(model=MODEL))
+    found = ClassMapper(Options(model=MODEL)).maps(bikes)
     prediction = ig65m.classify(bikes, model=MODEL, top_k=1)
     assert [each.label for each in found.maps] == [clip.labels[0].label for clip in prediction.clips]
     assert [each.span.start for each in found.maps] == [clip.start for clip in prediction.clips]
@@ -81,7 +81,7 @@ def test_grad_cam_is_captums(layer, model, bikes):
 
 def test_grad_cam_of_the_last_layer_is_the_exact_map_but_for_a_constant(bikes):
     """The gradient of the mean is 1/(T'H'W') everywhere; the bias has none."""
-    exact = class_maps(bikes, Options(model=MODEL, end=1.5), label="static")
+    exact = ClassMapper(Options(model=MODEL, end=1.5)).maps(bikes, label="static")
     gradients = grad_cam_maps(bikes, Options(model=MODEL, engine="pytorch", end=1.5), "layer4", label="static")
     bias = load_weights(MODEL).arrays["fc.bias"][load_weights(MODEL).card.labels.index("static")]
     for one, other in zip(exact.maps, gradients.maps, strict=True):
@@ -107,7 +107,7 @@ HALVES = {"left": np.s_[:, :64], "right": np.s_[:, 64:], "top": np.s_[:64], "bot
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize(("step", "label"), [((0, -2), "pan_right"), ((0, 2), "pan_left"), ((-2, 0), "tilt_down")])
 def test_what_moves_is_found_in_its_half(half, step, label):
-    found = class_maps(half_moving(data.coffee(), HALVES[half], step), Options(model=MODEL), label=label)
+    found = ClassMapper(Options(model=MODEL)).maps(half_moving(data.coffee(), HALVES[half], step), label=label)
     values = sum(np.clip(each.values, 0, None).mean(0) for each in found.maps)  # (4, 4)
     own = values[tuple(slice(part.start and 2, part.stop and 2) for part in np.index_exp[HALVES[half]])]
     assert own.sum() > 0.8 * values.sum()
@@ -171,7 +171,7 @@ def test_pictures_and_arrays(run, bikes, tmp_path):
     assert run("explain", "cam", bikes, tmp_path / "maps.npz", *options)[0] == 0
     with np.load(tmp_path / "maps.npz") as file:
         info = json.loads(str(file["info"]))
-        wanted = class_maps(bikes, Options(model=MODEL, end=1.5))
+        wanted = ClassMapper(Options(model=MODEL, end=1.5)).maps(bikes)
         assert info["layer"] == "layer4"
         assert info["centres"]["stride"] == [8, 16, 16]
         np.testing.assert_array_equal(file["values"], np.stack([each.values for each in wanted.maps]))

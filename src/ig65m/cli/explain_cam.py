@@ -73,9 +73,9 @@ def cam(
     with ProgressBar(1) as progress:
         how: dict[str, Any] = {"label": label, "on_clip": progress.on_clip}
         if layer is None:
-            from ig65m.explain.class_maps import class_maps
+            from ig65m.explain.class_maps import ClassMapper
 
-            found = class_maps(video, options, **how)
+            found = ClassMapper(options).maps(video, **how)
         else:
             with needs("torch", "--layer"):
                 from ig65m.explain.grad_cam import grad_cam_maps

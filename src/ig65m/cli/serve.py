@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,11 +87,14 @@ def serve(
 
     prepare(limits)
     with needs("serve", "serving"):
+        from ig65m.explain.class_maps import ClassMapper, has_class_maps
         from ig65m.motion.folder import MotionFolder
         from ig65m.search.index import Index
-        from ig65m.search.query import extractor_for
+        from ig65m.search.query import extractor_for, extractor_options
+        from ig65m.server.class_maps import LazyMapper
         from ig65m.server.run import access_policy, bind, serve_on
         from ig65m.server.service import opened
+        from ig65m.tasks.options import Options
     rules = _rules(max_upload, queue, workers, max_seconds, upload_timeout, min_rate, patience)
     for folder in root or ():
         if not folder.is_dir():
@@ -110,7 +114,11 @@ def serve(
             "shared": True,
         }
         extractor = extractor_for(known, model, **options)
-        with opened(known, extractor, access, rules, limits, root or (), motions) as service, finishing() as stopping:
+        mapper = None
+        if has_class_maps(extractor.card):
+            alone: dict[str, Any] = {"shared": False, "batch_size": 1, "on_engine": None, "layer": None}
+            mapper = LazyMapper(partial(ClassMapper, Options.of(extractor_options(known, model) | options | alone)))
+        with opened(known, extractor, access, rules, limits, root or (), motions, mapper) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")
             if damaged := known.damaged:
                 say(f"ig65m: {damaged:,} clips of the index are damaged and left out; rebuild the index to restore them")

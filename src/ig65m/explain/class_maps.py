@@ -95,26 +95,39 @@ def class_number(card: Card, label: str) -> int:
     raise UsageError(f"{card.name} has no label {shown([label])}; did you mean one of {shown(near)}?")
 
 
-def class_maps(source: Source, options: Options, *, label: str | None = None, on_clip: OnClip | None = None) -> VideoMaps:
-    """Return the maps of a video from the last layer; `label` None is the best label of each clip.
+def has_class_maps(card: Card) -> bool:
+    """Whether the last layer of a network has maps."""
+    return isinstance(card.spec, ResNetSpec) and card.spec.classes > 0
 
-    Any engine computes them. Raises UsageError if the network has no such label or no such maps, and as `resolve`.
-    """
-    resolved = resolve(options, logits=True, maps=False)
-    card, head = resolved.weights.card, Head.of(resolved.weights)  # copied, since the engine may free the weights
-    number = None if label is None else class_number(card, label)
-    run = Run(resolved, Pooling("none", "none"))
-    maps: list[ClipMap] = []
-    error: Failure | None = None
-    with closing(run.clips(source)) as results:
-        for result in results:
-            if isinstance(result, ClipResult):
-                maps.append(_clip_map(result, card, head, number))
-                if on_clip is not None:
-                    on_clip(source, result.span)
-            else:
-                error = result.error
-    return VideoMaps(tuple(maps), error, card, resolved.preprocessing, resolved.sampling.frames, LAST)
+
+class ClassMapper:
+    """A loaded network that gives maps from its last layer, in any engine; for one thread at a time."""
+
+    def __init__(self, options: Options) -> None:
+        """Load the network. Raises UsageError if it has no such maps, and as `resolve`."""
+        self._resolved = resolve(options, logits=True, maps=False)
+        self._head = Head.of(self._resolved.weights)  # copied, since the engine may free the weights
+        self.card = self._resolved.weights.card
+        self._run = Run(self._resolved, Pooling("none", "none"))
+
+    def maps(self, source: Source, *, label: str | None = None, on_clip: OnClip | None = None) -> VideoMaps:
+        """Return the maps of a video for a label; None is the best label of each clip.
+
+        Raises UsageError if the network has no such label.
+        """
+        number = None if label is None else class_number(self.card, label)
+        maps: list[ClipMap] = []
+        error: Failure | None = None
+        with closing(self._run.clips(source)) as results:
+            for result in results:
+                if isinstance(result, ClipResult):
+                    maps.append(_clip_map(result, self.card, self._head, number))
+                    if on_clip is not None:
+                        on_clip(source, result.span)
+                else:
+                    error = result.error
+        frames = self._resolved.sampling.frames
+        return VideoMaps(tuple(maps), error, self.card, self._resolved.preprocessing, frames, LAST)
 
 
 def _clip_map(clip: ClipResult, card: Card, head: Head, number: int | None) -> ClipMap:

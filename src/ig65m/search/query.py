@@ -199,16 +199,12 @@ def _resizing(preprocessing: Mapping[str, Any]) -> "Resizing | None":
     )
 
 
-def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **options: Any) -> "Extractor":
-    """Load the extractor whose features are comparable with the index: its model, clips and preprocessing.
+def extractor_options(index: Index, model: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Return the options of `Extractor` for features that are comparable with the index: model, clips and preprocessing.
 
-    `model` replaces the name of the index's model. It may be a model whose last layer was learned on that one's features, since
-    its features are the same. `options` are engine, precision, device, threads and others of `Extractor`.
-
-    Raises UsageError, naming the differences, if the model is another one, and as `Extractor`.
+    `model` replaces the name of the index's model. Raises UsageError if that is a file, or if the index lacks its settings.
     """
     from ig65m.engines.base import Pooling
-    from ig65m.tasks.extractor import Extractor
     from ig65m.zoo.cards import CARDS
 
     settings = index.settings
@@ -222,8 +218,21 @@ def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **o
         sampling = {name: settings["sampling"][name] for name in ("frames", "frame_step", "stride", "fps", "tail")}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{index.folder} lacks the settings of its features ({error}); build it again") from None
-    options |= {"pooling": pooling, "preprocessing": preprocessing, "layer": settings.get("layer")}
-    extractor = Extractor(model=model or index.model_name, **sampling, **options)
+    chosen = {"pooling": pooling, "preprocessing": preprocessing, "layer": settings.get("layer")}
+    return {"model": model or index.model_name, **chosen, **sampling}
+
+
+def extractor_for(index: Index, model: str | os.PathLike[str] | None = None, **options: Any) -> "Extractor":
+    """Load the extractor whose features are comparable with the index.
+
+    `model` replaces the name of the index's model. It may be a model whose last layer was learned on that one's features, since
+    its features are the same. `options` are engine, precision, device, threads and others of `Extractor`.
+
+    Raises UsageError, naming the differences, if the model is another one, and as `extractor_options` and `Extractor`.
+    """
+    from ig65m.tasks.extractor import Extractor
+
+    extractor = Extractor(**extractor_options(index, model), **options)
     learned = extractor.card.learned
     same_features = {"sha256": learned.base_sha256} if learned is not None and learned.settings.get("method") == LINEAR else {}
     index.check({**extractor.settings, **same_features}, f"the model {model or index.model_name}")

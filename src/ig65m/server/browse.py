@@ -56,7 +56,7 @@ def page_of(listing: Listing, offset: int, limit: int, label: str | None, text: 
     return Videos(total=len(fitting), videos=[as_video(video) for video in fitting[offset : offset + limit]])
 
 
-def timeline(index: Index, video: IndexedVideo, *, has_motion: bool) -> Timeline:
+def timeline(index: Index, video: IndexedVideo, *, has_motion: bool, has_class_maps: bool) -> Timeline:
     """Return the clips of a video, and its shots."""
     rows = index.clips(video.video)
     clips = [
@@ -70,6 +70,7 @@ def timeline(index: Index, video: IndexedVideo, *, has_motion: bool) -> Timeline
         clips=clips,
         shots=_shots(rows.spans),
         has_motion=has_motion,
+        has_class_maps=has_class_maps,
     )
 
 

@@ -67,6 +67,11 @@ def no_motion(message: str) -> ApiError:
     return ApiError(404, "no_motion", message)
 
 
+def no_class_maps() -> ApiError:
+    """404: the network has no class activation maps."""
+    return ApiError(404, "no_class_maps", "this model has no classes, or no class maps in its last layer")
+
+
 def closing() -> ApiError:
     """503: the service is shutting down."""
     return ApiError(503, "shutting_down", "the service is shutting down; try again later", {"Retry-After": "5"})

@@ -11,12 +11,15 @@ from ig65m.display.png import indexed_png
 from ig65m.models.card import Card
 from ig65m.search import hits
 from ig65m.server import browse
+from ig65m.server.admission import Stopping
 from ig65m.server.catalogue import shown
-from ig65m.server.errors import ApiError
+from ig65m.server.class_maps import class_map as where
+from ig65m.server.errors import ApiError, no_class_maps
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
 from ig65m.server.motion import camera_motion
 from ig65m.server.schemas import (
     CameraMotion,
+    ClassMap,
     Health,
     LabelCount,
     Model,
@@ -99,7 +102,8 @@ def video(service: Given, id: Id) -> Video:
 def timeline(service: Given, id: Id) -> Timeline:
     """Clips of a video with their labels, and its shots if the index knows them."""
     wanted = service.catalogue.listing().video(id)
-    return browse.timeline(service.index, wanted, has_motion=service.motion is not None)
+    has_motion, has_class_maps = service.motion is not None, service.mapper is not None
+    return browse.timeline(service.index, wanted, has_motion=has_motion, has_class_maps=has_class_maps)
 
 
 @router.get("/videos/{id}/motion", responses=error_responses(404, 410, 422))
@@ -109,6 +113,31 @@ def motion(service: Given, id: Id) -> CameraMotion:
     file = service.file_of(wanted)
     regular(file)
     return camera_motion(service.motion, wanted, file)
+
+
+@router.get("/videos/{id}/class-map", response_model=ClassMap, responses=error_responses(404, 410, 422, 503))
+async def class_map(
+    service: Given,
+    request: Request,
+    id: Id,
+    time: Time = 0.0,
+    label: Annotated[str | None, Query(min_length=1, max_length=1000, description="default: the best one of the clip")] = None,
+    width: Annotated[int, Query(ge=1, le=16384, description="of the video's pictures")] = 16,
+    height: Annotated[int, Query(ge=1, le=16384, description="of the video's pictures; the ratio of both counts")] = 9,
+) -> Response:
+    """Where in a clip the network finds a label. The clip is decoded and computed for it, as an upload is."""
+    mapper = service.mapper
+    if mapper is None:
+        raise no_class_maps()
+    wanted = (await anyio.to_thread.run_sync(service.catalogue.listing)).video(id)
+    path = service.file_of(wanted)
+    regular(path)
+
+    def work(_: Stopping) -> str:
+        return where(mapper, service.index, wanted, path, time, label, (height, width)).model_dump_json()
+
+    with service.admission.slot() as slot:
+        return Response(await slot.run(work, request), media_type="application/json")
 
 
 @router.get(

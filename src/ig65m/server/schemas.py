@@ -144,6 +144,7 @@ class Timeline(BaseModel):
     has_motion: bool = Field(
         description="whether the service has a folder of camera motion, so that a request for it may succeed"
     )
+    has_class_maps: bool = Field(description="whether the model can show where it finds a label")
 
 
 class Speeds(BaseModel):
@@ -194,6 +195,30 @@ class CameraMotion(BaseModel):
     status: Status
     segments: list[MotionSegment]
     clips: list[ClipMotion]
+
+
+class Region(BaseModel):
+    """A part of the picture, in shares of its height and width."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
+class ClassMap(Span):
+    """Where in a clip the network finds a label: values at times, rows and columns; positive where something speaks for it.
+
+    Places are shares of the picture's height and width; values between them are linear. The mean of all values is the logit.
+    """
+
+    label: str
+    score: float = Field(description="of the label in the clip, from 0 to 1")
+    region: Region = Field(description="what the network sees of the picture")
+    times: list[float] = Field(description="in seconds")
+    rows: list[float]
+    columns: list[float]
+    values: list[list[list[float]]] = Field(description="for each time, row and column")
 
 
 class Hit(BaseModel):

@@ -16,6 +16,7 @@ from ig65m.search.index import Index
 from ig65m.search.videos import IndexedVideo
 from ig65m.server.admission import Admission, Stopping
 from ig65m.server.catalogue import Catalogue
+from ig65m.server.class_maps import LazyMapper
 from ig65m.server.errors import ApiError, public_message, unreadable
 from ig65m.server.media import Thumbnails, missing
 from ig65m.server.schemas import Batches, Classification, Extraction, FailureDetail, Health, TimedLabels, scored
@@ -56,6 +57,7 @@ class Service:
     folder: UploadFolder
     roots: tuple[Path, ...] = ()  # folders that the files of videos must be in; empty: any
     motion: MotionFolder | None = None  # with the camera motion of videos of the index
+    mapper: LazyMapper | None = None  # shows where the network finds a label; None if it cannot
 
     def health(self) -> Health:
         """Return the state of the service."""
@@ -162,6 +164,7 @@ def opened(
     limits: Limits,
     roots: Sequence[Path] = (),
     motion: MotionFolder | None = None,
+    mapper: LazyMapper | None = None,
 ) -> Iterator[Service]:
     """Open the service for the block; afterwards no worker and no upload of it is left."""
     keep_idle(rules.workers + PICTURE_THREADS)
@@ -170,8 +173,9 @@ def opened(
         thumbnails = Thumbnails(limits, PICTURE_THREADS)
         try:
             catalogue, places = Catalogue(index), tuple(root.resolve() for root in roots)
+            throttle = access.throttle
             yield Service(
-                index, catalogue, extractor, rules, access, admission, thumbnails, access.throttle, folder, places, motion
+                index, catalogue, extractor, rules, access, admission, thumbnails, throttle, folder, places, motion, mapper
             )
         finally:
             admission.close()

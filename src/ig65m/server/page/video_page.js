@@ -28,7 +28,7 @@ export function player(main, place, signal) {
     }
   }
 
-  function show(video, { clips, duration, shots, has_motion: hasMotion }) {
+  function show(video, { clips, duration, shots, has_motion: hasMotion, has_class_maps: hasClassMaps }) {
     heading.textContent = video.title;
     document.title = `${video.title} · ig65m`;
     facts.replaceChildren(...describe(video, shots));
@@ -45,6 +45,7 @@ export function player(main, place, signal) {
       shots,
       shotPictureAt: (time) => thumbnail(place.id, time),
       motion: hasMotion ? () => api.motion(place.id, signal) : null,
+      classMap: hasClassMaps ? (time, size) => api.classMap(place.id, time, size, signal) : null,
       actions: actions(place.id, shots),
       remember: (time) => rewrite(toVideo(place.id, time)),
       signal,

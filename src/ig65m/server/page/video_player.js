@@ -42,6 +42,12 @@ export class VideoPlayer {
     signal.addEventListener("abort", () => this.#leave());
   }
 
+  /** Width and height of its pictures; 16:9 until they are known. */
+  frame() {
+    const [width, height] = this.still ? [this.still.naturalWidth, this.still.naturalHeight] : [this.video.videoWidth, this.video.videoHeight];
+    return width && height ? { width, height } : { width: 16, height: 9 };
+  }
+
   seek(time) {
     this.#wanted = time;
     if (this.#unplayable) this.#showStill();
@@ -77,7 +83,8 @@ export class VideoPlayer {
       this.still.addEventListener("error", () => this.still.removeAttribute("src"));
       note.append(" Still pictures stand in for it.");
     }
-    this.node.replaceChildren(this.still ?? icon("film", "big"), note);
+    this.video.remove();
+    this.node.prepend(this.still ?? icon("film", "big"), note);
     this.#showStill();
   }
 

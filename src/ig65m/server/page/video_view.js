@@ -1,3 +1,4 @@
+import { ClassMapSwitch } from "./class_map.js";
 import { h, throttled } from "./dom.js";
 import { clock, percent, span, words } from "./format.js";
 import { always, labelBars } from "./labels.js";
@@ -29,6 +30,7 @@ export function watched({
   shots = [],
   shotPictureAt,
   motion = null,
+  classMap = null,
   linked = always,
   actions,
   remember,
@@ -46,6 +48,7 @@ export function watched({
     film?.setTime(time);
     moves?.setTime(time, playing);
     moment.show(time, line.clipAt(time));
+    where?.setTime(time, line.clipAt(time));
     actions.at(time);
     if (playing && performance.now() - written < PLAYING_MS) return;
     written = performance.now();
@@ -62,6 +65,7 @@ export function watched({
       moves?.setDuration(line.duration);
     },
   });
+  const where = classMap ? new ClassMapSwitch({ load: classMap, player, signal }) : null;
   const whole = labels.length
     ? h(
         "section",
@@ -74,6 +78,7 @@ export function watched({
     "div",
     { class: "now" },
     clips.some((clip) => clip.labels.length) ? [moment.node, whole] : null,
+    where?.node,
     h("div", { class: "actions" }, actions.nodes),
   );
   const inWords = spanList(clips, { noun: "clip", heading: "Labels", textOf: labelsInWords, seek });
