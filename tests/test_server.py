@@ -21,6 +21,7 @@ from ig65m.display.feature_map import feature_levels, viridis
 from ig65m.search.index import Index
 from ig65m.server import service
 from ig65m.server.errors import ApiError
+from ig65m.server.routes import semcode
 from ig65m.server.service import Service
 from ig65m.store.features import Features
 from ig65m.types import ClipSpan
@@ -130,6 +131,14 @@ def test_a_semantic_code_is_a_column_a_clip(web, ids, shelf):
         assert answer.headers["content-type"] == "image/png"
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")), wanted)
     assert web.get(f"/api/videos/{ids['bikes.mp4']}/semcode.png?style=x").json()["error"]["code"] == "bad_parameter"
+
+
+def test_the_originals_picture_of_a_long_video_is_not_made():
+    vectors = np.broadcast_to(np.float32(0), (100_000, 512))
+    index = SimpleNamespace(clips=lambda _: SimpleNamespace(vectors=vectors))
+    catalogue = SimpleNamespace(listing=lambda: SimpleNamespace(video=lambda _: None))
+    with pytest.raises(ApiError, match="51,200,000 pixels"):
+        semcode(SimpleNamespace(index=index, catalogue=catalogue), "x", "original")
 
 
 def test_thumbnails_show_the_time(web, ids):

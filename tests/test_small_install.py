@@ -178,6 +178,27 @@ def test_python_says_so_too(small):
     assert small.python(code).strip() == "ig65m.load_model needs torch, which is not installed: pip install 'ig65m[torch]'"
 
 
+SHOW = """
+import sys
+import ig65m
+model = "r2plus1d_10_camera_motion"
+for result in (ig65m.classify(sys.argv[1], model=model), ig65m.extract(sys.argv[1], model=model)):
+    print(result._repr_html_())
+    try:
+        result.to_pandas()
+    except ig65m.UsageError as error:
+        print(error)
+"""
+
+
+def test_notebooks_show_the_same(small):
+    prediction, said, features, also_said = small.python(SHOW, CLIP).splitlines()
+    assert prediction == ig65m.classify(CLIP, model=EMBEDDED)._repr_html_()
+    assert features == ig65m.extract(CLIP, model=EMBEDDED)._repr_html_()
+    for line, name in ((said, "Prediction"), (also_said, "Features")):
+        assert line == f"{name}.to_pandas needs pandas, which is not installed: pip install 'ig65m[pandas]'"
+
+
 READ = """
 import json, sys
 from pathlib import Path
