@@ -2,7 +2,7 @@
 # make page   the same of a small collection of videos, and a web page to search it: http://127.0.0.1:8000
 # make test   set up, run every test, on all cores
 # make test-fast   the same without the slow ones
-# make check  lint, format, types
+# make check  lint, format, types, Containerfile
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,7 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/hadolint Containerfile
 
 clean:
 	rm -rf $(VENV) demo
