@@ -370,6 +370,7 @@ def test_the_description_names_every_route(web):
         ("/api/videos/{id}/timeline", "get"),
         ("/api/videos/{id}/motion", "get"),
         ("/api/videos/{id}/semcode.png", "get"),
+        ("/api/videos/{id}/class-map", "get"),
         ("/api/videos/{id}/thumbnail.jpg", "get"),
         ("/api/videos/{id}/file", "get"),
         ("/api/search", "get"),

@@ -141,7 +141,7 @@ def test_the_semantic_code_has_its_colours_and_its_changes_above(open_page, ids)
     page = open_page(video_address(ids, "moves"))
     answer = page.request.get(f"/api/videos/{ids['moves']}/semcode.png")
     code = np.asarray(Image.open(io.BytesIO(answer.body())).convert("RGB")).astype(int)
-    page.wait_for_function("document.querySelector('.with-strip canvas')?.height > 250")
+    page.wait_for_function("() => document.querySelector('.with-strip canvas')?.height > 250")
     clips = page.request.get(f"/api/videos/{ids['moves']}/timeline").json()["clips"]
     shown = page.locator(".timeline canvas").evaluate("canvas => canvas.toDataURL()").partition(",")[2]
     canvas = np.asarray(Image.open(io.BytesIO(b64decode(shown))).convert("RGBA")).astype(int)

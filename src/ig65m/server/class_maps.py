@@ -10,7 +10,7 @@ from ig65m.explain.class_maps import ClassMapper, VideoMaps
 from ig65m.search.index import Index
 from ig65m.search.query import clip_at
 from ig65m.search.videos import IndexedVideo
-from ig65m.server.errors import ApiError, public_message, unreadable
+from ig65m.server.errors import public_message, unreadable
 from ig65m.server.schemas import ClassMap, Region
 from ig65m.types import ClipSpan, Segment
 from ig65m.video.geometry import crop_corners, resized_size
@@ -38,14 +38,14 @@ def class_map(
 ) -> ClassMap:
     """Return the map of the clip at a time, or of the nearest; `size` is the height and width of the video's pictures.
 
-    Raises ApiError 422 for an unknown label or a video that cannot be read.
+    Raises ApiError 422 for a video that cannot be read.
     """
     spans = index.clips(video.video).spans
     span = spans[clip_at(spans, min(max(time, spans[0].start), max(each.end for each in spans)))]
     try:
         found = mapper.maps(Segment(str(file), start=span.start, end=span.end), label)
     except IgError as error:
-        raise ApiError(422, "bad_parameter", public_message(str(error), file, _NAME)) from None
+        raise unreadable(public_message(str(error), file, _NAME), None) from None
     if not found.maps:
         why = "this clip cannot be read" if found.error is None else public_message(found.error.message, file, _NAME)
         raise unreadable(why, None)

@@ -52,6 +52,11 @@ def no_label() -> ApiError:
     return ApiError(404, "no_label", "the index has no such label; /api/labels lists all labels")
 
 
+def no_class() -> ApiError:
+    """404: the model has no such label."""
+    return ApiError(404, "no_label", "the model has no such label")
+
+
 def no_shot() -> ApiError:
     """404: the index has no such shot."""
     return ApiError(404, "no_shot", "the index has no such shot; /api/videos/{id}/timeline lists the shots of a video")

@@ -14,7 +14,7 @@ from ig65m.server import browse
 from ig65m.server.admission import Stopping
 from ig65m.server.catalogue import shown
 from ig65m.server.class_maps import class_map as where
-from ig65m.server.errors import ApiError, no_class_maps
+from ig65m.server.errors import ApiError, no_class, no_class_maps
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
 from ig65m.server.motion import camera_motion
 from ig65m.server.schemas import (
@@ -129,6 +129,9 @@ async def class_map(
     mapper = service.mapper
     if mapper is None:
         raise no_class_maps()
+    card = service.extractor.card
+    if label is not None and label not in map(card.label, range(card.spec.classes)):
+        raise no_class()
     wanted = (await anyio.to_thread.run_sync(service.catalogue.listing)).video(id)
     path = service.file_of(wanted)
     regular(path)
