@@ -119,6 +119,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         shutil.rmtree(folder)
 
 
+def test_the_base_image_is_such_a_debian():
+    assert f"ARG BASE=docker.io/library/python:{PYTHON}-slim-{SUITE}\n" in (ROOT / "Containerfile").read_text("utf-8")
+
+
 def test_it_runs_as_a_user_who_can_change_nothing_of_the_program(image):
     assert image.config["User"] == f"{USER}:{USER}"
     assert image.run("id", "-u").stdout.strip() == str(USER)
