@@ -18,8 +18,10 @@ from ig65m.video.isolation import Decoder
 from ig65m.video.sample import Sample, SeekError, crops_of
 from ig65m.video.sampling import Sampling, leaves_gaps, uniform_starts, windows
 from ig65m.video.shot_clips import WithinShots, check_within, frames_of, shot_clips
+from ig65m.video.stream import Stream
+from ig65m.video.stream_clips import stream_clips
 
-Source = Path | str | Frames | Segment
+Source = Path | str | Frames | Segment | Stream
 ReadSamples = Callable[[Sampling], Generator[Sample, None, None]]
 
 _log: Final = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def clips_of(read: Generator[Sample, None, None], sampling: Sampling) -> Generat
         starts = count(0, sampling.hop) if sampling.starts is None else sampling.starts
         for (window, real), first in zip(windows(noted(), sampling), starts, strict=False):
             last = first + (real - 1) * sampling.frame_step
+            del losses[: bisect_left(losses, 2 * first)]  # of no further clip
             if bisect_left(losses, 2 * first) < bisect_right(losses, 2 * last):
                 continue
             span = ClipSpan(window[0].time, window[real - 1].end, first, last)
@@ -109,6 +112,8 @@ def clips_from(
     `read` does, and if there is no complete clip at one of the starts.
     """
     check_source(source)
+    if isinstance(source, Stream):
+        return stream_clips(read(source, sampling=sampling, preprocessing=preprocessing), sampling, clips_of)
     path: Path | str | Frames
     if isinstance(source, Segment):
         sampling, path = sampling_of(source, sampling), source.path
@@ -172,7 +177,7 @@ def sampling_of(segment: Segment, sampling: Sampling) -> Sampling:
 
 def check_source(source: object) -> None:
     """Raise UsageError for anything that is not a video."""
-    if not isinstance(source, str | os.PathLike | Frames | Segment):
+    if not isinstance(source, str | os.PathLike | Frames | Segment | Stream):
         kind = type(source).__name__
         raise UsageError(f"expected a video (a path, ig65m.Frames or ig65m.Segment), got {kind} {source!r:.60}")
 

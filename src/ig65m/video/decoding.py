@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import av
@@ -20,6 +19,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from ig65m.types import Limits
+from ig65m.video.medium import Medium
 from ig65m.video.packets import Loss, Packet, Packets, Seam, Seen
 
 CONCEALED: Final = "its decoder found damage there"
@@ -31,7 +31,7 @@ MOST_HELD: Final = 256 << 20
 LONGEST_RUN: Final = 17
 """Most pictures that may wait, or precede their key frame; H.264 and HEVC allow 16."""
 
-Reopen = Callable[[], AbstractContextManager[tuple[InputContainer, VideoStream]]]
+Spare = Callable[[], AbstractContextManager[VideoCodecContext]]
 
 
 def options(limits: Limits) -> dict[str, str]:
@@ -79,19 +79,19 @@ Decoded = av.VideoFrame | Lost | Hole
 
 
 def decode(
-    path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits, reopen: Reopen
+    medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits, open_spare: Spare
 ) -> Generator[Decoded, None, None]:
     """Decode the stream's pictures in presentation order.
 
-    `reopen` opens the file once more, for a decoder with one thread. If a recording does not start with a key frame, packets
+    `open_spare` opens another decoder for the stream, with one thread. If a recording does not start with a key frame, packets
     before its first good picture are skipped without an error. Raises Damage if no further picture can be decoded.
     """
     with ExitStack() as opened:
-        packets = Packets(path, container, stream, seen)
+        packets = Packets(medium, container, stream, seen)
         opened.callback(packets.close)
 
         def spare() -> VideoCodecContext:
-            return opened.enter_context(reopen())[1].codec_context
+            return opened.enter_context(open_spare())
 
         yield from _Decoding(stream, packets, seen, limits, spare).run()
 

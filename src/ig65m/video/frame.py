@@ -41,6 +41,7 @@ class Frame:
     end: float
     picture: av.VideoFrame
     orientation: Orientation = Orientation()
+    begins: bool = False  # a recording ended before it, and another one starts
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,6 +57,7 @@ class LostFrame:
     time: float
     end: float
     reason: str
+    begins: bool = False  # as in `Frame`
 
 
 def orientation_of(picture: av.VideoFrame) -> Orientation:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import av
@@ -16,6 +15,7 @@ from ig65m.video.clock import Clock
 from ig65m.video.decoding import Damage, Decoded, Hole, Lost
 from ig65m.video.frame import Frame, LostFrame, Orientations
 from ig65m.video.integrity.truncation import Shown, missing_end
+from ig65m.video.medium import Medium
 from ig65m.video.packets import Seen
 
 LONGEST_HOLE: Final = 3600.0
@@ -28,12 +28,15 @@ ENOUGH: Final = 10
 class Timing:
     """State of `frames`: the clock, and the frame whose end is not known yet."""
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits) -> None:
-        self.path, self.container, self.stream, self.seen, self.limits = path, container, stream, seen, limits
+    def __init__(
+        self, medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits
+    ) -> None:
+        self.medium, self.container, self.stream, self.seen, self.limits = medium, container, stream, seen, limits
         self.rate = stream.average_rate or stream.guessed_rate
         self.clock = Clock(stream.time_base or Fraction(1, av.time_base), float(1 / self.rate) if self.rate else 0.0)
         self.orientations = Orientations()
         self.held: tuple[float, av.VideoFrame | Lost] | None = None
+        self.begins = False  # whether the held frame is the first of another recording
         self.shown: tuple[float, float] | None = None  # time and end of the last picture
         self.longest = 0.0  # longest duration of a picture in seconds
         self.first = 0.0  # time of the first frame of the recording
@@ -61,7 +64,7 @@ class Timing:
         self._judge(failure)
 
     def _next(self, item: av.VideoFrame | Lost) -> Iterator[Frame | LostFrame]:
-        anew = False
+        anew, is_seam = False, item.pts in self.seen.seams
         if isinstance(item, av.VideoFrame):
             is_first = self.shown is None and (self.held is None or isinstance(self.held[1], Lost))
             if is_first and self.container.format.name == "avi" and self.seen.entry is not None:
@@ -73,12 +76,12 @@ class Timing:
         time = self.clock.time(item)
         if self.held is not None:
             until = time
-            if item.pts in self.seen.seams or (self.hole is not None and time - self.held[0] > LONGEST_HOLE):
+            if is_seam or (self.hole is not None and time - self.held[0] > LONGEST_HOLE):
                 self.hole, until = None, min(time, self.held[0] + period)
             yield from self._until(until)
         if self.held is None or anew:
             self.first, self.of_recording = time, 0
-        self.held = time, item
+        self.held, self.begins = (time, item), self.count > 0 and (anew or is_seam)
         self.count += 1
         self.of_recording += 1
         if isinstance(item, av.VideoFrame):
@@ -93,11 +96,11 @@ class Timing:
         missing = 0 if self.hole is None else self._missing(start, time)
         bounds = [*(start + number * (time - start) / (missing + 1) for number in range(1, missing + 1)), time]
         if isinstance(item, Lost):
-            yield LostFrame(start, bounds[0], item.reason)
+            yield LostFrame(start, bounds[0], item.reason, self.begins)
         else:
             self.shown = start, bounds[0]
             self.longest = max(self.longest, bounds[0] - start)
-            yield Frame(start, bounds[0], item, self.orientations.of(item))
+            yield Frame(start, bounds[0], item, self.orientations.of(item), self.begins)
         for lost_start, lost_end in pairwise(bounds):
             yield LostFrame(lost_start, lost_end, self.hole or "")
         self.count += missing
@@ -116,16 +119,16 @@ class Timing:
     def _judge(self, failure: str | None) -> None:
         """Raise VideoError if the video should continue after its last frame."""
         if self.shown is None and self.seen.encrypted:
-            raise VideoError(f"{self.path}: its video is encrypted; decrypt it first")
+            raise VideoError(f"{self.medium}: its video is encrypted; decrypt it first")
         if self.shown is None:
             reason = failure or (f"can be decoded ({self.seen.skipped})" if self.seen.skipped else None)
             raise VideoError(
-                f"{self.path}: no frame of it {reason}" if reason else f"{self.path}: its video stream has no frame"
+                f"{self.medium}: no frame of it {reason}" if reason else f"{self.medium}: its video stream has no frame"
             )
         time, end = self.shown
         if failure is not None:
-            raise VideoError(f"{self.path}: nothing after {end:.3f} s {failure}", last_good_time=end)
+            raise VideoError(f"{self.medium}: nothing after {end:.3f} s {failure}", last_good_time=end)
         shown = Shown(time, end, self.clock.shift, self.longest)
-        missing = missing_end(self.path, self.container, self.stream, self.seen, shown)
+        missing = missing_end(self.medium, self.container, self.stream, self.seen, shown)
         if missing is not None:
-            raise VideoError(f"{self.path}: {missing}", last_good_time=end)
+            raise VideoError(f"{self.medium}: {missing}", last_good_time=end)

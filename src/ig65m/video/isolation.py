@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -30,6 +30,7 @@ from ig65m.video.geometry import LONGEST, resized_size
 from ig65m.video.jobs import Job, View
 from ig65m.video.sample import Pixels, Sample, SeekError
 from ig65m.video.sampling import Sampling
+from ig65m.video.stream import Stream
 
 _WITHOUT_GAPS: Final[dict[str, type[UsageError | SeekError]]] = {"usage": UsageError, "seek": SeekError}
 _STARTING = 120.0  # seconds in which a worker must start
@@ -45,10 +46,11 @@ class _WorkerLost(Exception):
 class _Worker:
     """The parent's end of a worker process."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, pipe: int | None = None) -> None:
+        """`pipe`: a file descriptor that the worker may read, too."""
         if not sys.executable:
             raise RuntimeError("no Python executable found for the worker process; decode in this process (--in-process)")
-        self.memory = memory
+        self.memory, self.pipe = memory, pipe
         self.parent = os.getpid()
         self.ready = False
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
@@ -60,7 +62,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=self.complaints,
                 bufsize=0,
-                pass_fds=(theirs,),
+                pass_fds=(theirs,) if pipe is None else (theirs, pipe),
                 process_group=0,  # Ctrl-C goes to the parent, which stops the worker
                 # The worker finds the same modules as this process; -P excludes the working folder.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -155,9 +157,9 @@ def keep_idle(count: int) -> None:
     _most_idle = count
 
 
-def prepare(limits: Limits) -> None:
-    """Start the worker for the next Decoder with these limits in advance."""
-    _keep(_take(limits.memory))
+def prepare(limits: Limits, pipe: int | None = None) -> None:
+    """Start the worker for the next Decoder with these limits in advance; it may read a pipe."""
+    _keep(_take(limits.memory) if pipe is None else _Worker(limits.memory, pipe))
 
 
 def close_idle() -> None:
@@ -197,12 +199,13 @@ class Decoder:
 
     def read_samples(
         self,
-        source: Path | str,
+        source: Path | str | Stream,
         sampling: Sampling,
         preprocessing: Preprocessing,
         *,
-        image_fps: float,
+        image_fps: float = 25.0,
         beside: Preprocessing | None = None,
+        on_news: Callable[[str], None] | None = None,
     ) -> Generator[Sample, None, None]:
         """Read samples as `sample_reader.read_samples`. VideoError also stands for a crash of the worker, and for no frame
         within `limits.seconds`.
@@ -211,7 +214,7 @@ class Decoder:
         job = self._job(source, sampling, preprocessing, image_fps=image_fps, beside=beside)
         shape: tuple[int, int] | None = None
         pictures: list[Pixels] = []
-        torn = False
+        torn = begins = False
         with closing(self._answers(job, jobs.SIZE.size + sum(map(_most_bytes, kinds)))) as answers:
             for kind, start, end, body in answers:
                 if kind == jobs.SAMPLE:
@@ -219,7 +222,10 @@ class Decoder:
                 if kind in (jobs.SAMPLE, jobs.SAME, jobs.LOST):
                     lost = kind == jobs.LOST
                     pixels, small, *_ = *([] if lost else pictures), None, None
-                    yield Sample(start, end, pixels, lost, torn, small, None if lost else shape)
+                    yield Sample(start, end, pixels, lost, torn, small, None if lost else shape, begins)
+                elif kind == jobs.NEWS and on_news is not None:
+                    on_news(body.decode(errors="replace"))
+                begins = kind == jobs.BREAK or (begins and kind in (jobs.ALIVE, jobs.NEWS))
                 torn = kind == jobs.TORN or (torn and kind == jobs.ALIVE)
 
     def seek_clips(
@@ -262,7 +268,7 @@ class Decoder:
 
     def _job(
         self,
-        source: Path | str,
+        source: Path | str | Stream,
         sampling: Sampling | None = None,
         preprocessing: Preprocessing | None = None,
         *,
@@ -275,10 +281,12 @@ class Decoder:
 
     def _answers(self, job: Job, size: int) -> Generator[tuple[bytes, float, float, bytes], None, None]:
         """Yield the worker's answers up to the end, each of at most `size` bytes."""
-        if self._worker is None or not self._worker.usable:
+        limits, source = self.limits, job.source
+        pipe = source.pipe if isinstance(source, Stream) else None
+        if self._worker is None or not self._worker.usable or (pipe is not None and self._worker.pipe != pipe):
             self._drop()
-            self._worker = _Worker(self.limits.memory)
-        worker, limits, source = self._worker, self.limits, job.source
+            self._worker = _Worker(limits.memory, pipe)
+        worker = self._worker
         worker.send(job)
         good_until, failure = None, None
         usable = False
@@ -299,7 +307,7 @@ class Decoder:
         except (_WorkerLost, ValueError, LookupError, TypeError):
             raise VideoError(f"{source}: {_ending(self._drop(grace=5.0))}", last_good_time=good_until) from None
         finally:
-            if not usable:
+            if not usable or pipe is not None:
                 self._drop()
         if failure is not None:
             raise failure

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.sampling import Sampling
+from ig65m.video.stream import Stream
 
 
 class View(NamedTuple):
@@ -23,7 +24,7 @@ class Job(NamedTuple):
     """
 
     folder: str | None
-    source: Path | str
+    source: Path | str | Stream
     sampling: Sampling | None
     preprocessing: Preprocessing | None
     image_fps: float
@@ -41,6 +42,8 @@ SAMPLE: Final = b"T"  # a sample; if a clip contains it, SIZE of its frame and i
 SAME: Final = b"S"  # a sample with the pixels of the last one
 LOST: Final = b"X"  # a sample lost to damage
 TORN: Final = b"G"  # a frame between the last sample and the next one is lost
+BREAK: Final = b"B"  # the next sample is the first of another recording in a stream
+NEWS: Final = b"N"  # a line about the connection of a live source
 CLIP: Final = b"C"  # a clip of `seek`: CLIP_HEAD and its pixels follow
 CLIP_HEAD: Final = struct.Struct("<qqII")  # first and last frame of a clip; height and width of its pixels
 LENGTH: Final = b"L"  # duration from the header

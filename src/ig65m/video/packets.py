@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import av
@@ -14,6 +13,7 @@ from av.video.stream import VideoStream
 from ig65m.video.integrity.container import is_cut
 from ig65m.video.integrity.elements import FORMATS, ElementWalk
 from ig65m.video.integrity.mpegts import Break, Continuity
+from ig65m.video.medium import Medium
 
 if TYPE_CHECKING:
     Packet = av.Packet[Stream]
@@ -37,7 +37,7 @@ NO_ZEROS: Final = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 MOST_FAILURES: Final = 16
 """Times in a row that FFmpeg may fail to read a packet before the rest of the file is given up."""
 
-CUT: Final = "the file ends within a picture; it was cut or is still being written"
+CUT: Final = "it ends within a picture; it was cut or is still being written"
 
 CLOCK: Final = 1 << 33
 """Timestamps of MPEG-TS wrap after this many units."""
@@ -115,13 +115,13 @@ class Seen:
 class Packets:
     """The packets of one stream. Empty packets, which repeat the picture before in Theora, are skipped."""
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, seen: Seen) -> None:
-        self.path, self.container, self.stream, self.seen = path, container, stream, seen
+    def __init__(self, medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen) -> None:
+        self.medium, self.container, self.stream, self.seen = medium, container, stream, seen
         self.name = container.format.name
         self._has_no_zeros = stream.codec_context.name in NO_ZEROS
-        self._continuity = Continuity(path) if self.name == "mpegts" else None
+        self._continuity = Continuity(medium) if self.name == "mpegts" else None
         known = next((name for name in self.name.split(",") if name in FORMATS), None)
-        self._walk = None if known is None else ElementWalk(path, FORMATS[known])
+        self._walk = None if known is None else ElementWalk(medium, FORMATS[known])
         self._items = self._read()
 
     def next(self) -> Packet | Loss | Seam | None:
@@ -163,7 +163,7 @@ class Packets:
         if held is None:
             return
         is_cut_off = held.is_corrupt and self.name != "mpegts"
-        if is_cut_off or (self.name in UNMARKED and is_cut(self.path, self.name)):
+        if is_cut_off or (self.name in UNMARKED and is_cut(self.medium, self.name)):
             yield Loss(CUT, held, is_end=True)
         else:
             yield self._whole(held)
@@ -219,7 +219,7 @@ class Packets:
                 continue
             except av.FFmpegError as error:
                 failures += 1
-                is_end = is_cut(self.path, self.name)
+                is_end = is_cut(self.medium, self.name)
                 yield Loss(CUT if is_end else str(error.strerror), is_end=is_end)
                 if failures > MOST_FAILURES or not isinstance(error, av.InvalidDataError):
                     return

@@ -6,17 +6,17 @@ Only local files are opened, whatever a file refers to. Frame counts in headers 
 import itertools
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import Flags, InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from ig65m.errors import VideoError
 from ig65m.types import Frames, Limits
-from ig65m.video.decoding import Damage, decode, options, too_large
+from ig65m.video.decoding import Damage, Spare, decode, options, too_large
 from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_times import Timing
 from ig65m.video.image_files import SUFFIXES, is_image, is_photograph, list_images
@@ -26,7 +26,7 @@ from ig65m.video.packets import COVERS, Seen
 FORMATS = "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,ivf,obu,h264,hevc,m4v,mxf,nut,rm,dv,wtv,gif,apng,yuv4mpegpipe"
 """libavformat's demuxers that may read a file; none of them opens another file or the network."""
 
-_IMAGE = f"expected a video, found a single image; give a folder of images ({', '.join(SUFFIXES)}) instead"
+IMAGE = f"expected a video, found a single image; give a folder of images ({', '.join(SUFFIXES)}) instead"
 
 
 def read_frames(
@@ -67,7 +67,7 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise VideoError(f"{path}: expected a regular file or a folder; copy the video to a file first")
     if is_photograph(_head(path)):
-        raise VideoError(f"{path}: {_IMAGE}")
+        raise VideoError(f"{path}: {IMAGE}")
 
 
 def _head(path: Path) -> bytes:
@@ -98,24 +98,29 @@ def _read_memory(frames: Frames) -> Generator[Frame, None, None]:
         yield Frame(i / frames.fps, (i + 1) / frames.fps, av.VideoFrame.from_ndarray(array, format="rgb24"))
 
 
-def _open(path: Path, limits: Limits) -> InputContainer:
+def open_container(file: Any, limits: Limits, *, protocols: str) -> InputContainer:
+    """Open a URL of one of the protocols, or a file-like object, in one of FORMATS. Raises av.FFmpegError."""
     # If a programme of MPEG-TS continues under another number, as its new map says, it stays one stream.
-    how = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "merge_pmt_versions": "1", **options(limits)}
+    how = {"format_whitelist": FORMATS, "protocol_whitelist": protocols, "merge_pmt_versions": "1", **options(limits)}
+    container = av.open(file, mode="r", options=how, metadata_errors="replace")
+    # FFmpeg would generate timestamps from decoding times, which are out of order in AVI with B-frames.
+    container.flags &= ~cast(int, Flags.gen_pts.value)
+    return container
+
+
+def _open(path: Path, limits: Limits) -> InputContainer:
     try:
-        container = av.open(f"file:{path.absolute()}", mode="r", options=how, metadata_errors="replace")
+        return open_container(f"file:{path.absolute()}", limits, protocols="file")
     except av.FFmpegError as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise VideoError(f"{path}: cannot be opened ({error.strerror})") from error
         if is_image(_head(path)):
-            raise VideoError(f"{path}: {_IMAGE}") from error
+            raise VideoError(f"{path}: {IMAGE}") from error
         size = path.stat().st_size
         found = (
             f"{size} bytes that are not a video in a supported format, or are damaged at the start" if size else "an empty file"
         )
         raise VideoError(f"{path}: {found} ({error.strerror})") from error
-    # FFmpeg would generate timestamps from decoding times, which are out of order in AVI with B-frames.
-    container.flags &= ~cast(int, Flags.gen_pts.value)
-    return container
 
 
 @contextmanager
@@ -124,27 +129,44 @@ def open_video(path: Path, limits: Limits, threads: int = 0) -> Iterator[tuple[I
     limits.
     """
     with _open(path, limits) as container:
-        stream = _video_stream(container, path)
-        large = too_large(stream.codec_context.width, stream.codec_context.height, limits)
-        if large is not None:
-            raise VideoError(f"{path}: {large}")
-        stream.codec_context.options = options(limits)
+        stream = video_stream(container, path, limits)
         stream.codec_context.thread_count = threads
         stream.thread_type = "AUTO"
         yield container, stream
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def spare_decoder(path: Path, limits: Limits) -> Spare:
+    """Return what opens a decoder with one thread for the video stream of a file."""
+
+    @contextmanager
+    def opened() -> Iterator[VideoCodecContext]:
+        with open_video(path, limits, 1) as (_, stream):
+            yield stream.codec_context
+
+    return opened
+
+
+def video_stream(container: InputContainer, name: object, limits: Limits) -> VideoStream:
+    """Return the video stream, ready to decode. Raises VideoError if there is none within the limits."""
+    stream = _video_stream(container, name)
+    large = too_large(stream.codec_context.width, stream.codec_context.height, limits)
+    if large is not None:
+        raise VideoError(f"{name}: {large}")
+    stream.codec_context.options = options(limits)
+    return stream
+
+
+def _video_stream(container: InputContainer, name: object) -> VideoStream:
     """Return FFmpeg's choice, unless it is a cover picture."""
     best = container.streams.best("video")
     candidates = [stream for stream in (best, *container.streams.video) if stream and not stream.disposition & COVERS]
     if not candidates:
         streams = {"cover picture" if stream.disposition & COVERS else stream.type for stream in container.streams}
         kinds = ", ".join(sorted(streams)) or "nothing"
-        raise VideoError(f"{path}: no video stream found in this file; it has: {kinds}")
+        raise VideoError(f"{name}: no video stream found in this file; it has: {kinds}")
     stream = cast(VideoStream, candidates[0])
     if cast(object, stream.codec_context) is None:
-        raise VideoError(f"{path}: FFmpeg cannot decode its video stream; convert it to H.264 or another common codec")
+        raise VideoError(f"{name}: FFmpeg cannot decode its video stream; convert it to H.264 or another common codec")
     return stream
 
 
@@ -153,7 +175,7 @@ def _read_file(path: Path, start: float | None, threads: int, limits: Limits) ->
         with open_video(path, limits, threads) as (container, stream):
             if _seek(container, stream, start):
                 seen = Seen(always_key=has_format(container, "mov", "matroska"))
-                pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
+                pictures = decode(path, container, stream, seen, limits, spare_decoder(path, limits))
                 try:
                     first = next(pictures, None)
                 except Damage:
@@ -163,7 +185,7 @@ def _read_file(path: Path, start: float | None, threads: int, limits: Limits) ->
                     return
     with open_video(path, limits, threads) as (container, stream):  # reopened, since a failed seek has moved the position
         seen = Seen(always_key=has_format(container, "mov", "matroska"))
-        pictures = decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))
+        pictures = decode(path, container, stream, seen, limits, spare_decoder(path, limits))
         yield from Timing(path, container, stream, seen, limits).frames(pictures)
 
 

@@ -22,7 +22,8 @@ class Sample:
 
     pixels: (H, W, 3), with several crops (crops, H, W, 3); None if no clip contains the frame. lost: it was lost to damage.
     lost_before: a frame between the previous sample and this one was lost. beside: the frame in a second size, if asked for.
-    shape: height and width of the upright frame before it was resized; None without pixels.
+    shape: height and width of the upright frame before it was resized; None without pixels. begins: it is the first of another
+    recording in a stream; samples are counted anew from it.
     """
 
     time: float
@@ -32,6 +33,7 @@ class Sample:
     lost_before: bool = False
     beside: Pixels | None = None
     shape: tuple[int, int] | None = None
+    begins: bool = False
 
 
 def name_of(source: object) -> str:

@@ -8,7 +8,6 @@ torchcodec's exact seek mode.
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.frame_index import FrameIndex, read_index
 from ig65m.video.frame_times import Timing
 from ig65m.video.packets import Seen
-from ig65m.video.reader import open_video
+from ig65m.video.reader import open_video, spare_decoder
 from ig65m.video.sample import Pixels, SeekError, crops_of
 from ig65m.video.sampling import LEAST_GAP, Sampling, clip_samples, samples, uniform_starts
 from ig65m.video.transforms import Scaler, to_pixels
@@ -146,7 +145,7 @@ def _read_from(
     stream.codec_context.flush_buffers()
     container.seek(int(index.pts[key]), stream=stream)
     seen = Seen(always_key=True)
-    with closing(decode(path, container, stream, seen, limits, partial(open_video, path, limits, 1))) as pictures:
+    with closing(decode(path, container, stream, seen, limits, spare_decoder(path, limits))) as pictures:
         try:
             first = next(pictures, None)
         except Damage as damage:

@@ -30,9 +30,11 @@ from ig65m.video.reader import read_duration
 from ig65m.video.sample import Sample, SeekError
 from ig65m.video.sample_reader import read_samples
 from ig65m.video.seeking import seek_clips
+from ig65m.video.stream import Stream
 from ig65m.video.thumbnail import read_picture
 
 _ALIVE_EVERY: Final = 0.5  # seconds
+NO_TIME: Final = (-math.inf, -math.inf)
 
 
 class _Answers:
@@ -50,6 +52,8 @@ class _Answers:
         self.said = time.monotonic()
 
     def sample(self, sample: Sample) -> None:
+        if sample.begins:
+            self.send(jobs.BREAK, *NO_TIME)
         if sample.lost_before:
             self.send(jobs.TORN, sample.time, sample.time)
         if sample.lost:
@@ -74,7 +78,11 @@ class _Answers:
     def alive(self, frame: Frame | LostFrame | None = None) -> None:
         """Say that decoding continues and has reached a frame; without one, that packets are being read."""
         if time.monotonic() - self.said > _ALIVE_EVERY:
-            self.send(jobs.ALIVE, *((-math.inf, -math.inf) if frame is None else (frame.time, frame.end)))
+            self.send(jobs.ALIVE, *(NO_TIME if frame is None else (frame.time, frame.end)))
+
+    def news(self, text: str) -> None:
+        """Report a line about the connection of a live source."""
+        self.send(jobs.NEWS, *NO_TIME, text[: jobs.WORDS // 50].encode(errors="replace"))
 
     def end(
         self,
@@ -94,7 +102,13 @@ def _read(job: Job, answers: _Answers) -> None:
     folder, name, sampling, preprocessing, image_fps, limits, view, seek, clips, beside = job
     if folder is not None:
         os.chdir(folder)
-    if view is not None:
+    if isinstance(name, Stream):
+        assert sampling is not None
+        assert preprocessing is not None
+        events: Any = {"on_frame": answers.alive, "on_wait": answers.alive, "on_news": answers.news}
+        for sample in read_samples(name, sampling, preprocessing, limits=limits, **events):
+            answers.sample(sample)
+    elif view is not None:
         picture = read_picture(Path(name), view, image_fps=image_fps, limits=limits)
         answers.send(jobs.PICTURE, body=jobs.SIZE.pack(*picture.shape[:2]) + picture.tobytes())
     elif sampling is None or preprocessing is None:

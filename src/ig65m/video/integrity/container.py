@@ -3,8 +3,10 @@
 import re
 import struct
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import BinaryIO
+
+from ig65m.video.medium import Forgotten, Medium
 
 MOST_PARTS = 1_000_000
 """Most boxes or elements that are read; a file with more is not checked."""
@@ -13,16 +15,24 @@ TAIL = 1 << 18
 """Bytes at the end of a file in which the last page or pack is searched; an Ogg page has at most 65307, a PES packet 65541."""
 
 
-def is_cut(path: Path, format_name: str) -> bool:
+def is_cut(medium: Medium, format_name: str) -> bool:
     """Return whether the container (libavformat's name for it) states bytes that the file does not have.
 
-    False if the format has no sizes, or they were left open. Bytes after a complete container, such as padding, are ignored.
+    False if the format has no sizes, they were left open, or a stream is too long to be walked through again. Bytes after a
+    complete container, such as padding, are ignored.
     """
     look = next((_FORMATS[name] for name in format_name.split(",") if name in _FORMATS), None)
     if look is None:
         return False
-    with path.open("rb") as file:
+    with medium.open("rb") as file, suppress(Forgotten):
         return look(file, file.seek(0, 2))
+    return False
+
+
+def size_of(medium: Medium) -> int:
+    """Return the number of bytes."""
+    with medium.open("rb") as file:
+        return file.seek(0, 2)
 
 
 def _at(file: BinaryIO, place: int, count: int) -> bytes:

@@ -1,11 +1,12 @@
 """Finds packets lost from an MPEG transport stream by its continuity counters; FFmpeg does not say at which picture."""
 
 from enum import Enum, auto
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ig65m.video.medium import Medium
 
 LENGTHS: Final = ((188, 0), (192, 4), (204, 16))
 """Length of a packet in bytes, and the distance from FFmpeg's position of a packet to its sync byte."""
@@ -36,8 +37,8 @@ class Continuity:
     file ends. The reader resets it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, medium: Medium) -> None:
+        self._file = medium.open("rb")
         self._length, self._before = 188, 0
         self._pid: int | None = None
         self._counter: int | None = None

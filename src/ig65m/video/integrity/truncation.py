@@ -1,13 +1,13 @@
 """Whether a video that ended without an error is complete: FFmpeg reads most truncated files like complete ones."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ig65m.video.integrity.container import is_cut
+from ig65m.video.integrity.container import is_cut, size_of
+from ig65m.video.medium import Medium
 from ig65m.video.packets import Seen
 
 TOLERANCE = 0.002
@@ -27,7 +27,7 @@ class Shown:
     longest: float
 
 
-def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen: Seen, shown: Shown) -> str | None:
+def missing_end(medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, shown: Shown) -> str | None:
     """Return why the video should continue after the last picture; None if it need not."""
     end = shown.end - min(shown.shift, 0.0)
     promised = _promised_end(container, stream, seen, end)
@@ -38,10 +38,10 @@ def missing_end(path: Path, container: InputContainer, stream: VideoStream, seen
     if seen.last_due is not None and shown.shift <= 0 and seen.last_due - (shown.time - shown.shift) > tolerance:
         return f"{breaks_off}, expected another picture at {seen.last_due + shown.shift:.3f} s; it is damaged there"
     reached = seen.reached if container.format.name == "yuv4mpegpipe" else None
-    if reached is not None and path.stat().st_size - reached > len("FRAME\n"):
+    if reached is not None and size_of(medium) - reached > len("FRAME\n"):
         return f"{breaks_off}, in the middle of a picture; it was cut or is still being written"
-    if is_cut(path, container.format.name):
-        return f"{breaks_off}, and so does the file, before its container ends; it was cut or is still being written"
+    if is_cut(medium, container.format.name):
+        return f"{breaks_off}, before its container ends; it was cut or is still being written"
     for index, (first, last) in seen.others.items():
         if last - end > max(MUCH, shown.longest) and first - end > -MUCH:
             return (

@@ -1,0 +1,144 @@
+"""Reads a live source over RTSP, and connects again when the connection is lost."""
+
+import io
+import os
+import socket
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+from urllib.parse import urlsplit
+
+import av
+from av.container import InputContainer
+
+from ig65m.errors import VideoError
+from ig65m.types import Limits
+from ig65m.video.decoding import options
+from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.stream import Stream
+from ig65m.video.stream_reader import continued, read_container
+
+RTSP_PORT: Final = 554
+SILENCE: Final = 10.0
+"""Seconds without data after which a connection counts as lost; at most a quarter of the time after which it is given up."""
+
+BACK_OFF: Final = (0.5, 1.0, 2.0, 4.0)
+"""Seconds to wait before connecting again; the last one from then on."""
+
+
+class Unkept:
+    """The name of a live source, of which no bytes are kept."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self, _: Literal["rb"] = "rb", /) -> BinaryIO:
+        """Open an empty file."""
+        return io.BytesIO()
+
+
+def read_live(
+    stream: Stream,
+    limits: Limits,
+    on_wait: Callable[[], None] | None = None,
+    on_news: Callable[[str], None] | None = None,
+) -> Generator[Frame | LostFrame, None, None]:
+    """Yield the frames of an RTSP source. After a lost connection, times go on by the clock on the wall.
+
+    `on_wait` is called before each attempt to connect again, and often while waiting for it; `on_news` with a line about each
+    lost connection.
+
+    Raises VideoError if the first connection fails, or after the last frame, if none comes for `limits.seconds`.
+    """
+    end: float | None = None
+    came = 0.0  # when the last frame came, by the monotonic clock
+    attempts = 0
+    while True:
+        try:
+            with closing(_session(stream, limits)) as frames:
+                first = next(frames)
+                at = None if end is None else end + time.monotonic() - came
+                for frame in continued(_with(first, frames), at):
+                    came, attempts = time.monotonic(), 0
+                    end = frame.end
+                    yield frame
+        except StopIteration:
+            reason = f"{stream}: no frame came"
+        except VideoError as error:
+            if end is None:
+                raise
+            reason = str(error)
+        else:
+            reason = f"{stream}: it ended"
+        if end is None:
+            raise VideoError(reason)
+        if attempts == 0 and on_news is not None:
+            on_news(f"connection lost at {end:.2f} s ({reason}); connecting again")
+        until = min(time.monotonic() + BACK_OFF[min(attempts, len(BACK_OFF) - 1)], came + limits.seconds)
+        attempts += 1
+        while time.monotonic() < until:
+            _call(on_wait)
+            time.sleep(max(0.0, min(0.5, until - time.monotonic())))
+        if time.monotonic() >= came + limits.seconds:
+            message = f"{stream}: no connection for {limits.seconds:g} s; raise --timeout to try for longer"
+            raise VideoError(message, last_good_time=end)
+        _call(on_wait)
+
+
+def _call(on_wait: Callable[[], None] | None) -> None:
+    if on_wait is not None:
+        on_wait()
+
+
+def _with(
+    first: Frame | LostFrame, frames: Generator[Frame | LostFrame, None, None]
+) -> Generator[Frame | LostFrame, None, None]:
+    yield first
+    yield from frames
+
+
+def _session(stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
+    """Yield the frames of one connection. Raises VideoError if it fails."""
+    with _open(stream, limits) as container:
+        _check_peers(stream)
+        yield from read_container(Unkept(stream.name), container, stream, limits)
+
+
+def _open(stream: Stream, limits: Limits) -> InputContainer:
+    """Connect. FFmpeg may use TCP alone, through which RTSP carries the pictures too, and read no other format."""
+    assert stream.url is not None
+    how = {"rtsp_transport": "tcp", "allowed_media_types": "video", "protocol_whitelist": "tcp", "format_whitelist": "rtsp"}
+    seconds = min(SILENCE, limits.seconds / 4)
+    try:
+        return av.open(
+            stream.url,
+            format="rtsp",
+            options={**how, **options(limits)},
+            timeout=(SILENCE if limits.seconds > SILENCE else limits.seconds, seconds),
+            metadata_errors="replace",
+        )
+    except av.FFmpegError as error:
+        raise VideoError(f"{stream}: no connection ({error.strerror}); check the address, user name and password") from error
+
+
+def _check_peers(stream: Stream) -> None:
+    """Raise VideoError if the server has led the connection elsewhere: FFmpeg follows redirects to any RTSP server."""
+    parts = urlsplit(stream.url or "")
+    assert isinstance(parts.hostname, str)
+    known = {address[4][0] for address in socket.getaddrinfo(parts.hostname, parts.port or RTSP_PORT, type=socket.SOCK_STREAM)}
+    port = parts.port or RTSP_PORT
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            if not os.readlink(link).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(link.name))) as connection:
+                peer = connection.getpeername()
+        except OSError:  # closed meanwhile, or not connected
+            continue
+        if isinstance(peer, tuple) and (peer[0] not in known or peer[1] != port):
+            raise VideoError(f"{stream}: it redirects to another server; give the address of that one if you trust it")
