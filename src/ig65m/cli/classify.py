@@ -9,7 +9,9 @@ import typer
 from ig65m.cli.inputs import check_shots, check_videos
 from ig65m.cli.options import (
     CROPS,
+    NO_LABEL,
     OUTPUT,
+    WORTH_PRINTING,
     ClipOptions,
     Clips,
     DecodingOptions,
@@ -19,23 +21,22 @@ from ig65m.cli.options import (
     Labels,
     Model,
     ShotOptions,
-    Videos,
     flattened,
     option,
     video_options,
 )
 from ig65m.cli.progress import ProgressBar, json_at_end, say_engine, say_failure
+from ig65m.cli.streams import StreamOptions, VideosOrStream, check_given
 from ig65m.cli.terminal import print_title
-from ig65m.types import Prediction
-
-WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are part of the table
-
-NONE = "no label reaches the threshold"
+from ig65m.types import Prediction, Segment
+from ig65m.video.stream import Stream
 
 
 @flattened
 def classify(
-    inputs: Videos,
+    inputs: VideosOrStream = None,
+    *,
+    stream_options: StreamOptions,
     clip_options: ClipOptions,
     shot_options: ShotOptions,
     clips: Clips = None,
@@ -43,7 +44,6 @@ def classify(
     full: Full = False,
     model: Model = None,
     labels: Labels = None,
-    *,
     engine_options: EngineOptions,
     top_k: Annotated[int, option(OUTPUT, "Number of labels, best first.")] = 5,
     threshold: Annotated[
@@ -57,30 +57,37 @@ def classify(
     Example: ig65m classify holiday.mp4 --model r2plus1d_10_camera_motion
 
     Example: ig65m classify videos/ --top-k 3 --json
+
+    Example: ffmpeg -i SOURCE -f matroska - | ig65m classify - --follow
     """
-    check_videos(inputs)
-    options = video_options(clip_options, engine_options, decoding) | {"within_shots": shot_options.source()}
+    inputs = check_given(inputs, stream_options, "classify")
+    excluded = {"--clips spreads clips over the whole video": clips, **shot_options.excluded()}
+    stream = stream_options.stream(inputs, excluded, in_process=decoding.in_process)
+    if stream is None:
+        check_videos(inputs)
+    options = video_options(clip_options, engine_options, decoding, stream) | {"within_shots": shot_options.source()}
+    scores: dict[str, Any] = {"top_k": top_k, "threshold": threshold, "clips": clips, "crops": crops, "full": full}
+    network: dict[str, Any] = {"model": model, "labels": labels, "on_engine": say_engine}
+    if stream is not None and stream.prompt:
+        from ig65m.cli.follow import follow_options, print_labels
+
+        if not print_labels(stream, {**follow_options(options, crops), **scores, **network}, as_json=as_json):
+            raise typer.Exit(3)
+        return
     from ig65m.collection.listing import find_videos
     from ig65m.tasks.classify import classify_many
 
-    videos = [video for name in inputs for video in find_videos([name], absolute=False)]  # as often as they are named
-    check_shots(options["within_shots"], videos)
+    videos: list[Segment | Stream]
+    if stream is not None:
+        videos = [stream]
+    else:
+        named = [video for name in inputs for video in find_videos([name], absolute=False)]  # as often as they are named
+        check_shots(options["within_shots"], named)
+        videos = [*named]
     failed = False
     done: list[Prediction] = []
     with json_at_end(as_json, done, lambda: _as_json(done)), ProgressBar(len(videos)) as progress:
-        predictions = classify_many(
-            videos,
-            model=model,
-            labels=labels,
-            top_k=top_k,
-            threshold=threshold,
-            clips=clips,
-            crops=crops,
-            full=full,
-            on_engine=say_engine,
-            on_clip=progress.on_clip,
-            **options,
-        )
+        predictions = classify_many(videos, **network, **scores, on_clip=progress.on_clip, **options)
         for prediction in predictions:
             progress.video_done()
             failed |= prediction.error is not None
@@ -112,7 +119,7 @@ def _print_table(prediction: Prediction) -> None:
 
     console = print_title(prediction.path, prediction.status)
     if prediction.clips:
-        whole = ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels) or NONE
+        whole = ", ".join(f"{label.label} {label.score:.2f}" for label in prediction.labels) or NO_LABEL
         console.print(f"whole video: {whole}", markup=False)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         has_shots = prediction.clips[0].shot is not None
@@ -123,7 +130,7 @@ def _print_table(prediction: Prediction) -> None:
         for clip in prediction.clips:
             times = (*([str(clip.shot)] if has_shots else []), f"{clip.start:.2f}", f"{clip.end:.2f}")
             if not clip.labels:
-                table.add_row(*times, "", Text(NONE, "dim"))
+                table.add_row(*times, "", Text(NO_LABEL, "dim"))
                 continue
             best, *others = clip.labels
             beside = ", ".join(f"{label.label} {label.score:.2f}" for label in others if label.score >= WORTH_PRINTING)

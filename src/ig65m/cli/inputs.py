@@ -15,9 +15,18 @@ def check_inputs(inputs: Sequence[str]) -> None:
         if not name:
             raise UsageError("an input has no name; give a file or a folder")
         if name == "-":
-            raise UsageError("-: standard input cannot be read; save it to a file first (a file named - is ./-)")
+            raise UsageError(
+                "-: standard input is read by classify and extract only; save it to a file first (a file named - is ./-)"
+            )
+        if re.match(r"rtsps?://", name, re.IGNORECASE):
+            raise UsageError(f"{without_password(name)} is not opened without --live, which classify and extract have")
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
-            raise UsageError(f"{name} is a URL; download it first, then give the file")
+            raise UsageError(f"{without_password(name)} is a URL; download it first, then give the file")
+
+
+def without_password(url: str) -> str:
+    """Return a URL without user name, password and query."""
+    return re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", url, flags=re.DOTALL)
 
 
 def check_videos(inputs: Sequence[str]) -> None:

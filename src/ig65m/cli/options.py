@@ -11,8 +11,11 @@ import typer
 
 from ig65m.errors import UsageError
 from ig65m.types import Limits
+from ig65m.video.stream import Stream
 
 GIB = 1 << 30
+NO_LABEL = "no label reaches the threshold"
+WORTH_PRINTING = 0.1  # score from which a clip's second and further labels are printed
 INPUT, ENGINE, OUTPUT, LIMITS = "Input and clips", "Model and engine", "Output", "Limits"
 _LIMITS = Limits()
 
@@ -137,6 +140,10 @@ class ShotOptions:
         option(INPUT, "No clip crosses the shots in this folder of `ig65m shots --output`.", metavar="FOLDER"),
     ] = None
 
+    def excluded(self) -> dict[str, object]:
+        """The options that need a whole file, with the reasons."""
+        return {"--within-shots needs frames that come later": self.within_shots, "--shots is for files": self.shots}
+
     def source(self) -> bool | str:
         """What `within_shots` of `ig65m.tasks` takes. Raises UsageError for a folder that is not there."""
         if self.shots is None:
@@ -196,21 +203,23 @@ class DecodingOptions(LimitOptions):
     ] = False
 
 
-def video_options(clips: ClipOptions, engine: EngineOptions, decoding: DecodingOptions) -> dict[str, Any]:
+def video_options(
+    clips: ClipOptions, engine: EngineOptions, decoding: DecodingOptions, stream: Stream | None = None
+) -> dict[str, Any]:
     """Keyword arguments of `ig65m.tasks` for these options; the worker process that decodes is started.
 
     Raises UsageError if a limit is out of range.
     """
-    return {**asdict(clips), **asdict(engine), **decoding_options(decoding)}
+    return {**asdict(clips), **asdict(engine), **decoding_options(decoding, stream)}
 
 
-def decoding_options(decoding: DecodingOptions) -> dict[str, Any]:
+def decoding_options(decoding: DecodingOptions, stream: Stream | None = None) -> dict[str, Any]:
     """Keyword arguments of `ig65m.tasks` for reading videos; errors and worker process as in `video_options`."""
     limits = decoding.limits()
     if not decoding.in_process:
         from ig65m.video.isolation import prepare
 
-        prepare(limits)
+        prepare(limits, None if stream is None else stream.pipe)
     return {"limits": limits, "in_process": decoding.in_process}
 
 

@@ -1,7 +1,7 @@
 """Labels of videos: `ig65m.classify`, `ig65m.classify_many` and `ig65m.classify_clips`."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,12 +14,14 @@ from ig65m.pipeline import ClipResult, VideoEnd
 from ig65m.tasks.classifier import Classifier
 from ig65m.tasks.extractor import OnClip
 from ig65m.tasks.failures import raise_failure, raise_if_failed
+from ig65m.tasks.follow import Followed, follow
 from ig65m.tasks.options import Options, Resizing
 from ig65m.tasks.scoring import check_threshold, check_top_k, predict, predict_clip
 from ig65m.tasks.sources import as_source, check_several
 from ig65m.types import ClipPrediction, Limits, Prediction
 from ig65m.video.clips import Source, check_spread
 from ig65m.video.sampling import Tail
+from ig65m.video.stream import Stream
 from ig65m.zoo.labels import read_labels
 
 if TYPE_CHECKING:
@@ -211,6 +213,31 @@ def classify_clips(
     if clips is not None:
         check_spread(source, clips)
     return _Predictor(locals()).clips(source)
+
+
+class LabelFollower:
+    """A loaded network that labels the clips of a stream as they come."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        """Load what the arguments of `classify` ask for."""
+        self._predictor = _Predictor(arguments)
+        self.model = self._predictor.card.name
+
+    def clips(
+        self,
+        stream: Stream,
+        followed: Followed,
+        *,
+        stopping: Callable[[], bool],
+        on_news: Callable[[str], None] | None = None,
+    ) -> Generator[ClipPrediction, None, None]:
+        """Yield the prediction for each clip, as `follow` computes them."""
+        own = self._predictor
+        run, crops_each = own.classifier.run, own.classifier.crops
+        results = follow(run.resolved, run.engine, stream, followed, crops=crops_each, stopping=stopping, on_news=on_news)
+        with closing(results):
+            for crops in results:
+                yield predict_clip(crops, own.card, own.top_k, own.threshold)
 
 
 class _Predictor:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from ig65m.models.layer_names import find_layer, layer_widths
 from ig65m.pipeline import ClipResult, ReadClips, VideoEnd, VideoResult, run, run_clips
 from ig65m.store.features import Features
 from ig65m.tasks.failures import raise_if_failed
+from ig65m.tasks.follow import Followed, follow
 from ig65m.tasks.options import Options, Resizing, Resolved, resolve
 from ig65m.tasks.scoring import check_top_k, clip_labels, predict
 from ig65m.tasks.sources import as_source, check_several, path_of
@@ -26,6 +27,7 @@ from ig65m.types import ClipSpan, Limits, Prediction, Segment
 from ig65m.video.clips import Source, read_clips, sampling_of
 from ig65m.video.isolation import Decoder
 from ig65m.video.sampling import Tail
+from ig65m.video.stream import Stream
 
 if TYPE_CHECKING:
     from ig65m.models.network import Network
@@ -188,6 +190,22 @@ class Extractor:
             error=result.error,
             sought=result.sought,
         )
+
+
+def follow_features(
+    extractor: Extractor,
+    stream: Stream,
+    followed: Followed,
+    *,
+    stopping: Stopping,
+    on_news: Callable[[str], None] | None = None,
+) -> Generator[ClipResult, None, None]:
+    """Yield features and logits of each clip of a stream, as `follow` computes them."""
+    with closing(
+        follow(extractor._run.resolved, extractor._run.engine, stream, followed, stopping=stopping, on_news=on_news)
+    ) as results:
+        for (clip,) in results:
+            yield clip
 
 
 class Run:

@@ -15,6 +15,7 @@ from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder
 from ig65m.video.sample import Sample
 from ig65m.video.sampling import Sampling
+from ig65m.video.stream import Stream
 
 
 def as_source(video: Source | NDArray[np.uint8], fps: float | None) -> tuple[Source, float | None]:
@@ -61,7 +62,7 @@ def samples_of(
 ) -> Generator[Sample, None, None]:
     """Read the frames of a source, resized; in this process without a decoder. Raises as `read_samples`."""
     check_source(video)
-    path: Path | str | Frames
+    path: Path | str | Frames | Stream
     if isinstance(video, Segment):
         sampling, path = replace(sampling, start=video.start, end=video.end), video.path
     else:

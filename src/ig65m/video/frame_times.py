@@ -28,9 +28,7 @@ ENOUGH: Final = 10
 class Timing:
     """State of `frames`: the clock, and the frame whose end is not known yet."""
 
-    def __init__(
-        self, medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits
-    ) -> None:
+    def __init__(self, medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, limits: Limits) -> None:
         self.medium, self.container, self.stream, self.seen, self.limits = medium, container, stream, seen, limits
         self.rate = stream.average_rate or stream.guessed_rate
         self.clock = Clock(stream.time_base or Fraction(1, av.time_base), float(1 / self.rate) if self.rate else 0.0)

@@ -1,14 +1,10 @@
 """Reads a live source over RTSP, and connects again when the connection is lost."""
 
 import io
-import os
-import socket
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from pathlib import Path
 from typing import BinaryIO, Final, Literal
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -20,7 +16,6 @@ from ig65m.video.frame import Frame, LostFrame
 from ig65m.video.stream import Stream
 from ig65m.video.stream_reader import continued, read_container
 
-RTSP_PORT: Final = 554
 SILENCE: Final = 10.0
 """Seconds without data after which a connection counts as lost; at most a quarter of the time after which it is given up."""
 
@@ -68,17 +63,14 @@ def read_live(
                     end = frame.end
                     yield frame
         except StopIteration:
-            reason = f"{stream}: no frame came"
-        except VideoError as error:
+            if end is None:
+                raise VideoError(f"{stream}: no frame came") from None
+        except VideoError:
             if end is None:
                 raise
-            reason = str(error)
-        else:
-            reason = f"{stream}: it ended"
-        if end is None:
-            raise VideoError(reason)
+        assert end is not None
         if attempts == 0 and on_news is not None:
-            on_news(f"connection lost at {end:.2f} s ({reason}); connecting again")
+            on_news(f"connection lost at {end:.2f} s; connecting again")
         until = min(time.monotonic() + BACK_OFF[min(attempts, len(BACK_OFF) - 1)], came + limits.seconds)
         attempts += 1
         while time.monotonic() < until:
@@ -105,12 +97,14 @@ def _with(
 def _session(stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
     """Yield the frames of one connection. Raises VideoError if it fails."""
     with _open(stream, limits) as container:
-        _check_peers(stream)
         yield from read_container(Unkept(stream.name), container, stream, limits)
 
 
 def _open(stream: Stream, limits: Limits) -> InputContainer:
-    """Connect. FFmpeg may use TCP alone, through which RTSP carries the pictures too, and read no other format."""
+    """Connect. FFmpeg may use TCP alone, which carries the pictures too, and read no other format.
+
+    The protocol "rtsp" is not allowed: the demuxer does not need it, and a redirect to another server would.
+    """
     assert stream.url is not None
     how = {"rtsp_transport": "tcp", "allowed_media_types": "video", "protocol_whitelist": "tcp", "format_whitelist": "rtsp"}
     seconds = min(SILENCE, limits.seconds / 4)
@@ -124,21 +118,3 @@ def _open(stream: Stream, limits: Limits) -> InputContainer:
         )
     except av.FFmpegError as error:
         raise VideoError(f"{stream}: no connection ({error.strerror}); check the address, user name and password") from error
-
-
-def _check_peers(stream: Stream) -> None:
-    """Raise VideoError if the server has led the connection elsewhere: FFmpeg follows redirects to any RTSP server."""
-    parts = urlsplit(stream.url or "")
-    assert isinstance(parts.hostname, str)
-    known = {address[4][0] for address in socket.getaddrinfo(parts.hostname, parts.port or RTSP_PORT, type=socket.SOCK_STREAM)}
-    port = parts.port or RTSP_PORT
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            if not os.readlink(link).startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(int(link.name))) as connection:
-                peer = connection.getpeername()
-        except OSError:  # closed meanwhile, or not connected
-            continue
-        if isinstance(peer, tuple) and (peer[0] not in known or peer[1] != port):
-            raise VideoError(f"{stream}: it redirects to another server; give the address of that one if you trust it")

@@ -102,7 +102,7 @@ def open_container(file: Any, limits: Limits, *, protocols: str) -> InputContain
     """Open a URL of one of the protocols, or a file-like object, in one of FORMATS. Raises av.FFmpegError."""
     # If a programme of MPEG-TS continues under another number, as its new map says, it stays one stream.
     how = {"format_whitelist": FORMATS, "protocol_whitelist": protocols, "merge_pmt_versions": "1", **options(limits)}
-    container = av.open(file, mode="r", options=how, metadata_errors="replace")
+    container: InputContainer = av.open(file, mode="r", options=how, metadata_errors="replace")
     # FFmpeg would generate timestamps from decoding times, which are out of order in AVI with B-frames.
     container.flags &= ~cast(int, Flags.gen_pts.value)
     return container

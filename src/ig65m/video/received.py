@@ -2,13 +2,13 @@
 
 import io
 import os
+import re
 import select
 import time
 from collections.abc import Callable
 from typing import BinaryIO, Final, Literal, cast
 
 from ig65m.errors import VideoError
-from ig65m.video.integrity.elements import EBML, matroska_element
 from ig65m.video.medium import Forgotten
 
 PIECE: Final = 1 << 16
@@ -21,7 +21,13 @@ TAIL: Final = 1 << 18
 MOST_KEPT: Final = 256 << 20
 """Most bytes that may come between two pictures."""
 
-ELEMENT_HEAD: Final = 13  # bytes that tell what an element of Matroska is and where it ends
+EBML: Final = b"\x1a\x45\xdf\xa3"
+"""What a recording in Matroska starts with; source: RFC 8794, 8.1."""
+
+HEADER: Final = 80
+"""Bytes of its header in which the type of the document is expected."""
+
+_DOCUMENT: Final = re.compile(rb"\x42\x82.(matroska|webm)", re.DOTALL)
 WAIT: Final = 0.5  # seconds
 
 
@@ -46,7 +52,7 @@ class Received:
         self._given = 0  # bytes that FFmpeg has read
         self._ended = False
         self._waited = 0.0  # seconds since the last frame
-        self._element: int | None = 0  # place of the next element of Matroska; None in other formats
+        self._clear = 0  # bytes that certainly belong to this recording
         self._boundary: int | None = None  # where another recording starts
         self._add(data)
 
@@ -60,11 +66,11 @@ class Received:
 
     def read(self, count: int) -> bytes:
         """Return at most `count` further bytes, as soon as there are any; none at the end of the recording."""
-        while self._given == self._safe():
+        while self._given == self._clear:
             if self._boundary is not None or self._ended:
                 return b""
             self._receive()
-        stop = min(self._given + count, self._safe())
+        stop = min(self._given + count, self._clear)
         piece = bytes(self._kept[self._given - self._floor : stop - self._floor])
         self._given = stop
         return piece
@@ -102,12 +108,6 @@ class Received:
         data = bytes(self._kept[self._boundary - self._floor :])
         return Received(self._pipe, self.name, seconds=self._seconds, on_wait=self._on_wait, data=data)
 
-    def _safe(self) -> int:
-        """Return how many bytes certainly belong to this recording."""
-        if self._boundary is not None:
-            return self._boundary
-        return self.size if self._element is None or self._ended else min(self.size, self._element)
-
     def _receive(self) -> bool:
         """Wait for further bytes. Returns False at the end."""
         while not self._ended:
@@ -119,7 +119,9 @@ class Received:
                 self._add(data)
                 return not self._ended
             self._waited += time.monotonic() - begun
-            self._ended = self.stalled = self._waited >= self._seconds
+            if self._waited >= self._seconds:
+                self._ended = self.stalled = True
+                self._add(b"")
             if self._on_wait is not None:
                 self._on_wait()
         return False
@@ -131,17 +133,28 @@ class Received:
             self._head += data[: HEAD - len(self._head)]
         if len(self._kept) > MOST_KEPT:
             raise VideoError(f"{self.name}: no picture within {MOST_KEPT >> 20} MB; is this a video?")
-        self._follow_elements()
+        self._look_for_header()
 
-    def _follow_elements(self) -> None:
-        """Look for the header of another recording among the elements of Matroska that came."""
-        with self.open() as file:
-            while self._element is not None and self._boundary is None and self.size >= self._element + ELEMENT_HEAD:
-                is_header = self.part(self._element, len(EBML)) == EBML
-                if is_header and self._element > 0:
-                    self._boundary = self._element
-                element = matroska_element(file, self._element) if is_header or self._element > 0 else None
-                self._element = None if element is None else element.end
+    def _look_for_header(self) -> None:
+        """Look for the header of another recording in Matroska among the bytes that came."""
+        if self._boundary is not None:
+            return
+        place = self.size
+        if self._head.startswith(EBML):
+            found = self._kept.find(EBML, max(self._clear, 1) - self._floor)
+            while found >= 0:
+                header = self._kept[found : found + HEADER]
+                if _DOCUMENT.search(header):
+                    self._boundary = place = self._floor + found
+                    break
+                if len(header) < HEADER and not self._ended:
+                    place = self._floor + found
+                    break
+                found = self._kept.find(EBML, found + 1)
+            else:
+                if not self._ended:
+                    place -= next((count for count in (3, 2, 1) if self._kept.endswith(EBML[:count])), 0)
+        self._clear = place
 
 
 class _Kept(io.RawIOBase):

@@ -83,9 +83,7 @@ def read_samples(
         raise noted.with_gaps("", name_of(source), noted.last_good)
 
 
-def _numbered(
-    noted: "_Noted", sampling: Sampling, most: int, *, apart: bool
-) -> Iterator[tuple[int, Frame | LostFrame]]:
+def _numbered(noted: "_Noted", sampling: Sampling, most: int, *, apart: bool) -> Iterator[tuple[int, Frame | LostFrame]]:
     """Yield the samples with their numbers; with `apart`, each recording is sampled and numbered by itself."""
     for part in recordings(noted) if apart else [noted]:
         chosen = samples(part, sampling, most=most)

@@ -54,4 +54,6 @@ def stream_clips(read: Generator[Sample, None, None], sampling: Sampling, clips_
             before = count
             for clip in clips_of(counted(recording), sampling):
                 span = clip.span
-                yield replace(clip, span=replace(span, first_frame=before + span.first_frame, last_frame=before + span.last_frame))
+                yield replace(
+                    clip, span=replace(span, first_frame=before + span.first_frame, last_frame=before + span.last_frame)
+                )

@@ -39,26 +39,32 @@ def read_pipe(
 ) -> Generator[Frame | LostFrame, None, None]:
     """Yield the frames of a pipe, as `reader.read_frames` those of a file with the same bytes.
 
-    A sender that starts again continues the times. In Matroska it may send another size or codec then. `on_wait` is called
-    every half second while nothing comes.
+    A sender that starts again continues the times. In Matroska it may send another size or codec then, and the sender before
+    may have been killed. `on_wait` is called every half second while nothing comes.
 
     Raises VideoError if nothing can be read; or after the last frame, if it breaks off or nothing comes for `limits.seconds`.
     """
     assert stream.pipe is not None
     received: Received | None = Received(stream.pipe, stream.name, seconds=limits.seconds, on_wait=on_wait)
     end: float | None = None
+    failure: VideoError | None = None
     while received is not None:
-        with closing(_recording(received, stream, limits)) as frames:
-            for frame in continued(frames, end):
-                end = frame.end
-                yield frame
+        try:
+            with closing(_recording(received, stream, limits)) as frames:
+                for frame in continued(frames, end):
+                    end = frame.end
+                    yield frame
+        except VideoError as error:
+            failure = error
         received = received.rest()
+    if failure is not None:
+        raise VideoError(str(failure), last_good_time=end) from failure
 
 
 def continued(frames: Iterator[Frame | LostFrame], at: float | None) -> Iterator[Frame | LostFrame]:
     """Yield the frames of a recording that follows another one, from the time `at` on; as they are if that is None.
 
-    The times of errors are moved too.
+    The time of an error is moved too.
     """
     if at is None:
         yield from frames
@@ -71,7 +77,7 @@ def continued(frames: Iterator[Frame | LostFrame], at: float | None) -> Iterator
             yield replace(frame, time=frame.time + shift, end=frame.end + shift, begins=frame.begins or begins)
     except VideoError as error:
         good = at if error.last_good_time is None else error.last_good_time + (shift or 0.0)
-        raise VideoError(f"{error} (times of its last part)", last_good_time=good) from error
+        raise VideoError(f"{error} (by times of the recording that starts at {at:.3f} s)", last_good_time=good) from error
 
 
 def _recording(received: Received, stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:

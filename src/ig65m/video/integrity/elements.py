@@ -78,9 +78,6 @@ def _read(file: BinaryIO, place: int, count: int) -> bytes:
     return file.read(count)
 
 
-EBML: Final = b"\x1a\x45\xdf\xa3"
-"""The element that every file of Matroska starts with."""
-
 _MASTERS: Final = {0x18538067, 0x1F43B675, 0xA0}  # Segment, Cluster, BlockGroup
 _BLOCKS: Final = {0xA3, 0xA1}  # SimpleBlock, Block
 _OTHERS: Final = {
@@ -92,7 +89,7 @@ _OTHERS: Final = {
 _KNOWN: Final = _BLOCKS | _OTHERS
 
 
-def matroska_element(file: BinaryIO, place: int) -> Element | None:
+def _matroska_element(file: BinaryIO, place: int) -> Element | None:
     """Source: RFC 8794 (element IDs and sizes), RFC 9559 (Matroska's elements)."""
     head = _read(file, place, 13)  # ID (4 bytes), size (8), track
     id_length = 9 - head[0].bit_length() if head else 9
@@ -173,7 +170,7 @@ def _flv_anchor(file: BinaryIO, position: int, size: int) -> int | None:
 
 
 FORMATS: Final = {
-    "matroska": Format(matroska_element, _matroska_anchor),
+    "matroska": Format(_matroska_element, _matroska_anchor),
     "avi": Format(_avi_element, _avi_anchor),
     "flv": Format(_flv_element, _flv_anchor),
 }
