@@ -11,7 +11,8 @@ from pathlib import Path
 class RtspServer:
     """Serves a video in MPEG-TS, from its beginning to each connection, in real time; `drop` closes the connections.
 
-    requests: first lines of all requests. redirect: address to which DESCRIBE leads instead. password: USER:PASSWORD asked for.
+    Only TCP is offered. requests: first lines of all requests. redirect: address to which DESCRIBE leads instead. credentials:
+    what was sent as Authorization.
     """
 
     def __init__(self, video: Path) -> None:
@@ -78,19 +79,17 @@ class RtspServer:
             self.credentials.append(headers["authorization"])
         elif self.asks_password and method == "DESCRIBE":
             return "401 Unauthorized", ['WWW-Authenticate: Basic realm="camera"'], b""
-        if method == "OPTIONS":
-            return "200 OK", ["Public: DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER"], b""
-        if method == "DESCRIBE" and self.redirect is not None:
-            return "302 Found", [f"Location: {self.redirect}"], b""
+        sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n"
+        sdp += "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track0\r\n"
         if method == "DESCRIBE":
-            sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n"
-            sdp += "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track0\r\n"
+            if self.redirect is not None:
+                return "302 Found", [f"Location: {self.redirect}"], b""
             return "200 OK", ["Content-Type: application/sdp", f"Content-Base: {url}/"], sdp.encode()
-        if method == "SETUP":
-            if "TCP" not in headers["transport"]:
-                return "461 Unsupported Transport", [], b""
-            return "200 OK", ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1"], b""
-        return "200 OK", ["Session: 1"], b""
+        extra = {
+            "OPTIONS": ["Public: DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER"],
+            "SETUP": ["Transport: RTP/AVP/TCP;unicast;interleaved=0-1", "Session: 1"],
+        }
+        return "200 OK", extra.get(method, ["Session: 1"]), b""
 
     def _play(self, connection: socket.socket, receiving: socket.socket) -> None:
         port = receiving.getsockname()[1]

@@ -1,6 +1,7 @@
 """Whether a video that ended without an error is complete: FFmpeg reads most truncated files like complete ones."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -30,7 +31,7 @@ class Shown:
 def missing_end(medium: Medium, container: InputContainer, stream: VideoStream, seen: Seen, shown: Shown) -> str | None:
     """Return why the video should continue after the last picture; None if it need not."""
     end = shown.end - min(shown.shift, 0.0)
-    promised = _promised_end(container, stream, seen, end)
+    promised = _promised_end(container, stream, seen, end, is_file=isinstance(medium, Path))
     breaks_off = f"breaks off at {shown.end:.3f} s"
     if promised - end > max(0.25, min(1.0, promised * 0.05), shown.longest):
         return f"{breaks_off}, expected {promised:.3f} s; it was cut or is still being written"
@@ -51,17 +52,17 @@ def missing_end(medium: Medium, container: InputContainer, stream: VideoStream, 
     return None
 
 
-def _promised_end(container: InputContainer, stream: VideoStream, seen: Seen, end: float) -> float:
+def _promised_end(container: InputContainer, stream: VideoStream, seen: Seen, end: float, *, is_file: bool) -> float:
     """Return the end of the video in seconds, by its last packet and its header.
 
     A track of mp4 with an index states its duration. Matroska and FLV state that of the longest track, which counts unless
-    another track reached it.
+    another track reached it; in a pipe FFmpeg writes that of its source there, of which it may send a part only.
     """
     promised = end if seen.video_end is None else max(end, seen.video_end)
     names = container.format.name.split(",")
     if "mov" in names and stream.frames and stream.duration is not None and stream.time_base is not None:
         return max(promised, float((stream.duration + (stream.start_time or 0)) * stream.time_base))
-    if {"matroska", "flv"} & set(names) and container.duration is not None and seen.any_end is not None:
+    if is_file and {"matroska", "flv"} & set(names) and container.duration is not None and seen.any_end is not None:
         whole = container.duration / av.time_base
         return max(promised, end + whole - max(end, seen.any_end))
     return promised
