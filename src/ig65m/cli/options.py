@@ -25,14 +25,10 @@ def option(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-Videos = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="INPUT",
-        help="Videos, folders of videos or of images, lists of videos (.txt, .csv).",
-        show_default=False,
-    ),
-]
+VIDEOS = typer.Argument(
+    metavar="INPUT", help="Videos, folders of videos or of images, lists of videos (.txt, .csv).", show_default=False
+)
+Videos = Annotated[list[str], VIDEOS]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name (see `ig65m models`) or file of a model.", show_default=False)
 ]

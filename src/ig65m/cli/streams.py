@@ -8,32 +8,23 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import typer
-
-from ig65m.cli.options import INPUT, option
+from ig65m.cli.options import INPUT, VIDEOS, option
 from ig65m.errors import UsageError
 from ig65m.video.stream import Stream
 
 PIPE = "ffmpeg -i SOURCE -f matroska - | ig65m classify -"
 CAMERA = "ffmpeg -f v4l2 -i {} -f matroska - | ig65m classify - --follow"
 
-VideosOrStream = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="INPUT",
-        help="Videos, folders of videos or of images, lists of videos (.txt, .csv); or - for a video on standard input.",
-        show_default=False,
-    ),
-]
+VideosOrStream = Annotated[list[str] | None, VIDEOS]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions:
     """How a stream is read."""
 
-    follow: Annotated[bool, option(INPUT, "Print each clip of - or --live as soon as its last frame is there.", "--follow")] = (
-        False
-    )
+    follow: Annotated[
+        bool, option(INPUT, "Print each clip of standard input (-) or --live as soon as its last frame is there.", "--follow")
+    ] = False
     live: Annotated[
         str | None,
         option(INPUT, "Connect to this live source (rtsp://...) and open nothing else; with --follow.", metavar="SOURCE"),
