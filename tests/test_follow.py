@@ -1,6 +1,7 @@
 """Streams that are followed: each clip as soon as it is there, with bounded delay and memory."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -146,6 +147,24 @@ def test_damage_makes_it_partial_and_lists_the_gap(video):
     last = json.loads(out.splitlines()[-1])
     assert (code, last["status"]) == (3, "partial")
     assert len(last["error"]["gaps"]) == 1
+
+
+def test_damage_is_said_also_if_it_is_stopped_before_its_end(video):
+    data = bytearray(stream_bytes(video, "mpegts"))
+    start = len(data) // 4 // 188 * 188
+    del data[start : start + 3 * 188]
+    reading, writing = os.pipe()
+    with program("classify", "-", "--follow", "--json", stdin=reading) as process:
+        os.close(reading)
+        os.write(writing, data[: 60 << 10])
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        code, lines, _ = finish(process)
+    os.close(writing)
+    assert code == 130
+    assert lines[-1]["status"] == "partial"
+    assert "lost to damage before it was stopped" in lines[-1]["error"]["message"]
 
 
 def clip(number, start):

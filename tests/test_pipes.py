@@ -146,6 +146,14 @@ def test_where_a_sender_restarts_times_go_on_and_clips_begin_anew(name, video, t
         np.testing.assert_array_equal(a.pixels, b.pixels)
 
 
+def test_where_the_clock_jumps_forward_times_have_the_gap_and_clips_begin_anew(video, tmp_path):
+    later = stream_bytes(video, "mpegts", *H264, "-output_ts_offset", "100")
+    found, failure = through_pipe(stream_bytes(video, "mpegts", *H264) + later, tmp_path, Sampling(frames=16, tail="drop"))
+    assert failure is None
+    starts = [clip.span.start - found[0].span.start for clip in found]
+    assert starts == pytest.approx([0.64 * number + jump for jump in (0, 100) for number in range(5)], abs=0.1)
+
+
 def test_a_sender_that_is_killed_may_be_followed_by_another_one(video, tmp_path):
     data = stream_bytes(video, "matroska")
     found, failure = through_pipe(data[: len(data) // 2] + data, tmp_path, Sampling(frames=8, tail="drop"))

@@ -53,8 +53,8 @@ class Followed:
 
     @property
     def status(self) -> Status:
-        """As that of a video; frames that were lost make a stream partial also if it is stopped before its end."""
-        if self.error is None and not self.lost:
+        """As that of a video."""
+        if self.error is None:
             return "ok"
         return "partial" if self.clips else "failed"
 
@@ -112,8 +112,8 @@ def follow(
 ) -> Generator[list[ClipResult], None, None]:
     """Yield the results of the crops of each clip, as soon as they are computed, until the stream ends.
 
-    `followed` is kept up to date; its `error` says why the stream broke off. `on_news` is called, from another thread, with a
-    line about a lost connection. Once `stopping` returns True, the clip at work is the last one.
+    `followed` is kept up to date; its `error` says why the stream broke off, or how much of it was lost. `on_news` is called,
+    from another thread, with a line about a lost connection. Once `stopping` returns True, the clip at work is the last one.
     """
     waiting = Waiting()
     interrupted = threading.Event()
@@ -155,6 +155,9 @@ def follow(
             decoder.interrupt()
             reader.join(timeout=5)
             followed.dropped = waiting.dropped
+            if followed.error is None and followed.lost:
+                message = f"{stream}: {followed.lost:,} frames were lost to damage before it was stopped"
+                followed.error = Failure("decode", message, followed.reached)
     if faults:
         raise faults[0]
 

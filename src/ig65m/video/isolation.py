@@ -34,6 +34,7 @@ from ig65m.video.stream import Stream
 
 _WITHOUT_GAPS: Final[dict[str, type[UsageError | SeekError]]] = {"usage": UsageError, "seek": SeekError}
 _STARTING = 120.0  # seconds in which a worker must start
+_STREAM_GRACE = 10.0  # more seconds for a stream, which the worker gives up by itself
 
 _idle: list["_Worker"] = []  # kept for the next decoder: starting a worker takes a third of a second
 _most_idle = 1
@@ -286,13 +287,13 @@ class Decoder:
         if self._worker is None or not self._worker.usable or (pipe is not None and self._worker.pipe != pipe):
             self._drop()
             self._worker = _Worker(limits.memory, pipe)
-        worker = self._worker
+        worker, patience = self._worker, limits.seconds + (_STREAM_GRACE if isinstance(source, Stream) else 0.0)
         worker.send(job)
         good_until, failure = None, None
         usable = False
         try:
             while True:
-                kind, start, end, body = worker.receive(limits.seconds, max(size, jobs.WORDS))
+                kind, start, end, body = worker.receive(patience, max(size, jobs.WORDS))
                 if kind == jobs.END:
                     failure, usable = _verdict(body)
                     break
