@@ -147,6 +147,13 @@ def test_a_video_that_eats_memory_is_stopped(tmp_path, video):
     assert len(list(ticks(video, memory=256 << 20))) == 48
 
 
+def test_a_worker_that_is_still_at_work_is_not_used_again(video):
+    for _ in range(2):
+        with Decoder(Limits()) as decoder:
+            reading = decoder.read_samples(video, SAMPLING, VMZ, image_fps=25)
+            assert next(reading).time == 0.0  # the rest is left unread when the block ends
+
+
 def test_a_worker_serves_again_and_ends_with_its_parent(video):
     code = (
         "import os, sys, ig65m.video.isolation as isolation\n"

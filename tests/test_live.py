@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -37,8 +38,9 @@ def live(url, **limits):
     news = []
     with Decoder(Limits(**limits)) as decoder:
         samples = decoder.read_samples(Stream(name="camera", url=url, prompt=True), SAMPLING, VMZ, on_news=news.append)
-        for sample in samples:
-            yield sample, news
+        with closing(samples):
+            for sample in samples:
+                yield sample, news
 
 
 def test_a_live_source_gives_the_frames_of_its_video(video):

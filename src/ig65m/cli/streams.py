@@ -61,14 +61,12 @@ class StreamOptions:
 def _pipe() -> int:
     """Return a file descriptor of standard input for the worker process."""
     try:
-        number = sys.stdin.fileno()
-        if os.isatty(number):
-            raise UsageError(f"-: standard input is a terminal, so nothing is piped; pipe a video into it, as in: {PIPE}")
-        return os.dup(number)
+        number = os.dup(sys.stdin.fileno())
     except (OSError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"-: standard input cannot be read; pipe a video into it, as in: {PIPE}") from error
+    if os.isatty(number):
+        raise UsageError(f"-: standard input is a terminal, so nothing is piped; pipe a video into it, as in: {PIPE}")
+    return number
 
 
 def _checked(source: str) -> str:

@@ -182,13 +182,14 @@ class Decoder:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._worker: _Worker | None = None
+        self._at_work = False  # the worker has answers that nobody has read
 
     def __enter__(self) -> "Decoder":
         self._worker = _take(self.limits.memory)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._worker is not None and self._worker.usable:
+        if self._worker is not None and self._worker.usable and not self._at_work:
             _keep(self._worker)
             self._worker = None
         self._drop()
@@ -289,6 +290,7 @@ class Decoder:
             self._worker = _Worker(limits.memory, pipe)
         worker, patience = self._worker, limits.seconds + (_STREAM_GRACE if isinstance(source, Stream) else 0.0)
         worker.send(job)
+        self._at_work = True
         good_until, failure = None, None
         usable = False
         try:
@@ -308,6 +310,7 @@ class Decoder:
         except (_WorkerLost, ValueError, LookupError, TypeError):
             raise VideoError(f"{source}: {_ending(self._drop(grace=5.0))}", last_good_time=good_until) from None
         finally:
+            self._at_work = False
             if not usable or pipe is not None:
                 self._drop()
         if failure is not None:

@@ -13,6 +13,7 @@ from ig65m.errors import VideoError
 from ig65m.types import Limits
 from ig65m.video.decoding import options
 from ig65m.video.frame import Frame, LostFrame
+from ig65m.video.reader import keep_timestamps
 from ig65m.video.stream import Stream
 from ig65m.video.stream_reader import continued, read_container
 
@@ -109,7 +110,7 @@ def _open(stream: Stream, limits: Limits) -> InputContainer:
     how = {"rtsp_transport": "tcp", "allowed_media_types": "video", "protocol_whitelist": "tcp", "format_whitelist": "rtsp"}
     seconds = min(SILENCE, limits.seconds / 4)
     try:
-        return av.open(
+        container: InputContainer = av.open(
             stream.url,
             format="rtsp",
             options={**how, **options(limits)},
@@ -118,3 +119,5 @@ def _open(stream: Stream, limits: Limits) -> InputContainer:
         )
     except av.FFmpegError as error:
         raise VideoError(f"{stream}: no connection ({error.strerror}); check the address, user name and password") from error
+    keep_timestamps(container)
+    return container

@@ -103,9 +103,13 @@ def open_container(file: Any, limits: Limits, *, protocols: str) -> InputContain
     # If a programme of MPEG-TS continues under another number, as its new map says, it stays one stream.
     how = {"format_whitelist": FORMATS, "protocol_whitelist": protocols, "merge_pmt_versions": "1", **options(limits)}
     container: InputContainer = av.open(file, mode="r", options=how, metadata_errors="replace")
-    # FFmpeg would generate timestamps from decoding times, which are out of order in AVI with B-frames.
-    container.flags &= ~cast(int, Flags.gen_pts.value)
+    keep_timestamps(container)
     return container
+
+
+def keep_timestamps(container: InputContainer) -> None:
+    """Stop FFmpeg from generating timestamps from decoding times, which are out of order in AVI with B-frames."""
+    container.flags &= ~cast(int, Flags.gen_pts.value)
 
 
 def _open(path: Path, limits: Limits) -> InputContainer:
