@@ -60,6 +60,8 @@ def read_samples(
         try:
             for number, frame in _numbered(noted, sampling, limits.frames, apart=isinstance(source, Stream)):
                 pixels = small = shape = None
+                if number == 0:
+                    resized = None  # pictures of another recording may have another size
                 if isinstance(frame, Frame) and needed(number, sampling):
                     if resized is None or resized[0] is not frame:
                         also = None if beside is None else to_pixels(frame, beside, second)
