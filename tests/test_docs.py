@@ -90,7 +90,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny, b
     commands = [line for block in blocks("README.md", "") for line in block.splitlines() if line.startswith("ig65m ")]
     words = ("camera_motion", "ig65m models", " features", " index ", " search ")
     here = [line for line in commands if any(word in line for word in words)]
-    assert len(here) == 10
+    assert len(here) == 11
     for line in here:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         with pytest.raises(SystemExit) as stop:
@@ -100,6 +100,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path, capsys, bigbuckbunny, b
     assert Path("int8.safetensors").exists()
     assert Path("mine.safetensors").exists()
     assert Path("code.png").exists()
+    assert Path("where.mp4").exists()
     assert Path("out/annotations.json").exists()
 
 
