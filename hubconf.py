@@ -47,25 +47,33 @@ def r2plus1d_34_32_kinetics(num_classes: int, pretrained: bool = False, progress
     return _load("r2plus1d_34_32_kinetics", num_classes, pretrained, progress)
 
 
-def r2plus1d_34(pretraining: str = "", use_pool1: bool = False, progress: bool = False, *, num_classes: int = 400) -> _Any:
+def r2plus1d_34(
+    pretraining: str = "", use_pool1: bool | None = None, progress: bool = False, *, num_classes: int | None = None
+) -> _Any:
     """R(2+1)D-34. Pretraining: kinetics_8frms, kinetics_32frms (both IG-65M first), ig65m_8frms, ig65m_32frms, or none."""
     return _load_vmz("r2plus1d", 34, _PRETRAININGS_34, pretraining, use_pool1, progress, num_classes)
 
 
-def r2plus1d_152(pretraining: str = "", use_pool1: bool = True, progress: bool = False, *, num_classes: int = 400) -> _Any:
+def r2plus1d_152(
+    pretraining: str = "", use_pool1: bool | None = None, progress: bool = False, *, num_classes: int | None = None
+) -> _Any:
     """R(2+1)D-152. Pretraining: ig65m_32frms, ig_ft_kinetics_32frms, sports1m_32frms, sports1m_ft_kinetics_32frms, or none.
 
-    The published weights have no pool1: with a pretraining, `use_pool1=False` is needed.
+    The published weights have no pool1; random ones have it by default, as in VMZ.
     """
     return _load_vmz("r2plus1d", 152, _PRETRAININGS_152, pretraining, use_pool1, progress, num_classes)
 
 
-def ir_csn_152(pretraining: str = "", use_pool1: bool = True, progress: bool = False, *, num_classes: int = 400) -> _Any:
+def ir_csn_152(
+    pretraining: str = "", use_pool1: bool | None = None, progress: bool = False, *, num_classes: int | None = None
+) -> _Any:
     """ir-CSN-152. Pretraining: ig65m_32frms, ig_ft_kinetics_32frms, sports1m_32frms, sports1m_ft_kinetics_32frms, or none."""
     return _load_vmz("ir_csn", 152, _PRETRAININGS_152, pretraining, use_pool1, progress, num_classes)
 
 
-def ip_csn_152(pretraining: str = "", use_pool1: bool = True, progress: bool = False, *, num_classes: int = 400) -> _Any:
+def ip_csn_152(
+    pretraining: str = "", use_pool1: bool | None = None, progress: bool = False, *, num_classes: int | None = None
+) -> _Any:
     """ip-CSN-152. Pretraining: ig65m_32frms, ig_ft_kinetics_32frms, sports1m_32frms, sports1m_ft_kinetics_32frms, or none."""
     return _load_vmz("ip_csn", 152, _PRETRAININGS_152, pretraining, use_pool1, progress, num_classes)
 
@@ -75,11 +83,14 @@ def _load_vmz(
     depth: int,
     pretrainings: dict[str, str],
     pretraining: str,
-    use_pool1: bool,
+    use_pool1: bool | None,
     progress: bool,
-    num_classes: int,
+    num_classes: int | None,
 ) -> _Any:
     """Return the published weights in eval mode, or for the pretraining "" random ones for training.
+
+    Without `use_pool1` and `num_classes`, published weights have their own, and random ones VMZ's defaults: 400 classes, and
+    pool1 but for 34 layers.
 
     Raises ig65m.errors.UsageError for an unknown pretraining, ModelError if its weights contradict `use_pool1` or
     `num_classes`.
@@ -90,15 +101,17 @@ def _load_vmz(
     from ig65m.zoo.cards import find_card
 
     if not pretraining:
-        return network(ResNetSpec(depth, num_classes, architecture=architecture, pool1=use_pool1))
+        pool1 = depth != 34 if use_pool1 is None else use_pool1
+        return network(ResNetSpec(depth, 400 if num_classes is None else num_classes, architecture=architecture, pool1=pool1))
     check_choice("pretraining", pretraining, pretrainings)
     name = f"{architecture}_{depth}_{pretrainings[pretraining]}"
-    if use_pool1 != find_card(name).spec.pool1:
+    spec = find_card(name).spec
+    if use_pool1 is not None and use_pool1 != spec.pool1:
         raise ModelError(
             f"{name} was trained {'without' if use_pool1 else 'with'} pool1, the max pooling after the stem: "
             f"load it with use_pool1={not use_pool1}"
         )
-    return _load(name, num_classes, True, progress)
+    return _load(name, spec.classes if num_classes is None else num_classes, True, progress)
 
 
 def _load(name: str, num_classes: int, pretrained: bool, progress: bool) -> _Any:

@@ -94,7 +94,7 @@ def test_pretrained_loads_the_published_file(tmp_path, monkeypatch):
 
 
 def test_vmz_arguments_may_be_given_by_position():
-    """Only the names are checked here: the positions of VMZ's arguments, and its defaults."""
+    """Only the names are checked here: the positions of VMZ's arguments."""
     sys.path.insert(0, str(ROOT))
     try:
         import hubconf
@@ -106,7 +106,7 @@ def test_vmz_arguments_may_be_given_by_position():
             for parameter in inspect.signature(getattr(hubconf, name)).parameters.values()
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         ]
-        assert positional == [("pretraining", ""), ("use_pool1", name != "r2plus1d_34"), ("progress", False)]
+        assert positional == [("pretraining", ""), ("use_pool1", None), ("progress", False)]
 
 
 @pytest.mark.slow
@@ -132,8 +132,11 @@ def test_random_weights_are_of_vmz_network(name, pool1):
     torch.testing.assert_close(got / expected.abs().max(), expected / expected.abs().max(), rtol=0, atol=1e-5)
 
 
-def test_without_num_classes_there_are_kinetics():
-    assert load("ir_csn_152").fc.out_features == 400
+@pytest.mark.parametrize(("name", "pool1"), [("ir_csn_152", True), ("r2plus1d_34", False)])
+def test_random_weights_have_the_defaults_of_vmz(name, pool1):
+    model = load(name)
+    assert model.fc.out_features == 400
+    assert isinstance(model.stem[-1], torch.nn.MaxPool3d) is pool1
 
 
 @pytest.mark.parametrize(("name", "word"), VMZ)
@@ -143,6 +146,8 @@ def test_each_word_is_a_file_of_vmz(name, word, tmp_path, monkeypatch):
     monkeypatch.setenv("IG65M_OFFLINE", "1")
     monkeypatch.delenv("IG65M_MIRROR", raising=False)
     use_pool1 = "csn" in name  # Caffe2's R(2+1)D-152 has no pool1
+    with pytest.raises(DownloadError, match=VMZ[name, word]):
+        load(name, word)
     with pytest.raises(DownloadError, match=VMZ[name, word]):
         load(name, word, use_pool1, num_classes=CLASSES.get(word, 400))
     with pytest.raises(ModelError, match=f"pool1.*use_pool1={use_pool1}"):
