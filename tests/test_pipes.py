@@ -215,6 +215,17 @@ def test_mp4_with_its_index_at_the_end_is_refused_with_what_to_do(video, tmp_pat
     assert "-f matroska -" in err
 
 
+def test_a_stream_that_crashes_the_decoder_is_failed():
+    """One row of a Bayer mosaic, which libswscale aborts on."""
+    raw = ["-f", "rawvideo", "-pix_fmt", "bayer_bggr8", "-s", "64x1", "-i", "-"]
+    command = ["ffmpeg", "-v", "error", *raw, "-c:v", "rawvideo", "-f", "nut", "-"]
+    data = subprocess.run(command, input=bytes(640), capture_output=True, check=True).stdout
+    code, out, _ = piped(data, "classify", "-", "--follow", "--json", "--preprocessing", "ig65m-pytorch")
+    last = json.loads(out.splitlines()[-1])
+    assert (code, last["status"], last["clips"]) == (3, "failed", 0)
+    assert "its decoder crashed (SIGABRT" in last["error"]["message"]
+
+
 def test_classify_and_extract_read_standard_input(video, tmp_path):
     data = stream_bytes(video, "matroska")
     (tmp_path / "file.mkv").write_bytes(data)

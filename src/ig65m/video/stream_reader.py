@@ -47,24 +47,25 @@ def read_pipe(
     assert stream.pipe is not None
     received: Received | None = Received(stream.pipe, stream.name, seconds=limits.seconds, on_wait=on_wait)
     end: float | None = None
+    good: float | None = None  # the same of the last frame that was not lost
     failure: VideoError | None = None
     while received is not None:
         try:
             with closing(_recording(received, stream, limits)) as frames:
                 for frame in continued(frames, end):
-                    end = frame.end
+                    end, good = frame.end, frame.end if isinstance(frame, Frame) else good
                     yield frame
         except VideoError as error:
             failure = error
         received = received.rest()
     if failure is not None:
-        raise VideoError(str(failure), last_good_time=end) from failure
+        raise VideoError(str(failure), last_good_time=good) from failure
 
 
 def continued(frames: Iterator[Frame | LostFrame], at: float | None) -> Iterator[Frame | LostFrame]:
     """Yield the frames of a recording that follows another one, from the time `at` on; as they are if that is None.
 
-    The time of an error is moved too.
+    Its error says that its times are other ones.
     """
     if at is None:
         yield from frames
@@ -76,26 +77,22 @@ def continued(frames: Iterator[Frame | LostFrame], at: float | None) -> Iterator
             shift = at - frame.time if shift is None else shift
             yield replace(frame, time=frame.time + shift, end=frame.end + shift, begins=frame.begins or begins)
     except VideoError as error:
-        good = at if error.last_good_time is None else error.last_good_time + (shift or 0.0)
-        raise VideoError(f"{error} (by times of the recording that starts at {at:.3f} s)", last_good_time=good) from error
+        raise VideoError(f"{error} (by times of the recording that starts at {at:.3f} s)") from error
 
 
 def _recording(received: Received, stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
     """Yield the frames of one recording in a pipe."""
     end: float | None = None
-    failure: VideoError | None = None
     try:
         with _open(received, limits) as container, closing(read_container(received, container, stream, limits)) as frames:
             for frame in frames:
                 end = frame.end if isinstance(frame, Frame) else end
                 yield frame
-    except VideoError as error:
-        failure, end = error, error.last_good_time or end
+    except VideoError:
+        if not received.stalled:
+            raise
     if received.stalled:
-        message = f"{stream}: nothing came for {limits.seconds:g} s; raise --timeout to wait longer"
-        raise VideoError(message, last_good_time=end) from failure
-    if failure is not None:
-        raise failure
+        raise VideoError(f"{stream}: nothing came for {limits.seconds:g} s; raise --timeout to wait longer", last_good_time=end)
 
 
 def read_container(
