@@ -47,7 +47,8 @@ def assert_among(found, expected):
         np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("format_name", ["mpegts", pytest.param("matroska", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("format_name", ["mpegts", "matroska"])
 def test_what_is_followed_in_real_time_is_what_the_file_gives(format_name, video, tmp_path):
     (tmp_path / "file").write_bytes(stream_bytes(video, format_name))
     expected = json.loads(piped(b"", "classify", tmp_path / "file", "--json")[1])["videos"][0]
@@ -75,6 +76,7 @@ def test_what_is_followed_in_real_time_is_what_the_file_gives(format_name, video
     }
 
 
+@pytest.mark.slow
 def test_features_are_followed_as_lines_of_json(video, copied, tmp_path):
     piped(b"", "extract", copied, "--output", tmp_path / "f.npz", "--logits")
     file = np.load(tmp_path / "f.npz")
@@ -92,6 +94,7 @@ def test_features_are_followed_as_lines_of_json(video, copied, tmp_path):
         assert len(clip["labels"]) == 2
 
 
+@pytest.mark.slow
 def test_text_has_a_line_for_each_clip(video, copied):
     (of_file,) = json.loads(piped(b"", "classify", copied, "--json")[1])["videos"]
     with sender(video, "mpegts") as ffmpeg:
@@ -201,6 +204,7 @@ def resolved_for(**options):
     return resolve(Options(model=EMBEDDED, batch_size=1, **options), logits=True, maps=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.9])
 def test_a_network_that_is_too_slow_drops_clips_and_stays_close_behind(seconds, video):
     """Clips of 0.2 s that take 0.9 s: the result of each clip comes at most one and a half clips' work after its frames."""

@@ -316,7 +316,8 @@ def test_a_sender_that_stays_silent_is_given_up(video, follow):
     assert 1.4 < last["error"]["last_good_time"] < 1.4 + 2.5
 
 
-def test_no_address_is_opened_without_live(tmp_path):
+@pytest.mark.slow
+def test_no_address_is_opened_without_live():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.2)
         port = listening.getsockname()[1]
