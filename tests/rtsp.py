@@ -29,10 +29,14 @@ class RtspServer:
         self.url = f"rtsp://127.0.0.1:{self.port}/camera"
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def drop(self) -> None:
-        """Close all connections, as a camera does that is switched off."""
+    def silence(self) -> None:
+        """Send nothing more; the connections stay open."""
         for process in self._processes:
             process.kill()
+
+    def drop(self) -> None:
+        """Close all connections, as a camera does that is switched off."""
+        self.silence()
         for connection in self._connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

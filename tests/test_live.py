@@ -87,6 +87,18 @@ def test_a_lost_connection_is_made_again_and_times_go_on_by_the_clock(video):
 
 
 @pytest.mark.slow
+def test_a_server_that_falls_silent_counts_as_lost(video):
+    with rtsp_server(video) as server, closing(live(server.url, seconds=8.0)) as samples:
+        before = [next(samples)[0] for _ in range(40)]
+        begun = time.monotonic()
+        server.silence()
+        first = next(sample for sample, _ in samples if sample.begins)
+        assert first.time - before[-1].end < time.monotonic() - begun + 1.0
+        assert time.monotonic() - begun > 1.5  # a quarter of the time after which it would be given up
+    assert server.requests.count(f"PLAY {server.url}/ RTSP/1.0") == 2
+
+
+@pytest.mark.slow
 def test_without_connection_it_is_given_up(video):
     with rtsp_server(video) as server:
         url = server.url.replace("//", "//user:secret@") + "?token=secret"
