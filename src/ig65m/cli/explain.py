@@ -21,9 +21,6 @@ TOP_K = 3
 app = typer.Typer(help="Draw what a network sees.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
-app.command()(cam)
-
-
 @app.callback()
 def _explain() -> None:
     pass
@@ -95,6 +92,9 @@ def semcode(
     if features.error is not None:
         say_failure(features.status, features.error)
         raise typer.Exit(3)
+
+
+app.command()(cam)
 
 
 def _features(video: str, options: dict[str, Any]) -> "Features":

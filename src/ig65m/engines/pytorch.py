@@ -34,16 +34,15 @@ class PyTorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype = _TYPES[precision]
-        self.layer, self.width = None, weights.spec.feature_width
-        if work.layer is not None:
-            self.layer = find_layer(weights.spec, work.layer)
-            self.width = layer_widths(weights.spec)[self.layer]
-        in_form = _layers_in_form(weights.spec)
-        if self.layer is None or self.layer in in_form:
-            self.layer = self.layer and in_form[self.layer]
-            self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype, weights.spec))
+        spec = weights.spec
+        layer = None if work.layer is None else find_layer(spec, work.layer)
+        in_form = _layers_in_form(spec)
+        if layer is None or layer in in_form:
+            self.model = inference_form(weights, self.place, self.dtype, form_on(self.place, self.dtype, spec))
         else:
             self.model = plain_form(weights, self.place, self.dtype)
+        self.layer = None if layer is None else in_form.get(layer, layer)
+        self.width = spec.feature_width if layer is None else layer_widths(spec)[layer]
         self.mean, self.std = (
             torch.tensor(values, device=self.place).view(3, 1, 1, 1)
             for values in (work.preprocessing.mean, work.preprocessing.std)
