@@ -14,14 +14,16 @@ from torch import nn
 
 import ig65m
 from ig65m.errors import UsageError
-from ig65m.explain.class_maps import ClassMapper, Head
+from ig65m.explain.class_maps import ClassMapper, ClipMap, Head, VideoMaps
 from ig65m.explain.grad_cam import grad_cam, grad_cam_maps
+from ig65m.explain.overlay import _Drawing
 from ig65m.explain.video_file import write_video
 from ig65m.models.c3d import C3D
 from ig65m.models.network import network, weights_of
 from ig65m.models.receptive_field import centres
 from ig65m.models.spec import C3DSpec
 from ig65m.tasks.options import Options
+from ig65m.types import ClipSpan
 from ig65m.zoo.cards import CARDS
 from ig65m.zoo.load import load_model, load_weights
 
@@ -164,6 +166,50 @@ def test_an_overlay_plays_and_lights_up_the_half_that_moves(layer, tmp_path, run
         pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(int)
     colour = (pictures.max(-1) - pictures.min(-1))[:, 60:].mean((0, 1))  # below the writing
     assert colour[:150].mean() > 3 * colour[210:].mean()
+
+
+def colour_of(found, times):
+    """The mean colour of a grey picture at each time."""
+    drawing = _Drawing(found, 64, 96)
+    grey = np.full((64, 96, 3), 128, np.uint8)
+    pictures = [drawing.over(grey, time)[20:].astype(int) for time in times]
+    return [float((picture.max(-1) - picture.min(-1)).mean()) for picture in pictures]
+
+
+def made(*clips, frames=8, step=1):
+    """Maps of one value each: (first frame, real frames, values along time) at 10 frames a second."""
+    card = CARDS[MODEL]
+    maps = [
+        ClipMap(
+            ClipSpan(first / 10, (first + (real - 1) * step + 1) / 10, first, first + (real - 1) * step),
+            *("static", 0.5, np.full((len(values), 4, 4), np.reshape(values, (-1, 1, 1)), np.float32), (64, 96)),
+        )
+        for first, real, values in clips
+    ]
+    return VideoMaps(tuple(maps), None, card, card.preprocessing, ig65m.Sampling(frames=frames, frame_step=step), "layer4")
+
+
+def test_values_are_drawn_at_their_times():
+    """Of 32 frames, values are centred at frames 0, 8, 16 and 24; a clip that is padded from frame 12 on ends there."""
+    found = made((0, 32, [0, 4, 0, 0]), frames=32)
+    assert found.times(found.maps[0]) == pytest.approx((0, 0.8, 1.6, 2.4))
+    colours = colour_of(found, [0, 0.4, 0.8, 1.2, 1.6, 3.1])
+    assert colours[0] == colours[4] == colours[5] == 0
+    assert colours[2] > max(colours[1], colours[3]) > 0
+    short = made((0, 12, [0, 4, 0, 0]), frames=32)
+    assert short.times(short.maps[0]) == pytest.approx((0, 0.8, 1.2, 1.2))
+    spread = made((0, 16, [0, 4]), frames=16, step=2)
+    assert spread.times(spread.maps[0]) == pytest.approx((0, 1.6 * 31 / 31))
+
+
+def test_the_nearest_clip_is_drawn_and_none_in_a_gap():
+    overlapping = made((0, 8, [4]), (4, 8, [0]))  # 0 to 0.8 s, 0.4 to 1.2 s: half way is 0.6 s
+    before, after = colour_of(overlapping, [0.55, 0.65])
+    assert before > 0 == after
+    grey = np.full((64, 96, 3), 128, np.uint8)
+    apart = _Drawing(made((0, 8, [4]), (20, 8, [4])), 64, 96)
+    assert np.array_equal(apart.over(grey, 1.0), grey)
+    assert not np.array_equal(apart.over(grey, 2.1), grey)
 
 
 def test_pictures_and_arrays(run, bikes, tmp_path):

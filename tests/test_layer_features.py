@@ -136,7 +136,7 @@ def test_extract_gives_a_layer_and_says_so(bikes, tmp_path):
     clip = next(ig65m.read_clips(bikes, sampling, model.card.preprocessing))
     wanted = hooked(model, normalised(clip.pixels[None], model.card.preprocessing), "layer3").mean((2, 3, 4)).numpy()
     assert relative(features.array[:1], wanted) < 1e-5
-    assert features.model["layer"] == "layer3"
+    assert features.model["layer"] == "layer3.0"
     assert len(features.labels[0]) == 2
     maps = ig65m.extract(bikes, model=model, layer="stem", end=1.0, pooling=Pooling("none", "none"))
     assert maps.array.shape[1:] == (64, 8, 32, 32)
@@ -170,7 +170,7 @@ def test_the_command_and_what_it_refuses(run, bikes, tmp_path):
 def test_folders_of_another_layer_do_not_mix(run, bikes, tmp_path):
     options = ["--model", "r2plus1d_10_camera_motion", "--output", tmp_path / "features"]
     assert run("extract", bikes, *options, "--layer", "layer3")[0] == 0
-    assert json.loads((tmp_path / "features" / "settings.json").read_text())["layer"] == "layer3"
+    assert json.loads((tmp_path / "features" / "settings.json").read_text())["layer"] == "layer3.0"
     code, _, err = run("extract", bikes, *options)
     assert code == 2
     assert "layer" in err

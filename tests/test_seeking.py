@@ -222,7 +222,7 @@ def test_a_worker_gives_the_same(tmp_path: Path) -> None:
 
 
 def answer(start: float, end: float, size: int) -> tuple[bytes, float, float, bytes]:
-    return CLIP, start, end, CLIP_HEAD.pack(0, 7, 0, 0) + bytes(size)
+    return CLIP, start, end, CLIP_HEAD.pack(0, 7, 0, 0, 64, 96) + bytes(size)
 
 
 @pytest.mark.parametrize(("start", "end", "size"), [(1, 0, 0), (0, 1, -1), (math.nan, 1, 0), (0, math.inf, 0)])

@@ -27,6 +27,7 @@ class ClipResult:
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
     sought: bool = False  # as `Clip.sought`
+    shape: tuple[int, int] | None = None  # as `Clip.shape`
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def run_clips(
             else:
                 source, clip = item
                 features, logits = next(rows)
-                yield ClipResult(source, clip.span, features, logits, clip.sought)
+                yield ClipResult(source, clip.span, features, logits, clip.sought, clip.shape)
         pending.clear()
 
     try:

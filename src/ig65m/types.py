@@ -218,6 +218,7 @@ class Clip:
     pixels: NDArray[np.uint8] | NDArray[np.float32]  # RGB on 0..255, (T, H, W, 3); float32 if resized in float
     span: ClipSpan
     sought: bool = False  # whether only the parts of the video that its clips need are decoded
+    shape: tuple[int, int] | None = None  # height and width of the upright frames before they were resized; None if unknown
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Printer:
     def lines(self, lines: Callable[[Callable[[], bool]], Iterable[str]], last: Callable[[], str | None]) -> bool:
         """Print the lines of the clips, flushed one by one, and the last line; return whether all is well.
 
-        `lines` gets what tells whether to stop. KeyboardInterrupt is raised at the end if a signal came.
+        `lines` gets a function that returns whether to stop. KeyboardInterrupt is raised at the end if a signal came.
         """
         with finishing() as stopping:
             for line in lines(stopping):

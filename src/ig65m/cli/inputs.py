@@ -25,8 +25,9 @@ def check_inputs(inputs: Sequence[str]) -> None:
 
 
 def without_password(url: str) -> str:
-    """Return a URL without user name, password and query."""
-    return re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", url, flags=re.DOTALL)
+    """Return a URL without user name, password and query; only its scheme if these cannot be told from the rest."""
+    parts = re.fullmatch(r"([^:]*://)(?:[^/?#@]*@)?([^@?#]*)(?:[?#][^@]*)?", url, re.DOTALL)
+    return f"{url.partition('://')[0]}://..." if parts is None else parts[1] + parts[2]
 
 
 def check_videos(inputs: Sequence[str]) -> None:

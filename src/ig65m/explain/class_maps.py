@@ -1,7 +1,7 @@
 """Class activation maps: where in space and time a network finds a class.
 
 The last layer of the residual networks is linear and follows the mean of the feature maps. So a logit is exactly the mean of a
-map: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. `grad_cam.py` has maps of other layers.
+class map: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016. For other layers see `grad_cam.py`.
 """
 
 import json
@@ -22,14 +22,16 @@ from ig65m.models.receptive_field import Centres, centres
 from ig65m.models.spec import ResNetSpec
 from ig65m.models.weights import Weights
 from ig65m.pipeline import ClipResult
-from ig65m.tasks.extractor import OnClip, Run
+from ig65m.tasks.extractor import OnClip, Run, Stopping
 from ig65m.tasks.options import Options, resolve
 from ig65m.tasks.scoring import class_scores
 from ig65m.types import ClipSpan, Failure, Preprocessing
 from ig65m.video.clips import Source
+from ig65m.video.geometry import crop_corners, resized_size
+from ig65m.video.sampling import Sampling
 
-LAST: Final = "layer4"
-"""The layer before the last one, whose maps are exact."""
+MAPS: Final = "layer4"
+"""The layer that gives the feature maps, whose class maps are exact."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,19 @@ class ClipMap:
     label: str
     score: float  # of the label in the clip, from 0 to 1
     values: NDArray[np.float32]  # (T', H', W'); positive for the label, negative against it
+    shape: tuple[int, int]  # height and width of the video's upright frames
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a network sees of a picture, and where the values of a map are centred in it; as shares of its height and width."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -50,13 +65,35 @@ class VideoMaps:
     error: Failure | None  # why the video breaks off
     card: Card
     preprocessing: Preprocessing
-    frames: int  # in a clip
+    sampling: Sampling
     layer: str
 
     @property
     def centres(self) -> Centres:
-        """Where the values are centred in a clip."""
-        return centres(self.card.spec, self.layer, self.frames)
+        """Where the values are centred in a clip as the network gets it."""
+        return centres(self.card.spec, self.layer, self.sampling.frames)
+
+    def places(self, clip: ClipMap) -> Places:
+        """Return where the values of a clip's map are in the picture."""
+        resized = resized_size(self.preprocessing, *clip.shape)
+        [corner] = crop_corners(self.preprocessing, *resized)
+        crop = self.preprocessing.crop or resized
+        top, left, height, width = (value / resized[n % 2] for n, value in enumerate((*corner, *crop)))
+        rows, columns = (
+            tuple((corner[n] + offset + stride * number + 0.5) / resized[n] for number in range(count))
+            for n, (offset, stride, count) in enumerate(
+                zip(self.centres.offset[1:], self.centres.stride[1:], clip.values.shape[1:], strict=True)
+            )
+        )
+        return Places(top, left, height, width, rows, columns)
+
+    def times(self, clip: ClipMap) -> tuple[float, ...]:
+        """Return when the values of a clip's map are centred, in seconds; those of frames that pad the clip are at its end."""
+        span = clip.span
+        frames = span.last_frame - span.first_frame + 1
+        numbers = (self.centres.offset[0] + self.centres.stride[0] * number for number in range(len(clip.values)))
+        shares = (min(1.0, number * self.sampling.frame_step / frames) for number in numbers)
+        return tuple(span.start + share * (span.end - span.start) for share in shares)
 
 
 @dataclass(frozen=True)
@@ -96,12 +133,12 @@ def class_number(card: Card, label: str) -> int:
 
 
 def has_class_maps(card: Card) -> bool:
-    """Whether the last layer of a network has maps."""
+    """Whether the feature maps of a network give class maps."""
     return isinstance(card.spec, ResNetSpec) and card.spec.classes > 0
 
 
 class ClassMapper:
-    """A loaded network that gives maps from its last layer, in any engine; for one thread at a time."""
+    """A loaded network that gives class maps of its feature maps, in any engine; for one thread at a time."""
 
     def __init__(self, options: Options) -> None:
         """Load the network. Raises UsageError if it has no such maps, and as `resolve`."""
@@ -110,15 +147,17 @@ class ClassMapper:
         self.card = self._resolved.weights.card
         self._run = Run(self._resolved, Pooling("none", "none"))
 
-    def maps(self, source: Source, *, label: str | None = None, on_clip: OnClip | None = None) -> VideoMaps:
-        """Return the maps of a video for a label; None is the best label of each clip.
+    def maps(
+        self, source: Source, *, label: str | None = None, on_clip: OnClip | None = None, stopping: Stopping | None = None
+    ) -> VideoMaps:
+        """Return the maps of a video for a label; None is the best label of each clip. `stopping` is that of `extract_many`.
 
         Raises UsageError if the network has no such label.
         """
         number = None if label is None else class_number(self.card, label)
         maps: list[ClipMap] = []
         error: Failure | None = None
-        with closing(self._run.clips(source)) as results:
+        with closing(self._run.clips(source, stopping)) as results:
             for result in results:
                 if isinstance(result, ClipResult):
                     maps.append(_clip_map(result, self.card, self._head, number))
@@ -126,14 +165,14 @@ class ClassMapper:
                         on_clip(source, result.span)
                 else:
                     error = result.error
-        frames = self._resolved.sampling.frames
-        return VideoMaps(tuple(maps), error, self.card, self._resolved.preprocessing, frames, LAST)
+        return VideoMaps(tuple(maps), error, self.card, self._resolved.preprocessing, self._resolved.sampling, MAPS)
 
 
 def _clip_map(clip: ClipResult, card: Card, head: Head, number: int | None) -> ClipMap:
+    assert clip.shape is not None, "clips of videos have the shape of their frames"
     scores = class_scores(clip.logits, multi_label=card.spec.multi_label)
     number = int(scores.argmax()) if number is None else number
-    return ClipMap(clip.span, card.label(number), float(scores[number]), head.map_of(clip.features, number))
+    return ClipMap(clip.span, card.label(number), float(scores[number]), head.map_of(clip.features, number), clip.shape)
 
 
 def save_maps(found: VideoMaps, path: Path) -> None:

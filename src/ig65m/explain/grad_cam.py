@@ -77,9 +77,10 @@ def grad_cam_maps(
                     model, normalised(clip.pixels[None], resolved.preprocessing).to(device), layer, number
                 )
             score = float(class_scores(logits.cpu().numpy(), multi_label=card.spec.multi_label)[found])
-            maps.append(ClipMap(clip.span, card.label(found), score, values.cpu().numpy().astype(np.float32)))
+            assert clip.shape is not None, "clips of videos have the shape of their frames"
+            maps.append(ClipMap(clip.span, card.label(found), score, values.cpu().numpy().astype(np.float32), clip.shape))
             if on_clip is not None:
                 on_clip(source, clip.span)
     except VideoError as failure:
         error = Failure.of("decode", failure)
-    return VideoMaps(tuple(maps), error, card, resolved.preprocessing, resolved.sampling.frames, layer)
+    return VideoMaps(tuple(maps), error, card, resolved.preprocessing, resolved.sampling, layer)

@@ -1,8 +1,6 @@
 """Draws class activation maps over the pictures of a video."""
 
-from bisect import bisect_right
-from collections.abc import Generator
-from pathlib import Path
+from collections.abc import Generator, Sequence
 from typing import Any, Final, cast
 
 import matplotlib
@@ -11,14 +9,14 @@ from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ig65m.display.feature_map import cell_edges
 from ig65m.errors import VideoError, plain
 from ig65m.explain.class_maps import ClipMap, VideoMaps
 from ig65m.tasks.sources import samples_of
 from ig65m.types import Limits, Preprocessing
 from ig65m.video.clips import Source
-from ig65m.video.geometry import crop_corners, resized_size
 from ig65m.video.isolation import Decoder
-from ig65m.video.sampling import Sampling
+from ig65m.video.sampling import TOLERANCE, Sampling
 
 Picture = NDArray[np.uint8]
 
@@ -43,11 +41,12 @@ def overlaid(
         samples = samples_of(source, decoder, sampling=sampling, preprocessing=shape, image_fps=image_fps, limits=limits)
         try:
             for sample in samples:
-                if sample.pixels is None or sample.shape is None:
+                if sample.pixels is None:
                     continue
-                height, width = (length // 2 * 2 for length in sample.pixels.shape[:2])
-                drawing = drawing or _Drawing(found, sample.shape, (height, width))
-                yield drawing.over(cast(Picture, sample.pixels[:height, :width]), sample.time)
+                height, width = sample.pixels.shape[:2]
+                drawing = drawing or _Drawing(found, height, width)
+                drawn = drawing.over(cast(Picture, sample.pixels), sample.time)
+                yield drawn[: height // 2 * 2, : width // 2 * 2]
         except VideoError:
             if found.error is None:  # otherwise it is known
                 raise
@@ -56,46 +55,39 @@ def overlaid(
 
 
 class _Drawing:
-    """Draws over pictures of one size."""
+    """Draws over pictures of one size; each shows the clip whose centre is nearest."""
 
-    def __init__(self, found: VideoMaps, shape: tuple[int, int], size: tuple[int, int]) -> None:
-        """shape: height and width of the video's frames. size: those of the pictures."""
-        self.maps, self.size = found.maps, size
-        self.starts = [each.span.start for each in found.maps]
+    def __init__(self, found: VideoMaps, height: int, width: int) -> None:
+        self.found = found
+        spans = [each.span for each in found.maps]
+        self.edges = cell_edges(*(np.array([getattr(span, name) for span in spans]) for name in ("start", "end")))
         self.highest: dict[str, float] = {}
         for each in found.maps:
             self.highest[each.label] = max(self.highest.get(each.label, 1e-12), float(each.values.max()))
-        self.frames, self.time_centres = found.frames, (found.centres.stride[0], found.centres.offset[0])
         self.colours = (matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
-        resized = resized_size(found.preprocessing, *shape)
-        [corner] = crop_corners(found.preprocessing, *resized)
-        crop = found.preprocessing.crop or resized
-        maps = found.maps[0].values.shape[1:]
-        axes = [
-            _axis(size[n], resized[n], corner[n], crop[n], maps[n], found.centres.stride[n + 1], found.centres.offset[n + 1])
-            for n in range(2)
-        ]
-        (self.down, down_seen), (self.right, right_seen) = axes
-        self.seen = (down_seen[:, None] & right_seen)[..., None]
-        font = Path(font_manager.findfont("DejaVu Sans"))
-        self.font = ImageFont.truetype(str(font), max(10, size[0] // 20))
+        places = found.places(found.maps[0])
+        down, right = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+        self.down, self.right = _weights(down, places.rows), _weights(right, places.columns)
+        seen_down = (down >= places.top) & (down < places.top + places.height)
+        seen_right = (right >= places.left) & (right < places.left + places.width)
+        self.seen = (seen_down[:, None] & seen_right)[..., None]
+        self.font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), max(10, height // 20))
 
     def over(self, picture: Picture, time: float) -> Picture:
-        """Draw the map at a time in seconds over a picture."""
-        clip = self.maps[max(0, bisect_right(self.starts, time) - 1)]
+        """Draw the map at a time in seconds over a picture; a picture of no clip stays as it is."""
+        number = int(np.clip(np.searchsorted(self.edges, time, side="right") - 1, 0, len(self.found.maps) - 1))
+        clip = self.found.maps[number]
+        if not clip.span.start - TOLERANCE <= time < clip.span.end:
+            return picture
         values = np.clip(self._at(clip, time) / self.highest[clip.label], 0, 1)[..., None]
         colours = self.colours[(values[..., 0] * 255).astype(np.uint8)]
         opacity = OPACITY * values
-        blended = (1 - opacity) * picture + opacity * colours
-        blended = np.where(self.seen, blended, UNSEEN * picture)
+        blended = np.where(self.seen, (1 - opacity) * picture + opacity * colours, UNSEEN * picture)
         return self._written(blended.astype(np.uint8), f"{plain(clip.label, 40)}  {clip.score:.2f}")
 
     def _at(self, clip: ClipMap, time: float) -> NDArray[np.float64]:
         """Return the values (H, W) of a clip at a time, linear between their centres."""
-        stride, offset = self.time_centres
-        duration = max(clip.span.end - clip.span.start, 1e-9)
-        frame = (time - clip.span.start) / duration * self.frames
-        [weights] = _weights(np.array([(frame - offset) / stride]), len(clip.values))
+        [weights] = _weights(np.array([time]), self.found.times(clip))
         now: NDArray[np.float64] = np.tensordot(weights, clip.values, axes=1)
         values: NDArray[np.float64] = self.down @ now @ self.right.T
         return values
@@ -103,27 +95,14 @@ class _Drawing:
     def _written(self, picture: Picture, text: str) -> Picture:
         image = Image.fromarray(picture)
         draw = ImageDraw.Draw(image)
-        margin = self.size[0] // 40
+        margin = len(picture) // 40
         left, top, right, bottom = draw.textbbox((2 * margin, 2 * margin), text, font=self.font)
         draw.rectangle((left - margin, top - margin, right + margin, bottom + margin), fill=(0, 0, 0))
         draw.text((2 * margin, 2 * margin), text, font=self.font, fill=(255, 255, 255))
         return np.asarray(image)
 
 
-def _axis(
-    size: int, resized: int, corner: int, crop: int, values: int, stride: int, offset: float
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """For each of `size` pixels, return the weights (size, values) of the map's values, and whether the crop contains it.
-
-    The pixels are those of the whole picture, which the network got resized to `resized` pixels and cropped to `crop` from
-    `corner` on; value i is centred at pixel `offset + stride * i` of the crop.
-    """
-    place = (np.arange(size) + 0.5) / size * resized - corner
-    return _weights((place - 0.5 - offset) / stride, values), (place >= 0) & (place < crop)
-
-
-def _weights(places: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Return the weights (places, count) of `count` values for linear interpolation at places; beyond the ends, the end's."""
-    distance = np.abs(np.clip(places, 0, count - 1)[:, None] - np.arange(count))
-    weights: NDArray[np.float64] = np.maximum(0, 1 - distance)
-    return weights
+def _weights(places: NDArray[Any], centres: Sequence[float]) -> NDArray[np.float64]:
+    """Return the weights (places, values) of values with those centres for linear interpolation; beyond the ends, the end's."""
+    each = np.eye(len(centres))
+    return np.stack([np.interp(places, centres, values) for values in each], axis=1)

@@ -10,10 +10,9 @@ from ig65m.display.feature_map import feature_levels, viridis
 from ig65m.display.png import indexed_png
 from ig65m.models.card import Card
 from ig65m.search import hits
-from ig65m.server import browse
+from ig65m.server import browse, class_maps
 from ig65m.server.admission import Stopping
 from ig65m.server.catalogue import shown
-from ig65m.server.class_maps import class_map as where
 from ig65m.server.errors import ApiError, no_class, no_class_maps
 from ig65m.server.media import FileAnswer, encoded, open_video, regular
 from ig65m.server.motion import camera_motion
@@ -122,25 +121,24 @@ async def class_map(
     id: Id,
     time: Time = 0.0,
     label: Annotated[str | None, Query(min_length=1, max_length=1000, description="default: the best one of the clip")] = None,
-    width: Annotated[int, Query(ge=1, le=16384, description="of the video's pictures")] = 16,
-    height: Annotated[int, Query(ge=1, le=16384, description="of the video's pictures; the ratio of both counts")] = 9,
 ) -> Response:
     """Where in a clip the network finds a label. The clip is decoded and computed for it, as an upload is."""
-    mapper = service.mapper
+    mapper, card = service.mapper, service.extractor.card
     if mapper is None:
         raise no_class_maps()
-    card = service.extractor.card
     if label is not None and label not in map(card.label, range(card.spec.classes)):
         raise no_class()
-    wanted = (await anyio.to_thread.run_sync(service.catalogue.listing)).video(id)
-    path = service.file_of(wanted)
-    regular(path)
 
-    def work(_: Stopping) -> str:
-        return where(mapper, service.index, wanted, path, time, label, (height, width)).model_dump_json()
+    def work(stopping: Stopping) -> str | None:
+        video = service.catalogue.listing().video(id)
+        file = service.file_of(video)
+        regular(file)
+        found = class_maps.class_map(mapper.get(), service.index, video, file, time, label, stopping)
+        return None if found is None else found.model_dump_json()
 
     with service.admission.slot() as slot:
-        return Response(await slot.run(work, request), media_type="application/json")
+        async with mapper.turn:
+            return Response(await slot.run(work, request), media_type="application/json")
 
 
 @router.get(

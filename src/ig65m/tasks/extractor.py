@@ -114,8 +114,9 @@ class Extractor:
         }
         self._width = self.card.spec.feature_width
         if layer is not None:
-            self.settings["layer"] = layer
-            self._width = layer_widths(self.card.spec)[find_layer(self.card.spec, layer)]
+            path = find_layer(self.card.spec, layer)
+            self.settings["layer"] = path  # a layer may have several names
+            self._width = layer_widths(self.card.spec)[path]
         if run.shots is not None:
             self.settings["shots"] = run.shots.settings
 
@@ -241,10 +242,11 @@ class Run:
                 stopping=stopping,
             )
 
-    def clips(self, source: Source) -> Generator[ClipResult | VideoEnd, None, None]:
+    def clips(self, source: Source, stopping: Stopping | None = None) -> Generator[ClipResult | VideoEnd, None, None]:
         """Yield the result of each clip of one source, as `pipeline.run_clips`."""
+        size = self.resolved.batch_size
         with self._reading() as (read, interrupt), self._expected():
-            yield from run_clips([source], read, self.engine, batch_size=self.resolved.batch_size, interrupt=interrupt)
+            yield from run_clips([source], read, self.engine, batch_size=size, interrupt=interrupt, stopping=stopping)
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[ReadClips, Callable[[], None] | None]]:

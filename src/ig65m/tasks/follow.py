@@ -38,16 +38,12 @@ T = TypeVar("T")
 
 @dataclass
 class Followed:
-    """What became of a stream up to now.
+    """Progress and status of a followed stream."""
 
-    clips: number of clips that were computed. dropped: number of clips that the network had no time for. breaks: how often a
-    sender started again, or a lost connection was made again. lost: number of samples that were lost to damage.
-    """
-
-    clips: int = 0
-    dropped: int = 0
-    breaks: int = 0
-    lost: int = 0
+    clips: int = 0  # clips that were computed
+    dropped: int = 0  # clips that the network had no time for
+    breaks: int = 0  # times that a sender started again, or a lost connection was made again
+    lost: int = 0  # samples that were lost to damage
     reached: float | None = None  # end of the last frame in seconds
     error: Failure | None = None
 

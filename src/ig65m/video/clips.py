@@ -61,7 +61,7 @@ def clips_of(read: Generator[Sample, None, None], sampling: Sampling) -> Generat
                 continue
             span = ClipSpan(window[0].time, window[real - 1].end, first, last)
             crops = crops_of([sample.pixels for sample in window if sample.pixels is not None])
-            yield from (Clip(crop, span) for crop in crops)
+            yield from (Clip(crop, span, shape=window[0].shape) for crop in crops)
     if failure is not None:
         raise failure
 

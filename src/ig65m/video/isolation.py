@@ -241,13 +241,14 @@ class Decoder:
             for kind, start, end, body in answers:
                 if kind != jobs.CLIP:
                     continue
-                first, last, *size = jobs.CLIP_HEAD.unpack_from(body) if len(body) > jobs.CLIP_HEAD.size else (0, 0, 0, 0)
-                shape = (sampling.frames, *(preprocessing.crop or size), 3)
+                head = body[: jobs.CLIP_HEAD.size].ljust(jobs.CLIP_HEAD.size, b"\0")
+                first, last, height, width, *frame = jobs.CLIP_HEAD.unpack(head)
+                shape = (sampling.frames, *(preprocessing.crop or (height, width)), 3)
                 right = len(body) == jobs.CLIP_HEAD.size + math.prod(shape) * dtype.itemsize and 0 not in shape
                 if not right or not -math.inf < start <= end < math.inf:
                     raise VideoError(f"{source}: its decoder returned an invalid clip")
                 pixels = np.frombuffer(body, dtype, offset=jobs.CLIP_HEAD.size).reshape(shape)
-                yield Clip(pixels, ClipSpan(start, end, first, last), sought=True)
+                yield Clip(pixels, ClipSpan(start, end, first, last), sought=True, shape=(frame[0], frame[1]))
 
     def read_duration(self, source: Path | str, *, image_fps: float) -> float:
         """Read the duration as `reader.read_duration`."""

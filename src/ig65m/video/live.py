@@ -55,32 +55,42 @@ def read_live(
     came = 0.0  # when the last frame came, by the monotonic clock
     attempts = 0
     while True:
+        begun, cause = None, VideoError(f"{stream}: no frame came")
         try:
             with closing(_session(stream, limits)) as frames:
                 first = next(frames)
-                at = None if end is None else end + time.monotonic() - came
+                begun = time.monotonic()
+                at = None if end is None else end + begun - came
                 for frame in continued(_with(first, frames), at):
-                    came, attempts = time.monotonic(), 0
-                    end = frame.end
+                    came, end = time.monotonic(), frame.end
                     yield frame
+                cause = VideoError(f"{stream}: the server ended the stream")
         except StopIteration:
-            if end is None:
-                raise VideoError(f"{stream}: no frame came") from None
-        except VideoError:
-            if end is None:
-                raise
-        assert end is not None
-        if attempts == 0 and on_news is not None:
-            on_news(f"connection lost at {end:.2f} s; connecting again")
+            pass
+        except VideoError as error:
+            cause = error
+        if end is None:
+            raise cause
+        if begun is not None:
+            attempts = 0 if time.monotonic() - begun > SILENCE else attempts
+            if on_news is not None:
+                on_news(f"connection lost at {end:.2f} s ({_reason(cause, stream)}); connecting again")
         until = min(time.monotonic() + BACK_OFF[min(attempts, len(BACK_OFF) - 1)], came + limits.seconds)
         attempts += 1
         while time.monotonic() < until:
             _call(on_wait)
             time.sleep(max(0.0, min(0.5, until - time.monotonic())))
         if time.monotonic() >= came + limits.seconds:
-            message = f"{stream}: no connection for {limits.seconds:g} s; raise --timeout to try for longer"
-            raise VideoError(message, last_good_time=end)
+            message = (
+                f"{stream}: no frame for {limits.seconds:g} s ({_reason(cause, stream)}); raise --timeout to try for longer"
+            )
+            raise VideoError(message, last_good_time=end) from cause
         _call(on_wait)
+
+
+def _reason(error: VideoError, stream: Stream) -> str:
+    """Return the message of an error without the name of the stream."""
+    return str(error).removeprefix(f"{stream}: ")
 
 
 def _call(on_wait: Callable[[], None] | None) -> None:

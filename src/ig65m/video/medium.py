@@ -1,4 +1,4 @@
-"""What the bytes of a video can be read from once more, for checks beside FFmpeg."""
+"""Source of a video's bytes for integrity checks: a file, or the kept part of a stream."""
 
 from typing import BinaryIO, Literal, Protocol
 

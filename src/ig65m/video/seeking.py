@@ -60,6 +60,7 @@ def seek_clips(
         proof = [*chain(*numbers[-1:]), shown[-1]]
     scaler = Scaler()
     pixels: dict[int, Pixels] = {}
+    shapes: dict[int, tuple[int, int]] = {}
     order = list(dict.fromkeys(chain(proof, *numbers)))
     with closing(frames_at(path, index, order, limits, on_frame)) as frames:
 
@@ -68,7 +69,7 @@ def seek_clips(
                 if number not in pixels:
                     frame = next(frames)
                     try:
-                        pixels[number] = to_pixels(frame, preprocessing, scaler)
+                        pixels[number], shapes[number] = to_pixels(frame, preprocessing, scaler), frame.shape
                     except VideoError as error:
                         raise SeekError(str(error)) from error
                     if pixels[number].shape != pixels[wanted[0]].shape:
@@ -78,11 +79,11 @@ def seek_clips(
         read(proof)
         for each, own in zip(chosen, numbers, strict=True):
             for number in [number for number in pixels if number < own[0] and number not in proof]:
-                del pixels[number]
+                del pixels[number], shapes[number]
             clip = read(own)
             span = ClipSpan(float(index.times[own[0]]), float(index.times[own[-1] + 1]), each[0], each[-1])
             clip += clip[-1:] * (sampling.frames - len(clip))
-            yield from (Clip(crop, span, sought=True) for crop in crops_of(clip))
+            yield from (Clip(crop, span, sought=True, shape=shapes[own[0]]) for crop in crops_of(clip))
 
 
 def _samples(index: FrameIndex, sampling: Sampling, limits: Limits) -> Sequence[int]:

@@ -5,16 +5,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A pipe or a live source; exactly one of `pipe` and `url` is given.
+    """A pipe or a live source; exactly one of `pipe` and `url` is given."""
 
-    name: in messages and results; it has no password. pipe: file descriptor to read, open in the worker process too. url: the
-    address of a live source. prompt: each frame is wanted as soon as it is there, for hours; otherwise all of them are wanted.
-    """
-
-    name: str
-    pipe: int | None = None
-    url: str | None = field(default=None, repr=False)
-    prompt: bool = False
+    name: str  # in messages and results, without a password
+    pipe: int | None = None  # file descriptor, open in the worker process too
+    url: str | None = field(default=None, repr=False)  # address of a live source
+    prompt: bool = False  # each frame is wanted as soon as it is there, for hours; otherwise all frames are wanted
 
     def __str__(self) -> str:
         return self.name

@@ -72,7 +72,7 @@ class _Answers:
 
     def clip(self, clip: Clip) -> None:
         span = clip.span
-        head = jobs.CLIP_HEAD.pack(span.first_frame, span.last_frame, *clip.pixels.shape[1:3])
+        head = jobs.CLIP_HEAD.pack(span.first_frame, span.last_frame, *clip.pixels.shape[1:3], *(clip.shape or (0, 0)))
         self.send(jobs.CLIP, span.start, span.end, head + np.ascontiguousarray(clip.pixels).tobytes())
 
     def alive(self, frame: Frame | LostFrame | None = None) -> None:

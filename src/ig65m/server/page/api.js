@@ -67,7 +67,7 @@ export const labels = (signal) => get("labels", {}, signal);
 export const videos = (query, signal) => get("videos", query, signal);
 export const timeline = (id, signal) => get(`${video(id)}/timeline`, {}, signal);
 export const motion = (id, signal) => get(`${video(id)}/motion`, {}, signal);
-export const classMap = (id, time, { width, height }, signal) => get(`${video(id)}/class-map`, { time, width, height }, signal);
+export const classMap = (id, time, signal) => get(`${video(id)}/class-map`, { time }, signal);
 export const oneVideo = (id, signal) => get(video(id), {}, signal);
 export const search = (query, signal) => get("search", query, signal);
 

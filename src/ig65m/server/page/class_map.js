@@ -9,7 +9,7 @@ const WIDTH = 128; // pixels of the drawing, which the browser scales
 /**
  * A switch that draws over the player where the model finds the best label of the clip at the current time.
  *
- * `load(time, size)` gives a promise of the server's class map; `player` has `frame()`, height and width of its picture, and `node`.
+ * `load(time)` gives a promise of the server's class map. The drawing has the shape of the player's picture, `player.frame()`.
  */
 export class ClassMapSwitch {
   #load;
@@ -27,17 +27,19 @@ export class ClassMapSwitch {
     this.#signal = signal;
     this.canvas = h("canvas", { class: "class-map", "aria-hidden": "true", hidden: true });
     player.node.append(this.canvas);
-    this.button = button("Show where", () => this.#toggle(), { look: "small", "aria-pressed": "false" });
+    this.button = button("Show where", () => this.#switch(!this.#isOn), { look: "small", "aria-pressed": "false" });
     this.said = h("p", { class: "quiet-text" });
-    this.node = h("section", { class: "where", "aria-label": "Where the model finds it" }, this.button, this.said);
+    this.error = h("p", { role: "status" });
+    this.node = h("section", { class: "where", "aria-label": "Where the model finds it" }, this.button, this.said, this.error);
   }
 
   get #isOn() {
     return this.button.getAttribute("aria-pressed") === "true";
   }
 
-  #toggle() {
-    this.button.setAttribute("aria-pressed", String(!this.#isOn));
+  #switch(isOn, error = "") {
+    this.button.setAttribute("aria-pressed", String(isOn));
+    this.error.textContent = error;
     this.#update();
   }
 
@@ -50,9 +52,9 @@ export class ClassMapSwitch {
   #update() {
     const map = this.#isOn && this.#clip ? this.#maps.get(this.#clip.start) : null;
     this.canvas.hidden = !map;
+    this.said.textContent = map ? `Yellow: where the model finds ${words(map.label)} (${percent(map.score)}).` : "";
     if (map) this.#draw(map);
-    if (!this.#isOn) this.said.textContent = "";
-    else if (!map) this.#fetch();
+    else if (this.#isOn) this.#fetch();
   }
 
   /** Load the map of the current clip, one at a time: the next one is that of the clip that is current then. */
@@ -60,19 +62,19 @@ export class ClassMapSwitch {
     if (this.#loading || !this.#clip) return;
     this.#loading = true;
     const { start, end } = this.#clip;
+    let error = null;
     try {
-      const map = await this.#load((start + end) / 2, this.#player.frame());
+      const map = await this.#load((start + end) / 2);
       const highest = Math.max(1e-9, ...map.values.flat(2), this.#highest.get(map.label) ?? 0);
       this.#highest.set(map.label, highest);
       this.#maps.set(start, map);
-    } catch (error) {
-      if (this.#signal.aborted) return;
-      this.said.textContent = error.message;
-      this.button.setAttribute("aria-pressed", "false");
-    } finally {
-      this.#loading = false;
+    } catch (reason) {
+      error = reason;
     }
-    if (!this.#signal.aborted && this.#isOn) this.#update();
+    this.#loading = false;
+    if (this.#signal.aborted) return;
+    if (error) this.#switch(false, error.message);
+    else this.#update();
   }
 
   #draw(map) {
@@ -83,7 +85,6 @@ export class ClassMapSwitch {
     const image = context.createImageData(this.canvas.width, this.canvas.height);
     paint(image, valuesAt(map, this.#time), map, this.#highest.get(map.label));
     context.putImageData(image, 0, 0);
-    this.said.textContent = `Yellow: where the model finds ${words(map.label)} (${percent(map.score)}).`;
   }
 }
 

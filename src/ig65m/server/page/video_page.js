@@ -45,7 +45,7 @@ export function player(main, place, signal) {
       shots,
       shotPictureAt: (time) => thumbnail(place.id, time),
       motion: hasMotion ? () => api.motion(place.id, signal) : null,
-      classMap: hasClassMaps ? (time, size) => api.classMap(place.id, time, size, signal) : null,
+      classMap: hasClassMaps ? (time) => api.classMap(place.id, time, signal) : null,
       actions: actions(place.id, shots),
       remember: (time) => rewrite(toVideo(place.id, time)),
       signal,
