@@ -15,7 +15,7 @@ from ig65m.models.card import VMZ
 from ig65m.types import Limits
 from ig65m.video.clips import read_clips
 from ig65m.video.isolation import Decoder
-from ig65m.video.received import Received
+from ig65m.video.pipe_buffer import PipeBuffer
 from ig65m.video.sampling import Sampling
 from ig65m.video.stream import Stream
 from tests.piping import PROGRAM, finish, pipe_of, piped, program, sender, stream_bytes
@@ -170,7 +170,7 @@ def test_a_sender_that_is_killed_may_be_followed_by_another_one(video, tmp_path)
 def test_bytes_are_given_as_they_come_and_a_header_ends_a_recording():
     reading, writing = os.pipe()
     header = bytes.fromhex("1a45dfa3a342868101") + b"\x42\x82\x88matroska" + bytes(80)
-    received = Received(reading, "-", seconds=5)
+    received = PipeBuffer(reading, "-", seconds=5)
     os.write(writing, header + b"one")
     got = received.read(1000)
     assert got == header + b"one"

@@ -141,18 +141,18 @@ class SharedEngine:
     def _gather(self) -> None:
         """Wait until a batch is full, nobody else can bring clips, or the first clip has waited long enough."""
         until = self._waiting[0].since + PATIENCE
-        while len(self._alike()) < self._most and len(self._waiting) < self._expected:
+        while len(self._same_shape()) < self._most and len(self._waiting) < self._expected:
             if (rest := until - time.monotonic()) <= 0 or not self._changed.wait(rest):
                 return
 
-    def _alike(self) -> list[_Call]:
+    def _same_shape(self) -> list[_Call]:
         """Return, for each waiting clip of the shape of the first one, its call, in order of arrival."""
         shape = self._waiting[0].clips.shape[1:]
         return [call for call in self._waiting if call.clips.shape[1:] == shape for _ in range(len(call.clips) - call.taken)]
 
     def _take(self) -> tuple[int, list[tuple[_Call, int]]]:
         """Return the size to run, and the clips for it as calls and clip numbers, in order of arrival."""
-        alike = self._alike()[: self._most]
+        alike = self._same_shape()[: self._most]
         size = self._most if len(alike) == self._most else self._fastest(len(alike))
         taken: list[tuple[_Call, int]] = []
         for call in alike[:size]:

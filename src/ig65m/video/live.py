@@ -24,7 +24,7 @@ BACK_OFF: Final = (0.5, 1.0, 2.0, 4.0)
 """Seconds to wait before connecting again; the last one from then on."""
 
 
-class Unkept:
+class NoBuffer:
     """The name of a live source, of which no bytes are kept."""
 
     def __init__(self, name: str) -> None:
@@ -108,7 +108,7 @@ def _with(
 def _session(stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
     """Yield the frames of one connection. Raises VideoError if it fails."""
     with _open(stream, limits) as container:
-        yield from read_container(Unkept(stream.name), container, stream, limits)
+        yield from read_container(NoBuffer(stream.name), container, stream, limits)
 
 
 def _open(stream: Stream, limits: Limits) -> InputContainer:

@@ -3,11 +3,11 @@
 from typing import BinaryIO, Literal, Protocol
 
 
-class Forgotten(Exception):
+class BytesDiscarded(Exception):
     """These bytes of a stream are no longer kept."""
 
 
 class Medium(Protocol):
-    """A file, or what is kept of a stream; its text is the name of the video. Reading may raise Forgotten."""
+    """A file, or what is kept of a stream; its text is the name of the video. Reading may raise BytesDiscarded."""
 
     def open(self, mode: Literal["rb"], /) -> BinaryIO: ...

@@ -21,8 +21,8 @@ from ig65m.video.frame_times import Timing
 from ig65m.video.image_files import is_image, is_photograph
 from ig65m.video.medium import Medium
 from ig65m.video.packets import Seen
+from ig65m.video.pipe_buffer import PipeBuffer
 from ig65m.video.reader import IMAGE, has_format, open_container, video_stream
-from ig65m.video.received import Received
 from ig65m.video.stream import Stream
 
 INDEX_LAST: Final = (
@@ -45,19 +45,19 @@ def read_pipe(
     Raises VideoError if nothing can be read; or after the last frame, if it breaks off or nothing comes for `limits.seconds`.
     """
     assert stream.pipe is not None
-    received: Received | None = Received(stream.pipe, stream.name, seconds=limits.seconds, on_wait=on_wait)
+    buffer: PipeBuffer | None = PipeBuffer(stream.pipe, stream.name, seconds=limits.seconds, on_wait=on_wait)
     end: float | None = None
     good: float | None = None  # the same of the last frame that was not lost
     failure: VideoError | None = None
-    while received is not None:
+    while buffer is not None:
         try:
-            with closing(_recording(received, stream, limits)) as frames:
+            with closing(_recording(buffer, stream, limits)) as frames:
                 for frame in continued(frames, end):
                     end, good = frame.end, frame.end if isinstance(frame, Frame) else good
                     yield frame
         except VideoError as error:
             failure = error
-        received = received.rest()
+        buffer = buffer.rest()
     if failure is not None:
         raise VideoError(str(failure), last_good_time=good) from failure
 
@@ -80,18 +80,18 @@ def continued(frames: Iterator[Frame | LostFrame], at: float | None) -> Iterator
         raise VideoError(f"{error} (by times of the recording that starts at {at:.3f} s)") from error
 
 
-def _recording(received: Received, stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
+def _recording(buffer: PipeBuffer, stream: Stream, limits: Limits) -> Generator[Frame | LostFrame, None, None]:
     """Yield the frames of one recording in a pipe."""
     end: float | None = None
     try:
-        with _open(received, limits) as container, closing(read_container(received, container, stream, limits)) as frames:
+        with _open(buffer, limits) as container, closing(read_container(buffer, container, stream, limits)) as frames:
             for frame in frames:
                 end = frame.end if isinstance(frame, Frame) else end
                 yield frame
     except VideoError:
-        if not received.stalled:
+        if not buffer.stalled:
             raise
-    if received.stalled:
+    if buffer.stalled:
         raise VideoError(f"{stream}: nothing came for {limits.seconds:g} s; raise --timeout to wait longer", last_good_time=end)
 
 
@@ -106,7 +106,7 @@ def read_container(
     seen = Seen(always_key=has_format(container, "mov", "matroska"))
     pictures = decode(medium, container, video, seen, limits, lambda: _like(video, limits))
     for frame in Timing(medium, container, video, seen, limits).frames(pictures):
-        if isinstance(medium, Received):
+        if isinstance(medium, PipeBuffer):
             medium.frame_came(seen.reached)
         yield frame
 
@@ -125,21 +125,21 @@ def _like(video: VideoStream, limits: Limits) -> Iterator[VideoCodecContext]:
     yield decoder
 
 
-def _open(received: Received, limits: Limits) -> InputContainer:
+def _open(buffer: PipeBuffer, limits: Limits) -> InputContainer:
     """Open a pipe; FFmpeg gets its bytes, and can open nothing else. Raises VideoError."""
-    if _is_index_last(received.head(BOXES)):
-        raise VideoError(f"{received}: {INDEX_LAST}")
-    if is_photograph(received.head(16)):
-        raise VideoError(f"{received}: {IMAGE}")
-    if received.size == 0:
-        raise VideoError(f"{received}: standard input is empty; pipe a video into it, as in: {EXAMPLE}")
+    if _is_index_last(buffer.head(BOXES)):
+        raise VideoError(f"{buffer}: {INDEX_LAST}")
+    if is_photograph(buffer.head(16)):
+        raise VideoError(f"{buffer}: {IMAGE}")
+    if buffer.size == 0:
+        raise VideoError(f"{buffer}: standard input is empty; pipe a video into it, as in: {EXAMPLE}")
     try:
-        return open_container(received, limits, protocols="none")
+        return open_container(buffer, limits, protocols="none")
     except av.FFmpegError as error:
-        if is_image(received.head(16)):
-            raise VideoError(f"{received}: {IMAGE}") from error
+        if is_image(buffer.head(16)):
+            raise VideoError(f"{buffer}: {IMAGE}") from error
         raise VideoError(
-            f"{received}: {received.size} bytes came that are not a video in a format that can be piped, or are damaged at the "
+            f"{buffer}: {buffer.size} bytes came that are not a video in a format that can be piped, or are damaged at the "
             f"start ({error.strerror}); pipe Matroska or MPEG-TS, as in: {EXAMPLE}"
         ) from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
-from ig65m.video.medium import Forgotten, Medium
+from ig65m.video.medium import BytesDiscarded, Medium
 
 MOST_PARTS = 1_000_000
 """Most boxes or elements that are read; a file with more is not checked."""
@@ -24,7 +24,7 @@ def is_cut(medium: Medium, format_name: str) -> bool:
     look = next((_FORMATS[name] for name in format_name.split(",") if name in _FORMATS), None)
     if look is None:
         return False
-    with medium.open("rb") as file, suppress(Forgotten):
+    with medium.open("rb") as file, suppress(BytesDiscarded):
         return look(file, file.seek(0, 2))
     return False
 

@@ -56,7 +56,7 @@ def _promised_end(container: InputContainer, stream: VideoStream, seen: Seen, en
     """Return the end of the video in seconds, by its last packet and its header.
 
     A track of mp4 with an index states its duration. Matroska and FLV state that of the longest track, which counts unless
-    another track reached it; in a pipe FFmpeg writes that of its source there, of which it may send a part only.
+    another track reached it. In a pipe FFmpeg writes the duration of its source there, even if it sends only a part.
     """
     promised = end if seen.video_end is None else max(end, seen.video_end)
     names = container.format.name.split(",")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, Literal, cast
 
 from ig65m.errors import VideoError
-from ig65m.video.medium import Forgotten
+from ig65m.video.medium import BytesDiscarded
 
 PIECE: Final = 1 << 16
 HEAD: Final = 1 << 16
@@ -31,7 +31,7 @@ _DOCUMENT: Final = re.compile(rb"\x42\x82.(matroska|webm)", re.DOTALL)
 WAIT: Final = 0.5  # seconds
 
 
-class Received:
+class PipeBuffer:
     """Bytes that came from a pipe, up to the end of a recording; its text is the name of the stream.
 
     A recording in Matroska ends where the header of another one follows: a sender has restarted. `rest` has that one.
@@ -82,16 +82,16 @@ class Received:
         return self._head[:count]
 
     def open(self, _: Literal["rb"] = "rb", /) -> BinaryIO:
-        """Open what is kept as a file; other bytes raise Forgotten."""
-        return cast(BinaryIO, _Kept(self))
+        """Open what is kept as a file; other bytes raise BytesDiscarded."""
+        return cast(BinaryIO, _BufferFile(self))
 
     def part(self, place: int, count: int) -> bytes:
-        """Return bytes of this recording that came before, or fewer at its end. Raises Forgotten."""
+        """Return bytes of this recording that came before, or fewer at its end. Raises BytesDiscarded."""
         count = max(0, min(count, self.end - place))
         if place + count <= len(self._head):
             return self._head[place : place + count]
         if place < self._floor:
-            raise Forgotten
+            raise BytesDiscarded
         return bytes(self._kept[place - self._floor : place - self._floor + count])
 
     def frame_came(self, place: int | None) -> None:
@@ -101,12 +101,12 @@ class Received:
         del self._kept[: floor - self._floor]
         self._floor = floor
 
-    def rest(self) -> "Received | None":
+    def rest(self) -> "PipeBuffer | None":
         """Return the recording that follows; None if there is none."""
         if self._boundary is None:
             return None
         data = bytes(self._kept[self._boundary - self._floor :])
-        return Received(self._pipe, self.name, seconds=self._seconds, on_wait=self._on_wait, data=data)
+        return PipeBuffer(self._pipe, self.name, seconds=self._seconds, on_wait=self._on_wait, data=data)
 
     def _receive(self) -> bool:
         """Wait for further bytes. Returns False at the end."""
@@ -157,17 +157,17 @@ class Received:
         self._clear = place
 
 
-class _Kept(io.RawIOBase):
+class _BufferFile(io.RawIOBase):
     """What is kept, as a file."""
 
-    def __init__(self, received: Received) -> None:
-        self._received, self._place = received, 0
+    def __init__(self, buffer: PipeBuffer) -> None:
+        self._buffer, self._place = buffer, 0
 
     def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
-        self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._received.end}[whence]
+        self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._buffer.end}[whence]
         return self._place
 
     def read(self, count: int = -1, /) -> bytes:
-        data = self._received.part(self._place, count if count >= 0 else self._received.end)
+        data = self._buffer.part(self._place, count if count >= 0 else self._buffer.end)
         self._place += len(data)
         return data
