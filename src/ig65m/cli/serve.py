@@ -116,7 +116,7 @@ def serve(
         extractor = extractor_for(known, model, **options)
         mapper = None
         if has_class_maps(extractor.card):
-            alone: dict[str, Any] = {"shared": False, "batch_size": 1, "on_engine": None, "layer": None}
+            alone: dict[str, Any] = {"shared": False, "batch_size": 1, "on_engine": None}
             mapper = LazyMapper(partial(ClassMapper, Options.of(extractor_options(known, model) | options | alone)))
         with opened(known, extractor, access, rules, limits, root or (), motions, mapper) as service, finishing() as stopping:
             say(f"ig65m: {known.described()}")

@@ -97,7 +97,8 @@ class Extractor:
         pooling = pooling or Pooling()
         options = Options.of({**locals(), "model": DEFAULT_EXTRACTOR if model is None else model})
         with release_memory():
-            run = resolve(options, logits=bool(logits) or top_k is not None, maps=layer is None and pooling != Pooling())
+            has_logits, has_maps = bool(logits) or top_k is not None, layer is None and pooling != Pooling()
+            run = resolve(options, logits=has_logits, maps=has_maps, layer=layer)
             weights = run.weights.sha256
             self._run = Run(run, pooling)
         self.card = run.weights.card

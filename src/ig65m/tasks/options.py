@@ -53,7 +53,6 @@ class Options:
     end: float | None = None  # seconds of the stream
     tail: Tail | None = "pad"  # a short last clip: pad it with its last frame, or drop it
     preprocessing: Resizing | None = None  # who resizes; default: as the card says
-    layer: str | None = None  # module whose output becomes features; default: features from before the last layer
     batch_size: int | None = None  # clips in a batch; default: 1 on a CPU, 8 on a GPU and for a shared extractor
     device: str | None = "cpu"  # "cpu", "cuda", "cuda:1"
     engine: EngineName | None = None  # default: OpenVINO on a CPU, PyTorch on a GPU
@@ -121,11 +120,13 @@ class Resolved:
     logits: bool = True  # whether logits are computed beside the output of a layer
 
 
-def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ...] | None = None) -> Resolved:
+def resolve(
+    options: Options, *, logits: bool, maps: bool, layer: str | None = None, labels: tuple[str, ...] | None = None
+) -> Resolved:
     """Load the network and resolve all options.
 
-    What the run needs is checked before a download: its layer, `logits`, other uses of the feature `maps` than their mean, and
-    `labels` in place of the card's.
+    What the run needs is checked before a download: `logits`, other uses of the feature `maps` than their mean, the `layer`
+    whose output becomes features, and `labels` in place of the card's.
 
     Raises:
         UsageError: An option is out of range, or the network cannot do what is asked.
@@ -154,12 +155,12 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
     name = os.fspath(options.model) if isinstance(options.model, str | os.PathLike) else None
     if name in CARDS:
         check(CARDS[name], classes_known=not CARDS[name].classes_unpublished)
-        if options.layer is not None:
-            find_layer(CARDS[name].spec, options.layer)
+        if layer is not None:
+            find_layer(CARDS[name].spec, layer)
     weights = _given(options.model) if name is None else load_weights(name)
     check(weights.card, classes_known=True)
-    if options.layer is not None:
-        find_layer(weights.spec, options.layer)
+    if layer is not None:
+        find_layer(weights.spec, layer)
     preprocessing = weights.card.preprocessing
     if options.preprocessing is not None:
         preprocessing = replace(preprocessing, **RESIZINGS[options.preprocessing])
@@ -176,7 +177,7 @@ def resolve(options: Options, *, logits: bool, maps: bool, labels: tuple[str, ..
         shared=bool(options.shared),
         on_engine=options.on_engine,
         shots=shots,
-        layer=options.layer,
+        layer=layer,
         logits=logits or bool(options.shared),
     )
 
