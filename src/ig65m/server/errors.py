@@ -74,7 +74,7 @@ def no_motion(message: str) -> ApiError:
 
 def no_class_maps() -> ApiError:
     """404: the network has no class activation maps."""
-    return ApiError(404, "no_class_maps", "this model has no classes, or no class maps in its last layer")
+    return ApiError(404, "no_class_maps", "this model has no class maps: it has no classes, or ends in fully connected layers")
 
 
 def closing() -> ApiError:
