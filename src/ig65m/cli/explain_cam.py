@@ -26,7 +26,7 @@ def cam(
     label: Annotated[str | None, option(ENGINE, "Label to look for. Default: the best one of each clip.")] = None,
     layer: Annotated[
         str | None,
-        option(ENGINE, "Layer whose maps are drawn, by Grad-CAM: stem, layer1, ... Default: the feature maps, which are exact."),
+        option(ENGINE, "Layer to draw, by Grad-CAM: stem, layer1, ... Default: the feature maps, which are exact."),
     ] = None,
     fps: Annotated[float, option(OUTPUT, "Pictures a second.")] = 25.0,
     size: Annotated[int, option(OUTPUT, "Shorter edge of the pictures in pixels.")] = 360,
