@@ -54,8 +54,9 @@ def cam(
         raise UsageError(f"--size must be from 64 to 2160 pixels, got {size}")
     if not 1 <= fps <= MAX_FPS:
         raise UsageError(f"--fps must be from 1 to {MAX_FPS:g} pictures a second, got {fps}")
-    with needs("explain", "the pictures"):
-        from ig65m.explain import overlay  # noqa: F401 - checked before the network runs
+    if output.suffix != ".npz":
+        with needs("explain", "the overlay"):
+            from ig65m.explain import overlay  # noqa: F401 - checked before the network runs
     from ig65m.tasks.classify import DEFAULT_CLASSIFIER
     from ig65m.tasks.options import Options
 
