@@ -84,7 +84,7 @@ def test_grad_cam_is_captums(layer, model, bikes):
 def test_grad_cam_of_the_last_layer_is_the_exact_map_but_for_a_constant(bikes):
     """The gradient of the mean is 1/(T'H'W') everywhere; the bias has none."""
     exact = ClassMapper(Options(model=MODEL, end=1.5)).maps(bikes, label="static")
-    gradients = grad_cam_maps(bikes, Options(model=MODEL, engine="pytorch", end=1.5), "layer4", label="static")
+    gradients = grad_cam_maps(bikes, Options(model=MODEL, end=1.5), "layer4", label="static")
     bias = load_weights(MODEL).arrays["fc.bias"][load_weights(MODEL).card.labels.index("static")]
     for one, other in zip(exact.maps, gradients.maps, strict=True):
         assert (one.span, one.label) == (other.span, other.label)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ig65m.errors import IgError
-from ig65m.types import Clip, ClipSpan, Failure, Status
+from ig65m.types import Clip, ClipSpan, Failure, Status, status_of
 from ig65m.video.clips import Source
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -48,10 +48,8 @@ class VideoResult:
 
     @property
     def status(self) -> Status:
-        """ok; partial if an error left some clips; failed if it left none."""
-        if self.error is None:
-            return "ok"
-        return "partial" if self.clips else "failed"
+        """Status by the error, and by whether there are clips."""
+        return status_of(self.error, some=bool(self.clips))
 
     @property
     def sought(self) -> bool:

@@ -272,6 +272,11 @@ class Failure:
         return Failure(**{**record, "gaps": gaps})
 
 
+def status_of(error: Failure | None, *, some: bool) -> Status:
+    """Return the status of a video: ok; partial if an error left `some` of it; failed if it left nothing."""
+    return "ok" if error is None else "partial" if some else "failed"
+
+
 def time_range(parts: Sequence[ClipPrediction | ClipSpan]) -> str:
     """Return the time from the first start to the last end, for people."""
     return f"{parts[0].start:.2f} to {max(part.end for part in parts):.2f} s" if parts else "no clips"

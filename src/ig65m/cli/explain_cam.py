@@ -11,7 +11,7 @@ from ig65m.cli.options import ENGINE, OUTPUT, Device, End, Engine, Model, Overwr
 from ig65m.cli.progress import ProgressBar, say_engine, say_failure
 from ig65m.cli.terminal import printable
 from ig65m.errors import UsageError, needs
-from ig65m.types import MAX_FPS, Limits
+from ig65m.types import MAX_FPS, Limits, status_of
 
 if TYPE_CHECKING:
     from ig65m.explain.class_maps import VideoMaps
@@ -66,7 +66,7 @@ def cam(
         start=start,
         end=end,
         device=device,
-        engine="pytorch" if layer is not None and engine is None else engine,
+        engine=engine,
         precision=precision,
         threads=threads,
         on_engine=say_engine,
@@ -87,7 +87,7 @@ def cam(
         shape = " x ".join(map(str, found.maps[0].values.shape))
         print(printable(f"{video} -> {output}: {len(found.maps)} clips x {shape}"))
     if found.error is not None:
-        say_failure("partial" if found.maps else "failed", found.error)
+        say_failure(status_of(found.error, some=bool(found.maps)), found.error)
         raise typer.Exit(3)
 
 

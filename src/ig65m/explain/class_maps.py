@@ -8,6 +8,7 @@ import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Final, cast
 
@@ -68,7 +69,7 @@ class VideoMaps:
     sampling: Sampling
     layer: str
 
-    @property
+    @cached_property
     def centres(self) -> Centres:
         """Where the values are centred in a clip as the network gets it."""
         return centres(self.card.spec, self.layer, self.sampling.frames)

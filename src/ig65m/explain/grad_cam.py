@@ -4,6 +4,8 @@ A map is the sum of the layer's channels, each weighted by the mean gradient of 
 "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017. Values are those before its ReLU.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,9 +55,13 @@ def grad_cam_maps(
     Raises UsageError if the network has no such label or layer, or if another engine than PyTorch in float32 is asked for; and
     as `resolve`.
     """
-    if options.engine != "pytorch" or options.precision not in (None, "fp32"):
+    if options.engine not in (None, "pytorch") or options.precision not in (None, "fp32"):
         raise UsageError("Grad-CAM needs gradients: it runs in PyTorch in fp32 only; leave --engine and --precision out")
-    resolved = resolve(options, logits=True, maps=False)
+    resolved = resolve(replace(options, engine="pytorch"), logits=True, maps=False)
+    if resolved.choice.threads is not None:
+        torch.set_num_threads(resolved.choice.threads)
+    if resolved.on_engine is not None:
+        resolved.on_engine(f"pytorch {torch.__version__}, fp32, {resolved.choice.device}")
     card, device = resolved.weights.card, find_device(resolved.choice.device)
     find_layer(card.spec, layer)
     number = None if label is None else class_number(card, label)

@@ -23,13 +23,13 @@ Picture = NDArray[np.uint8]
 COLOURS: Final = "inferno"  # matplotlib's name: perceptually uniform, from black to yellow
 OPACITY: Final = 0.75  # of the highest value
 UNSEEN: Final = 0.45  # brightness of what the network did not see, outside its crop
-EDGE: Final = 360  # shorter edge of the pictures
+IMAGE_FPS: Final = 25.0  # of a folder of images, as by default where its maps are computed
 
 
-def overlaid(
-    source: Source, found: VideoMaps, *, fps: float, edge: int = EDGE, image_fps: float = 25.0, limits: Limits
-) -> Generator[Picture, None, None]:
+def overlaid(source: Source, found: VideoMaps, *, fps: float, edge: int, limits: Limits) -> Generator[Picture, None, None]:
     """Yield RGB pictures (H, W, 3), `fps` a second, from the first clip to the end of the last; H and W are even.
+
+    edge: Shorter edge of the pictures in pixels, before it is made even.
 
     Values are scaled so that the highest one of each label is 1; where nothing speaks for it, the picture stays as it is.
     Raises VideoError if the video breaks off where it did not before.
@@ -38,7 +38,7 @@ def overlaid(
     sampling = Sampling(frames=1, fps=fps, start=found.maps[0].span.start, end=found.maps[-1].span.end)
     drawing: _Drawing | None = None
     with Decoder(limits) as decoder:
-        samples = samples_of(source, decoder, sampling=sampling, preprocessing=shape, image_fps=image_fps, limits=limits)
+        samples = samples_of(source, decoder, sampling=sampling, preprocessing=shape, image_fps=IMAGE_FPS, limits=limits)
         try:
             for sample in samples:
                 if sample.pixels is None:

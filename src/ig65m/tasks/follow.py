@@ -18,7 +18,7 @@ from ig65m.errors import IgError
 from ig65m.pipeline import ClipResult
 from ig65m.pipeline import Run as Compute
 from ig65m.tasks.options import Resolved
-from ig65m.types import Clip, Failure, Status
+from ig65m.types import Clip, Failure, Status, status_of
 from ig65m.video.clips import clips_of
 from ig65m.video.isolation import Decoder
 from ig65m.video.sample import Sample
@@ -49,10 +49,8 @@ class Followed:
 
     @property
     def status(self) -> Status:
-        """As that of a video."""
-        if self.error is None:
-            return "ok"
-        return "partial" if self.clips else "failed"
+        """Status by the error, and by whether clips were computed."""
+        return status_of(self.error, some=bool(self.clips))
 
 
 class Waiting:

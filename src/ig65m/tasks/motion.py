@@ -15,7 +15,7 @@ from ig65m.motion.network import AT_ONCE, NAME, MotionNetwork, load_network
 from ig65m.pipeline import ClipResult, run_clips
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of, samples_of
-from ig65m.types import CameraMotion, Limits, Status, check_image_fps
+from ig65m.types import CameraMotion, Limits, check_image_fps, status_of
 from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sample import Sample
@@ -138,6 +138,6 @@ def _estimate(
                         on_frame(item.source, item.span.start)
                     continue
                 clips, segments = estimate.finish()
-                status: Status = "ok" if item.error is None else "partial" if clips else "failed"
+                status = status_of(item.error, some=bool(clips))
                 yield CameraMotion(path_of(item.source), status, segments, clips, settings, item.error)
                 estimate = Estimate(network.weights)

@@ -15,7 +15,7 @@ from ig65m.shots.detect import PIXELS, good_frames, transition_scores
 from ig65m.shots.network import NAME, ShotNetwork, load_network
 from ig65m.tasks.failures import raise_if_failed
 from ig65m.tasks.sources import check_several, path_of, samples_of
-from ig65m.types import Failure, Limits, ShotList, Status, check_image_fps
+from ig65m.types import Failure, Limits, ShotList, check_image_fps, status_of
 from ig65m.video.clips import Source, check_source
 from ig65m.video.isolation import Decoder, prepare
 from ig65m.video.sample import Pixels, Sample
@@ -142,7 +142,7 @@ def _detect(
                 scores.extend(row)
             middle, part, decisive = np.array(scores).reshape(-1, 3).T
             shots = shots_of(np.array(frames.times).reshape(-1, 2), decisive, part, threshold)
-            status: Status = "ok" if frames.failure is None else "partial" if shots else "failed"
+            status = status_of(frames.failure, some=bool(shots))
             probabilities = np.stack([middle, part], 1).astype(np.float32)
             yield ShotList(path_of(video), status, shots, settings, frames.failure, len(middle), probabilities)
 
